@@ -1,0 +1,131 @@
+#include "engine/base/arena.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64, CHUNK_MIN = 64 * 1024 };
+
+struct od_chunk {
+    od_chunk *next;
+    size_t size; /* usable bytes behind the header */
+    char pad[ALIGN - sizeof(od_chunk *) - sizeof(size_t)];
+};
+
+static char *chunk_bytes(od_chunk *c)
+{
+    return (char *)c + ALIGN;
+}
+
+void od_arena_init(od_arena *a, size_t limit)
+{
+    *a = (od_arena){.limit = limit};
+}
+
+void od_arena_fini(od_arena *a)
+{
+    for (od_chunk *c = a->first, *next; c; c = next) {
+        next = c->next;
+        free(c);
+    }
+    *a = (od_arena){.limit = a->limit};
+}
+
+void od_arena_reset(od_arena *a)
+{
+    a->last = a->first;
+    a->used = 0;
+}
+
+/* Make `last` a chunk with at least `size` free bytes, reusing kept chunks before new ones. */
+static bool take_chunk(od_arena *a, size_t size)
+{
+    od_chunk *prev = a->last;
+    for (od_chunk *c = prev ? prev->next : a->first; c; prev = c, c = c->next) {
+        if (c->size < size) continue;
+        if (prev && a->last && prev != a->last) { /* move it right behind the one in use */
+            prev->next = c->next;
+            c->next = a->last->next;
+            a->last->next = c;
+        }
+        a->last = c;
+        a->used = 0;
+        return true;
+    }
+    size_t want = a->total / 2; /* grow by halves, so that few chunks serve any size */
+    if (want < CHUNK_MIN) want = CHUNK_MIN;
+    if (want > (size_t)64 << 20) want = (size_t)64 << 20;
+    if (want < size) want = size;
+    if (a->limit && want > a->limit - a->total) want = size;
+    if (a->limit && (a->total > a->limit || want > a->limit - a->total)) return false;
+    od_chunk *c = NULL;
+    size_t bytes;
+    if (!od_add(want, 2 * (size_t)ALIGN - 1, &bytes)) return false;
+    bytes &= ~((size_t)ALIGN - 1);
+    c = aligned_alloc(ALIGN, bytes);
+    if (!c) return false;
+    c->size = bytes - ALIGN;
+    if (a->last) {
+        c->next = a->last->next;
+        a->last->next = c;
+    } else {
+        c->next = a->first;
+        a->first = c;
+    }
+    a->last = c;
+    a->used = 0;
+    a->total += c->size;
+    return true;
+}
+
+void *od_arena_alloc(od_arena *a, size_t size)
+{
+    if (size > SIZE_MAX - 2 * ALIGN) return NULL;
+    size = size ? (size + ALIGN - 1) & ~((size_t)ALIGN - 1) : ALIGN;
+    if (!a->last || a->last->size - a->used < size)
+        if (!take_chunk(a, size)) return NULL;
+    void *p = chunk_bytes(a->last) + a->used;
+    a->used += size;
+    return p;
+}
+
+void *od_arena_zalloc(od_arena *a, size_t size)
+{
+    void *p = od_arena_alloc(a, size);
+    if (p) memset(p, 0, size);
+    return p;
+}
+
+void *od_arena_calloc(od_arena *a, size_t count, size_t size)
+{
+    size_t bytes;
+    return od_mul(count, size, &bytes) ? od_arena_zalloc(a, bytes) : NULL;
+}
+
+char *od_arena_strdup(od_arena *a, const char *s, size_t len)
+{
+    char *p = len < SIZE_MAX ? od_arena_alloc(a, len + 1) : NULL;
+    if (!p) return NULL;
+    if (len) memcpy(p, s, len);
+    p[len] = '\0';
+    return p;
+}
+
+od_arena_mark od_arena_save(const od_arena *a)
+{
+    return (od_arena_mark){a->last, a->used};
+}
+
+void od_arena_rewind(od_arena *a, od_arena_mark mark)
+{
+    if (!mark.chunk) {
+        od_arena_reset(a);
+        return;
+    }
+    a->last = mark.chunk;
+    a->used = mark.used;
+}
+
+size_t od_arena_bytes(const od_arena *a)
+{
+    return a->total;
+}

@@ -1,0 +1,58 @@
+/* arena.h - memory that is freed all at once.
+ * An arena hands out pieces from chunks taken from the heap and gives nothing back until it is
+ * rewound, reset or finished. Chunks stay with the arena over a reset, so work that repeats takes
+ * nothing from the heap from its second time on. Every piece is 64-byte aligned. An arena belongs
+ * to one thread at a time. A zeroed od_arena is a valid empty one without bound. */
+#ifndef OD_ARENA_H
+#define OD_ARENA_H
+
+#include "engine/base/status.h"
+
+typedef struct od_chunk od_chunk;
+
+typedef struct od_arena {
+    od_chunk *first, *last; /* chunks in order of use; `last` is the one in use */
+    size_t used;            /* bytes used of `last` */
+    size_t limit;           /* bound on the bytes of all chunks; 0: none */
+    size_t total;           /* bytes of all chunks */
+} od_arena;
+
+typedef struct od_arena_mark {
+    od_chunk *chunk;
+    size_t used;
+} od_arena_mark;
+
+/* An empty arena that will hold at most `limit` bytes (0: no bound). Takes no memory yet. */
+void od_arena_init(od_arena *a, size_t limit);
+
+/* Free every chunk. `a` is empty and usable afterwards. */
+void od_arena_fini(od_arena *a);
+
+/* Make all pieces free for reuse and keep the chunks. */
+void od_arena_reset(od_arena *a);
+
+/* `size` bytes, 64-byte aligned, not cleared; NULL when the bound or the heap is used up.
+ * A size of 0 gives a valid unique pointer. */
+void *od_arena_alloc(od_arena *a, size_t size);
+
+/* The same, cleared to zero. */
+void *od_arena_zalloc(od_arena *a, size_t size);
+
+/* `count` elements of `size` bytes, cleared; NULL also when the product overflows. */
+void *od_arena_calloc(od_arena *a, size_t count, size_t size);
+
+/* A zero-terminated copy of `len` bytes; NULL as above. */
+char *od_arena_strdup(od_arena *a, const char *s, size_t len);
+
+/* Pieces taken after `save` are free again after `rewind`; marks nest. */
+od_arena_mark od_arena_save(const od_arena *a);
+void od_arena_rewind(od_arena *a, od_arena_mark mark);
+
+/* Bytes held from the heap. */
+size_t od_arena_bytes(const od_arena *a);
+
+/* An array of `count` cleared elements, or NULL: full, or the size overflows. */
+#define od_arena_array(a, type, count) \
+    ((type *)((count) < 0 ? NULL : od_arena_calloc((a), (size_t)(count), sizeof(type))))
+
+#endif

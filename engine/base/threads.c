@@ -1,0 +1,238 @@
+#include "engine/base/threads.h"
+#include "engine/base/cpu.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum {
+    REGIONS = 64,      /* regions that can be open at once; more run on their owners alone */
+    SPIN_ROUNDS = 1500 /* pauses before a worker sleeps: some 30 to 60 microseconds */
+};
+
+/* A worker may be inside a region only between raising and lowering `inside`, and looks at the
+ * other fields only after it has seen `open` while raised. The owner closes the region and waits
+ * for `inside` to fall to zero before it reuses the slot. */
+typedef struct region {
+    _Alignas(64) atomic_bool taken;
+    atomic_bool open;
+    atomic_int inside;
+    int64_t chunks;
+    od_chunk_fn *fn;
+    void *arg;
+    _Alignas(64) atomic_llong next; /* first chunk nobody has claimed */
+} region;
+
+typedef struct task {
+    struct task *next;
+    od_task_fn *fn;
+    void *arg;
+} task;
+
+typedef struct worker {
+    od_pool *pool;
+    pthread_t thread;
+    int slot;
+} worker;
+
+struct od_pool {
+    region regions[REGIONS];
+    _Alignas(64) atomic_uint published; /* rises with each region and task */
+    atomic_int sleepers;
+    atomic_int idle;
+    atomic_int queued; /* tasks not yet started */
+    atomic_bool stop;
+    pthread_mutex_t lock; /* guards the task list and sleeping */
+    pthread_cond_t wake;
+    task *head, *tail;
+    int workers;
+    worker *worker;
+};
+
+static void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void work_through(region *r, int slot)
+{
+    int64_t chunk;
+    while ((chunk = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed)) < r->chunks)
+        r->fn(r->arg, chunk, slot);
+}
+
+/* Join one open region that has chunks left; false when there is none. */
+static bool join_region(od_pool *p, int slot)
+{
+    for (int i = 0; i < REGIONS; i++) {
+        region *r = &p->regions[i];
+        if (!atomic_load_explicit(&r->open, memory_order_relaxed)) continue;
+        atomic_fetch_add(&r->inside, 1);
+        bool joined = atomic_load(&r->open) && atomic_load(&r->next) < r->chunks;
+        if (joined) work_through(r, slot);
+        atomic_fetch_sub(&r->inside, 1);
+        if (joined) return true;
+    }
+    return false;
+}
+
+static bool run_task(od_pool *p)
+{
+    if (!atomic_load_explicit(&p->queued, memory_order_relaxed)) return false;
+    pthread_mutex_lock(&p->lock);
+    task *t = p->head;
+    if (t) {
+        p->head = t->next;
+        if (!p->head) p->tail = NULL;
+        atomic_fetch_sub(&p->queued, 1);
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (!t) return false;
+    t->fn(t->arg);
+    free(t);
+    return true;
+}
+
+static void sleep_until_published(od_pool *p, unsigned seen)
+{
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add(&p->sleepers, 1);
+    while (atomic_load(&p->published) == seen && !atomic_load(&p->stop)) pthread_cond_wait(&p->wake, &p->lock);
+    atomic_fetch_sub(&p->sleepers, 1);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void *worker_main(void *arg)
+{
+    worker *w = arg;
+    od_pool *p = w->pool;
+    od_cpu_float_fast();
+    atomic_fetch_add(&p->idle, 1);
+    for (int spins = 0;;) {
+        unsigned seen = atomic_load(&p->published);
+        atomic_fetch_sub(&p->idle, 1);
+        bool worked = run_task(p) || join_region(p, w->slot);
+        atomic_fetch_add(&p->idle, 1);
+        if (worked) {
+            spins = 0;
+        } else if (atomic_load(&p->stop)) {
+            break;
+        } else if (spins++ < SPIN_ROUNDS) {
+            for (int i = 0; i < 8 && atomic_load_explicit(&p->published, memory_order_relaxed) == seen; i++)
+                relax();
+        } else {
+            sleep_until_published(p, seen);
+            spins = 0;
+        }
+    }
+    return NULL;
+}
+
+static void publish(od_pool *p)
+{
+    atomic_fetch_add(&p->published, 1);
+    if (!atomic_load(&p->sleepers)) return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+}
+
+od_code od_pool_create(od_pool **out, int workers, od_status *st)
+{
+    if (workers < 0 || workers > 1024)
+        return od_fail(st, OD_BAD_ARGUMENT, "%d worker threads: from 0 to 1024 are possible", workers);
+    od_pool *p = aligned_alloc(64, sizeof *p);
+    if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for a thread pool");
+    *p = (od_pool){0};
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    p->worker = calloc((size_t)workers + 1, sizeof *p->worker);
+    if (!p->worker) {
+        od_pool_destroy(p);
+        return od_fail(st, OD_NO_MEMORY, "no memory for %d workers", workers);
+    }
+    for (int i = 0; i < workers; i++) {
+        p->worker[i] = (worker){.pool = p, .slot = i + 1};
+        if (pthread_create(&p->worker[i].thread, NULL, worker_main, &p->worker[i])) {
+            od_pool_destroy(p);
+            return od_fail(st, OD_IO, "the system refused worker thread %d of %d", i + 1, workers);
+        }
+        p->workers++;
+    }
+    *out = p;
+    return OD_OK;
+}
+
+void od_pool_destroy(od_pool *p)
+{
+    if (!p) return;
+    atomic_store(&p->stop, true);
+    publish(p);
+    for (int i = 0; i < p->workers; i++) pthread_join(p->worker[i].thread, NULL);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->lock);
+    free(p->worker);
+    free(p);
+}
+
+static region *take_region(od_pool *p)
+{
+    for (int i = 0; i < REGIONS; i++) {
+        region *r = &p->regions[i];
+        if (!atomic_load_explicit(&r->taken, memory_order_relaxed) && !atomic_exchange(&r->taken, true)) return r;
+    }
+    return NULL;
+}
+
+void od_pool_for(od_pool *p, int64_t chunks, od_chunk_fn *fn, void *arg)
+{
+    region *r = p && p->workers && chunks > 1 ? take_region(p) : NULL;
+    if (!r) {
+        for (int64_t i = 0; i < chunks; i++) fn(arg, i, 0);
+        return;
+    }
+    r->fn = fn;
+    r->arg = arg;
+    r->chunks = chunks;
+    atomic_store(&r->next, 0);
+    atomic_store(&r->open, true);
+    publish(p);
+    work_through(r, 0);
+    atomic_store(&r->open, false);
+    for (int spins = 0; atomic_load(&r->inside); spins++) {
+        if (spins < 4096) relax();
+        else sched_yield();
+    }
+    atomic_store(&r->taken, false);
+}
+
+bool od_pool_submit(od_pool *p, od_task_fn *fn, void *arg)
+{
+    if (!p || !p->workers) return false;
+    task *t = malloc(sizeof *t);
+    if (!t) return false;
+    *t = (task){.fn = fn, .arg = arg};
+    pthread_mutex_lock(&p->lock);
+    if (p->tail) p->tail->next = t;
+    else p->head = t;
+    p->tail = t;
+    atomic_fetch_add(&p->queued, 1);
+    pthread_mutex_unlock(&p->lock);
+    publish(p);
+    return true;
+}
+
+int od_pool_slots(const od_pool *p)
+{
+    return p ? p->workers + 1 : 1;
+}
+
+int od_pool_idle(const od_pool *p)
+{
+    return p ? atomic_load(&((od_pool *)(uintptr_t)p)->idle) : 0;
+}
