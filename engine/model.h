@@ -82,6 +82,7 @@ struct eng_graph {
     int *inputs, *outputs;
     int n_values, n_nodes, n_inputs, n_outputs, n_captures;
     struct eng_names *names; /* name -> value; private to graph.c */
+    struct eng_plans *plans; /* cached per input shapes; private to plan.c */
     int cap_values, cap_nodes, cap_inputs, cap_outputs;
 };
 
@@ -100,9 +101,12 @@ struct eng_model {
     void *backing; /* the loader's: e.g. a file mapping that constants point into */
     void (*backing_free)(void *);
     size_t packed_bytes; /* what prepare has packed */
-    struct eng_plans *plans; /* cached per input shapes; private to session.c */
-    eng_tensor *probe;       /* types and shapes found by inference, by value of the main graph; */
-                             /* rank -1 where unknown, extent -1 where it follows a free input */
+    /* Types and shapes found by inference, by value of the main graph: rank -1 where unknown,
+     * extent -1 where it follows a free extent of an input. NULL until eng_model_finish. */
+    eng_tensor *probe;
+    /* While eng_model_finish only looks at shapes: eng_node_constant then hides large constants, so
+     * that no prepare packs weights that a pass is still to change. */
+    bool probing;
 };
 
 /* An empty model with an empty main graph. OD_NO_MEMORY. */

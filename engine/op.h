@@ -146,9 +146,9 @@ void *eng_model_alloc(eng_graph *g, size_t size);
 
 /* ---- for run ----------------------------------------------------------------------------- */
 
-/* Run subgraph attribute graph `sub` of this node: `inputs` as many as sub->n_inputs (own ones, then
- * captures). Outputs are deep copies in c->scratch... valid until the run of this node returns; copy
- * them into the node's outputs. */
+/* Run `sub`, the graph of an attribute of this node, on `inputs`, as many as sub->n_inputs (its own
+ * ones, then captures). `outputs`, as many as sub->n_outputs, are copies that live as long as memory
+ * of eng_run_alloc, so they may become outputs of the node or inputs of the next round as they are. */
 od_code eng_subgraph_run(eng_ctx *c, const eng_graph *sub, const eng_tensor *const *inputs, eng_tensor *outputs,
                          od_status *st);
 

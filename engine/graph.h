@@ -1,0 +1,26 @@
+/* graph.h - what the engine's own files do to graphs, beside model.h. Private to engine/. */
+#ifndef ENG_GRAPH_H
+#define ENG_GRAPH_H
+
+#include "engine/op.h"
+
+/* Set every value's producer. OD_BAD_MODEL: made twice, or made and given. */
+od_code eng_graph_link(eng_graph *g, od_status *st);
+
+/* Drop dead nodes and put the rest in an order in which they can run, near the order they have.
+ * Links afresh. OD_BAD_MODEL: a cycle. */
+od_code eng_graph_sort(eng_graph *g, od_status *st);
+
+/* Make room for `count` inputs; new ones are omitted. false: no memory. */
+bool eng_node_set_inputs(eng_graph *g, eng_node *n, int count);
+
+/* Infer types and shapes of every value of every graph into model->probe, with sizes of its own
+ * choice for extents the inputs leave free. Nodes whose inputs are all constant become constants.
+ * Needs params: calls prepare with model->probing set. OD_BAD_TYPE, OD_UNSUPPORTED and, when no extent is
+ * free, every error that a run would meet for certain. */
+od_code eng_model_probe(eng_model *m, od_status *st);
+
+/* Run every pass that `options` leaves on, until none changes anything. */
+od_code eng_passes_run(eng_model *m, const eng_load_options *options, od_status *st);
+
+#endif
