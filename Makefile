@@ -53,14 +53,105 @@ layers: ## no #include points up the tree, or past a door
 	@! grep -rnE '^#include "(server/|engine/[^b][^/]*/)' loaders
 	@! grep -rnE '^#include "(proto/|engine/[^b][^/]*/)' server
 
+# The four ways below build the same sources with other flags into folders of their own.
+SAN_FLAGS  = -O1 -g -fno-omit-frame-pointer
+ASAN       = B=build-asan CFLAGS="$(SAN_FLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+UBSAN      = B=build-ubsan CFLAGS="$(SAN_FLAGS) -fsanitize=undefined -fno-sanitize-recover=undefined"
+TSAN       = B=build-tsan CFLAGS="$(SAN_FLAGS) -fsanitize=thread"
+FUZZ       = B=build-fuzz CC=clang WARN=-w LDFLAGS=-fsanitize=fuzzer \
+             CFLAGS="$(SAN_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+COV        = B=build-cov CFLAGS="-O0 -g --coverage -fprofile-update=atomic"
+TSAN_TESTS = $(sort $(wildcard tests/base/test_*.c tests/server/test_*.c tests/server/*/test_*.c tests/engine/test_session.c))
+FUZZERS    = $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 60
+SUPPRESS   = suppressions=$(CURDIR)/tests/tsan.supp
+
+asan: ## run the C tests under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory $(ASAN) tests
+	@sh tests/run_c.sh $(TESTS:%.c=build-asan/%)
+
+ubsan: ## run the C tests under the undefined-behaviour sanitizer alone
+	@$(MAKE) --no-print-directory $(UBSAN) tests
+	@sh tests/run_c.sh $(TESTS:%.c=build-ubsan/%)
+
+tsan: ## run the tests of threads, sessions and server under the thread sanitizer
+	@$(MAKE) --no-print-directory $(TSAN) $(TSAN_TESTS:%.c=build-tsan/%)
+	@TSAN_OPTIONS="$(SUPPRESS) halt_on_error=1" sh tests/run_c.sh $(TSAN_TESTS:%.c=build-tsan/%)
+
+fuzz: .venv/ready ## run each fuzz target for FUZZ_SECONDS (60) from made-up seeds
+	@sh tools/deps.sh build fuzz
+	@$(MAKE) --no-print-directory $(FUZZ) $(FUZZERS:%.c=build-fuzz/%)
+	@sh tests/fuzz/run.sh build-fuzz $(FUZZ_SECONDS) $(FUZZERS:%.c=%)
+
+cov: ## report the lines that the C tests reach
+	@sh tools/deps.sh build cov
+	@$(MAKE) --no-print-directory $(COV) tests
+	@find build-cov -name '*.gcda' -delete
+	@sh tests/run_c.sh $(TESTS:%.c=build-cov/%)
+	@lcov -q --capture --directory build-cov --output-file build-cov/cov.info --include '$(CURDIR)/*' 2>/dev/null
+	@lcov -q --remove build-cov/cov.info '*/tests/*' '*/proto/*' --output-file build-cov/cov.info
+	@lcov --list build-cov/cov.info
+
+lint: layers ## gcc's warnings as errors, clang-tidy, cppcheck
+	@sh tools/deps.sh build lint
+	@$(MAKE) --no-print-directory B=build-lint CFLAGS="-O2 -Werror" all
+	@sh tools/lint.sh build-lint $(JOBS) $(SRC)
+
 fmt: ## lay out the code by .clang-format
 	clang-format -i $(shell find engine loaders server tests -name '*.[ch]')
 
-clean:
-	rm -rf $(B)
+JOBS    := $(shell nproc 2>/dev/null || echo 2)
+VERSION  = $(shell sed -nE 's/^\#define ONNXD_VERSION "(.*)"/\1/p' server/cli/version.h 2>/dev/null)
+PREFIX  ?= /usr/local
+DEMO    ?= demo
+MODELS_FROM ?= ../shared/models
+
+deps: ## install the Debian packages that are missing
+	@sh tools/deps.sh build run test lint fuzz cov
+
+# The tools of tests and demonstration models, in an environment of their own.
+.venv/ready: tests/requirements.txt
+	@sh tools/deps.sh run
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+models: .venv/ready ## make the demonstration models in demo/
+	@.venv/bin/python tools/make_models.py --source $(MODELS_FROM) $(DEMO)
+
+run: ## install what is missing, build, make the models, serve them on 127.0.0.1:8000
+	@sh tools/deps.sh build run
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@$(MAKE) --no-print-directory models
+	@sh tools/serve_demo.sh $(B)/onnxd $(DEMO)
+
+test: ## install what the tests need, build, run every test
+	@sh tools/deps.sh build test
+	@$(MAKE) --no-print-directory -j$(JOBS) all tests
+	@$(MAKE) --no-print-directory .venv/ready
+	@sh tests/run $(B) $(TESTBIN)
+
+bench: .venv/ready ## measure: latency, throughput, memory, start-up, beside ONNX Runtime
+	@$(MAKE) --no-print-directory -j$(JOBS) all models
+	@for b in tests/bench/bench_*.py; do .venv/bin/python $$b --onnxd $(B)/onnxd --models $(DEMO) || exit 1; done
+
+install: all ## copy the program and the systemd unit below PREFIX (/usr/local)
+	install -D -m 755 $(B)/onnxd $(DESTDIR)$(PREFIX)/bin/onnxd
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/local|$(PREFIX)|' deploy/systemd/onnxd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/onnxd.service
+
+uninstall: ## remove what install copied
+	rm -f $(DESTDIR)$(PREFIX)/bin/onnxd $(DESTDIR)$(PREFIX)/lib/systemd/system/onnxd.service
+
+dist: ## the committed sources as build/onnxd-VERSION.tar.gz
+	@mkdir -p $(B)
+	git archive --format=tar.gz --prefix=onnxd-$(VERSION)/ -o $(B)/onnxd-$(VERSION).tar.gz HEAD
+
+clean: ## remove everything that was built
+	rm -rf $(B) build-asan build-ubsan build-tsan build-fuzz build-cov build-lint
 
 help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check layers fmt clean help
+.PHONY: all tests check layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench install uninstall dist

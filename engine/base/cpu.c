@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -17,7 +18,8 @@ static unsigned detect_isa(void)
     __builtin_cpu_init(); /* these builtins ask XCR0 too, so the system's consent is included */
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         isa |= OD_ISA_AVX2;
-        if (__builtin_cpu_supports("f16c")) isa |= OD_ISA_F16C;
+        unsigned a, b, c, d; /* clang's builtin does not know F16C by name */
+        if (__get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C)) isa |= OD_ISA_F16C;
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
             isa |= OD_ISA_AVX512;
