@@ -68,7 +68,7 @@ SUPPRESS   = suppressions=$(CURDIR)/tests/tsan.supp
 
 asan: ## run the C tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(ASAN) tests
-	@sh tests/run_c.sh $(TESTS:%.c=build-asan/%)
+	@ASAN_OPTIONS=allocator_may_return_null=1 sh tests/run_c.sh $(TESTS:%.c=build-asan/%)
 
 ubsan: ## run the C tests under the undefined-behaviour sanitizer alone
 	@$(MAKE) --no-print-directory $(UBSAN) tests
