@@ -6,7 +6,7 @@ CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2 -Wconversion
 CPPFLAGS += -std=c11 -D_GNU_SOURCE -I. -I$(B)
 ALL_C     = $(CPPFLAGS) $(CFLAGS) $(EXTRA) $(WARN) -fno-math-errno -fno-trapping-math -pthread
-LIBS      = $(shell pkg-config --libs $(PKGS)) -lm -pthread
+LIBS      = -Wl,--as-needed $(shell pkg-config --libs $(PKGS)) -lm -pthread
 
 SRC      := $(sort $(shell find engine loaders server -name '*.c'))
 MAIN     := server/cli/main.c
