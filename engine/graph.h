@@ -20,6 +20,9 @@ bool eng_node_set_inputs(eng_graph *g, eng_node *n, int count);
  * free, every error that a run would meet for certain. */
 od_code eng_model_probe(eng_model *m, od_status *st);
 
+/* Replace nodes whose inputs are all constants by their results, in every graph. */
+od_code eng_model_fold(eng_model *m, od_status *st);
+
 /* Run every pass that `options` leaves on, until none changes anything. */
 od_code eng_passes_run(eng_model *m, const eng_load_options *options, od_status *st);
 

@@ -38,10 +38,11 @@ typedef struct eng_ctx {
     int n_in, n_out;
     const eng_tensor **in; /* NULL: omitted */
     eng_tensor **out;      /* NULL: nobody reads it */
-    od_arena *scratch;
+    od_arena *scratch; /* rewound after run */
+    od_arena *memory;  /* lives as long as the run's outputs; see eng_run_alloc */
     od_pool *pool;
     void *stash;
-    struct eng_session *session; /* for eng_subgraph_run */
+    struct eng_session *session; /* for eng_subgraph_run; NULL while a plan is made */
 } eng_ctx;
 
 typedef od_code eng_import_fn(eng_graph *g, eng_node *n, od_status *st);

@@ -1,0 +1,226 @@
+/* epilogue.c - bias, residual and activation into the kernel that makes their input (epilogue.h), and
+ * the spellings of gated activations into one operator each. */
+#include "engine/passes/passes.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- MatMul + Add -------------------------------------------------------------------------- */
+
+od_code eng_pass_bias(eng_rewrite *r, od_status *st)
+{
+    for (int i = 0; i < r->g->n_nodes; i++) {
+        eng_node *n = &r->g->nodes[i];
+        if (!eng_node_is(n, "Add") || n->n_in != 2) continue;
+        for (int k = 0; k < 2; k++) {
+            const eng_tensor *bias = eng_rewrite_constant(r, n->in[k]);
+            eng_node *mm = eng_rewrite_maker(r, n->in[1 - k], "MatMul");
+            if (!bias || bias->rank != 1 || bias->dtype != ENG_FLOAT || !mm || !eng_rewrite_private(r, n->in[1 - k]))
+                continue;
+            const eng_tensor *w = eng_rewrite_type(r, mm->in[1]), *x = eng_rewrite_type(r, mm->in[0]);
+            if (!w || w->rank < 2 || !x || x->rank < 2 || w->dims[w->rank - 1] != bias->dims[0]) continue;
+            if (mm->n_in > 2 || mm->fused.act || mm->fused.residual || w->dtype != ENG_FLOAT) continue;
+            int bias_v = n->in[k];
+            if (!eng_rewrite_replace(r, n->out[0], n->in[1 - k])) continue;
+            if (!eng_node_set_inputs(r->g, mm, 3)) return od_fail(st, OD_NO_MEMORY, "no memory for a bias");
+            mm->in[2] = bias_v;
+            eng_rewrite_kill(r, n);
+            break;
+        }
+    }
+    return OD_OK;
+}
+
+/* ---- activations --------------------------------------------------------------------------- */
+
+static bool clip_bounds(const eng_rewrite *r, const eng_node *n, eng_epilogue *e)
+{
+    double lo = -INFINITY, hi = INFINITY;
+    if (n->n_in > 1 && n->in[1] >= 0 && !eng_rewrite_scalar(r, n->in[1], &lo)) return false;
+    if (n->n_in > 2 && n->in[2] >= 0 && !eng_rewrite_scalar(r, n->in[2], &hi)) return false;
+    if (!(lo <= hi)) return false; /* ONNX then gives hi everywhere: leave it to Clip itself */
+    *e = (eng_epilogue){.act = ENG_ACT_CLIP, .alpha = (float)lo, .beta = (float)hi};
+    return true;
+}
+
+/* The activation that node `n` computes of its input 0. */
+static bool find_act(const eng_rewrite *r, const eng_node *n, eng_epilogue *e)
+{
+    static const struct {
+        const char *op;
+        eng_act act;
+        float alpha, beta; /* defaults of the attributes of these names */
+    } plain[] = {
+        {"Relu", ENG_ACT_RELU, 0, 0},         {"LeakyRelu", ENG_ACT_LEAKY_RELU, 0.01f, 0},
+        {"Sigmoid", ENG_ACT_SIGMOID, 0, 0},   {"HardSigmoid", ENG_ACT_HARD_SIGMOID, 0.2f, 0.5f},
+        {"Tanh", ENG_ACT_TANH, 0, 0},         {"HardSwish", ENG_ACT_HARD_SWISH, 0, 0},
+        {"Elu", ENG_ACT_ELU, 1.0f, 0},        {"Swish", ENG_ACT_SILU, 1.0f, 0},
+        {"Mish", ENG_ACT_MISH, 0, 0},         {"Softplus", ENG_ACT_SOFTPLUS, 0, 0},
+    };
+    if (eng_node_is(n, "Clip")) return clip_bounds(r, n, e);
+    if (eng_node_is(n, "Gelu")) {
+        bool tanh_form = eng_node_string_is(n, "approximate", "none", "tanh");
+        *e = (eng_epilogue){.act = tanh_form ? ENG_ACT_GELU_TANH : ENG_ACT_GELU_ERF};
+        return true;
+    }
+    for (size_t i = 0; i < OD_COUNT(plain); i++) {
+        if (!eng_node_is(n, plain[i].op)) continue;
+        *e = (eng_epilogue){.act = plain[i].act, .alpha = eng_node_float(n, "alpha", plain[i].alpha),
+                            .beta = eng_node_float(n, "beta", plain[i].beta)};
+        return true;
+    }
+    return false;
+}
+
+static bool is_float(const eng_rewrite *r, int v)
+{
+    const eng_tensor *t = eng_rewrite_type(r, v);
+    return t && t->dtype == ENG_FLOAT;
+}
+
+od_code eng_pass_activation(eng_rewrite *r, od_status *st)
+{
+    (void)st;
+    for (int i = 0; i < r->g->n_nodes; i++) {
+        eng_node *n = &r->g->nodes[i];
+        eng_epilogue e;
+        if (n->dead || n->n_in < 1 || !find_act(r, n, &e) || !is_float(r, n->in[0])) continue;
+        eng_node *maker = eng_rewrite_maker(r, n->in[0], NULL);
+        if (!maker || !(maker->op->flags & ENG_FUSES) || maker->fused.act || !eng_rewrite_private(r, n->in[0])) continue;
+        if (maker->fused.residual == ENG_RES_AFTER_ACT) continue;
+        if (!eng_rewrite_replace(r, n->out[0], n->in[0])) continue;
+        maker->fused.act = e.act;
+        maker->fused.alpha = e.alpha;
+        maker->fused.beta = e.beta;
+        eng_rewrite_kill(r, n);
+    }
+    return OD_OK;
+}
+
+/* ---- residuals ----------------------------------------------------------------------------- */
+
+/* Does `v` follow from `from`? Then `from`'s node must not wait for it. */
+static bool depends_on(const eng_graph *g, int v, int node, char *seen)
+{
+    int p = v < 0 ? ENG_NONE : g->values[v].producer;
+    if (p < 0 || p < node || seen[p]) return false; /* sorted: a maker before `node` cannot read it */
+    if (p == node) return true;
+    seen[p] = 1;
+    for (int k = 0; k < g->nodes[p].n_in; k++)
+        if (depends_on(g, g->nodes[p].in[k], node, seen)) return true;
+    return false;
+}
+
+od_code eng_pass_residual(eng_rewrite *r, od_status *st)
+{
+    eng_graph *g = r->g;
+    for (int i = 0; i < g->n_nodes; i++) {
+        eng_node *n = &g->nodes[i];
+        if (!eng_node_is(n, "Add") || n->n_in != 2 || n->in[0] == n->in[1] || !is_float(r, n->in[0])) continue;
+        int best = ENG_NONE; /* the side made last, so that the other is there by then */
+        for (int k = 0; k < 2; k++) {
+            const eng_node *m = eng_rewrite_maker(r, n->in[k], NULL);
+            if (!m || !(m->op->flags & ENG_FUSES) || m->fused.residual || !eng_rewrite_private(r, n->in[k])) continue;
+            if (!eng_rewrite_same_shape(r, n->in[0], n->in[1]) || m->out[0] != n->in[k]) continue;
+            if (best < 0 || g->values[n->in[k]].producer > g->values[n->in[best]].producer) best = k;
+        }
+        if (best < 0) continue;
+        int x = n->in[best], other = n->in[1 - best], made = g->values[x].producer;
+        char *seen = od_arena_array(r->tmp, char, g->n_nodes);
+        if (!seen) return od_fail(st, OD_NO_MEMORY, "no memory for %d nodes", g->n_nodes);
+        if (depends_on(g, other, made, seen)) continue;
+        eng_node *m = &g->nodes[made];
+        int slot = m->n_in;
+        if (slot < 3) slot = 3; /* behind the bias, given or not */
+        if (!eng_rewrite_replace(r, n->out[0], x)) continue;
+        if (!eng_node_set_inputs(g, m, slot + 1)) return od_fail(st, OD_NO_MEMORY, "no memory for a residual");
+        m->in[slot] = other;
+        if (other < r->n_values) r->readers[other]++;
+        m->fused.residual = m->fused.act ? ENG_RES_AFTER_ACT : ENG_RES_BEFORE_ACT;
+        m->fused.residual_in = slot;
+        eng_rewrite_kill(r, n);
+    }
+    return OD_OK;
+}
+
+/* ---- x * gate(x) --------------------------------------------------------------------------- */
+
+/* softplus(x) inside: Mish is x * tanh(softplus(x)) */
+static bool is_mish_gate(const eng_rewrite *r, const eng_node *gate, int x)
+{
+    const eng_node *inner = eng_node_is(gate, "Tanh") ? eng_rewrite_maker(r, gate->in[0], "Softplus") : NULL;
+    return inner && inner->in[0] == x;
+}
+
+/* HardSigmoid(1/6, 1/2), or Clip(x + 3, 0, 6) with a division by six behind it. */
+static bool is_hard_gate(const eng_rewrite *r, const eng_node *gate, int x, double *divided)
+{
+    *divided = 1.0;
+    if (eng_node_is(gate, "HardSigmoid") && gate->in[0] == x)
+        return fabs((double)eng_node_float(gate, "alpha", 0.2f) - 1.0 / 6) < 1e-4 &&
+               fabs((double)eng_node_float(gate, "beta", 0.5f) - 0.5) < 1e-6;
+    double by = 1.0;
+    if (eng_node_is(gate, "Div") || eng_node_is(gate, "Mul")) {
+        int inner;
+        if (!eng_rewrite_scalar_operand(r, gate, &by, &inner)) return false;
+        if (eng_node_is(gate, "Div") && inner != gate->in[0]) return false;
+        if (eng_node_is(gate, "Mul")) by = 1.0 / by;
+        gate = eng_rewrite_maker(r, inner, "Clip");
+    }
+    eng_epilogue clip;
+    if (!gate || !eng_node_is(gate, "Clip") || !clip_bounds(r, gate, &clip) || clip.alpha != 0.0f || clip.beta != 6.0f)
+        return false;
+    const eng_node *add = eng_rewrite_maker(r, gate->in[0], "Add");
+    double three;
+    int inner;
+    *divided = by;
+    return add && eng_rewrite_scalar_operand(r, add, &three, &inner) && inner == x && three == 3.0;
+}
+
+static od_code rewrite_gate(eng_rewrite *r, eng_node *n, const char *op, int opset, int x, od_status *st)
+{
+    OD_TRY(eng_rewrite_become(r, n, ENG_DOMAIN_ONNX, op, opset, 1, st));
+    n->in[0] = x;
+    return OD_OK;
+}
+
+/* Mul(x, gate(x)); also Div(Mul(x, Clip(x + 3, 0, 6)), 6). */
+static od_code match_gate(eng_rewrite *r, eng_node *n, od_status *st)
+{
+    if (eng_node_is(n, "Div") || eng_node_is(n, "Mul")) {
+        double by;
+        int inner;
+        if (eng_rewrite_scalar_operand(r, n, &by, &inner) && (eng_node_is(n, "Mul") || inner == n->in[0])) {
+            const eng_node *mul = eng_rewrite_maker(r, inner, "Mul");
+            if (eng_node_is(n, "Mul")) by = 1.0 / by;
+            for (int k = 0; mul && mul->n_in == 2 && k < 2; k++) {
+                double divided;
+                const eng_node *gate = eng_rewrite_maker(r, mul->in[1 - k], "Clip");
+                if (gate && is_hard_gate(r, gate, mul->in[k], &divided) && fabs(by - 6.0) < 1e-4)
+                    return rewrite_gate(r, n, "HardSwish", 14, mul->in[k], st);
+            }
+        }
+    }
+    if (!eng_node_is(n, "Mul") || n->n_in != 2) return OD_OK;
+    for (int k = 0; k < 2; k++) {
+        int x = n->in[k];
+        const eng_node *gate = eng_rewrite_maker(r, n->in[1 - k], NULL);
+        double divided;
+        if (!gate || gate->n_in < 1 || gate->fused.act) continue;
+        if (eng_node_is(gate, "Sigmoid") && gate->in[0] == x) return rewrite_gate(r, n, "Swish", 24, x, st);
+        if (is_mish_gate(r, gate, x)) return rewrite_gate(r, n, "Mish", 18, x, st);
+        if (is_hard_gate(r, gate, x, &divided) && (eng_node_is(gate, "HardSigmoid") || fabs(divided - 6.0) < 1e-4))
+            return rewrite_gate(r, n, "HardSwish", 14, x, st);
+    }
+    return OD_OK;
+}
+
+od_code eng_pass_gate(eng_rewrite *r, od_status *st)
+{
+    if (!eng_op_find(ENG_DOMAIN_ONNX, "Swish", 24) || !eng_op_find(ENG_DOMAIN_ONNX, "Mish", 18) ||
+        !eng_op_find(ENG_DOMAIN_ONNX, "HardSwish", 14))
+        return OD_OK;
+    for (int i = 0; i < r->g->n_nodes; i++)
+        if (!r->g->nodes[i].dead) OD_TRY(match_gate(r, &r->g->nodes[i], st));
+    return OD_OK;
+}

@@ -1,0 +1,236 @@
+#include "engine/passes/passes.h"
+
+#include <string.h>
+
+/* In the order they run; all of them again while any changes something. */
+const eng_pass eng_passes[] = {
+    {"identity", eng_pass_identity, false},     /* Identity, Dropout and casts to the same type go */
+    {"cse", eng_pass_cse, false},               /* equal nodes on equal inputs become one */
+    {"dead", eng_pass_dead, true},              /* what nobody reads goes */
+    {"gate", eng_pass_gate, false},             /* x * sigmoid(x) and its like become one activation */
+    {"affine", eng_pass_affine, false},         /* BatchNormalization and scaling into weights */
+    {"bias", eng_pass_bias, false},             /* MatMul + Add */
+    {"activation", eng_pass_activation, false}, /* into the epilogue of what makes its input */
+    {"residual", eng_pass_residual, false},     /* Add into the epilogue */
+    {"activation2", eng_pass_activation, false}, /* the one behind a residual */
+};
+const int eng_passes_count = (int)OD_COUNT(eng_passes);
+
+enum { ROUNDS = 6 };
+
+static od_code count_readers(eng_rewrite *r, od_status *st)
+{
+    const eng_graph *g = r->g;
+    r->n_values = g->n_values;
+    r->readers = od_arena_array(r->tmp, int, g->n_values);
+    r->last_reader = od_arena_array(r->tmp, int, g->n_values);
+    r->is_output = od_arena_array(r->tmp, bool, g->n_values);
+    r->is_input = od_arena_array(r->tmp, bool, g->n_values);
+    if (!r->readers || !r->last_reader || !r->is_output || !r->is_input)
+        return od_fail(st, OD_NO_MEMORY, "no memory to rewrite %d values", g->n_values);
+    for (int v = 0; v < g->n_values; v++) r->last_reader[v] = ENG_NONE;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const eng_node *n = &g->nodes[i];
+        for (int k = 0; k < n->n_in; k++) {
+            if (n->in[k] < 0) continue;
+            r->readers[n->in[k]]++;
+            r->last_reader[n->in[k]] = i;
+        }
+    }
+    for (int k = 0; k < g->n_outputs; k++) {
+        r->readers[g->outputs[k]]++;
+        r->is_output[g->outputs[k]] = true;
+    }
+    for (int k = 0; k < g->n_inputs; k++) r->is_input[g->inputs[k]] = true;
+    return OD_OK;
+}
+
+static bool named_in(const char *list, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *at = list; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (!strncmp(at, name, len) && (at[len] == ',' || !at[len])) return true;
+    return false;
+}
+
+static od_code run_round(eng_model *m, const eng_load_options *o, bool *changed, od_status *st)
+{
+    for (int i = 0; i < eng_passes_count; i++) {
+        const eng_pass *pass = &eng_passes[i];
+        if (!pass->needed && (o->keep_graph || named_in(o->disabled_passes, pass->name))) continue;
+        od_arena tmp = {0};
+        eng_rewrite r = {.g = m->graph, .tmp = &tmp};
+        od_code rc = count_readers(&r, st);
+        if (rc == OD_OK) rc = pass->run(&r, st);
+        od_arena_fini(&tmp);
+        if (rc == OD_OK && r.changed) rc = eng_graph_sort(m->graph, st);
+        if (rc != OD_OK) return od_note(st, "pass '%s'", pass->name);
+        *changed |= r.changed;
+    }
+    return OD_OK;
+}
+
+od_code eng_passes_run(eng_model *m, const eng_load_options *options, od_status *st)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        bool changed = false;
+        OD_TRY(run_round(m, options, &changed, st));
+        if (!changed) return OD_OK;
+        OD_TRY(eng_model_fold(m, st));
+        OD_TRY(eng_model_probe(m, st));
+    }
+    return OD_OK;
+}
+
+bool eng_node_is(const eng_node *n, const char *op_type)
+{
+    return n && !n->dead && n->domain == ENG_DOMAIN_ONNX && !strcmp(n->op_type, op_type);
+}
+
+const eng_tensor *eng_rewrite_type(const eng_rewrite *r, int v)
+{
+    const eng_model *m = r->g->model;
+    if (v < 0) return NULL;
+    if (r->g->values[v].constant) return r->g->values[v].constant;
+    if (r->g->parent || !m->probe || v >= m->n_probe || m->probe[v].rank < 0 || !m->probe[v].dtype) return NULL;
+    return &m->probe[v];
+}
+
+bool eng_rewrite_same_shape(const eng_rewrite *r, int a, int b)
+{
+    const eng_model *m = r->g->model;
+    if (!eng_rewrite_type(r, a) || !eng_rewrite_type(r, b)) return false;
+    for (int i = 0; i < 2; i++) {
+        const eng_tensor *x = a < m->n_probe ? &m->guess[i][a] : NULL, *y = b < m->n_probe ? &m->guess[i][b] : NULL;
+        if (r->g->values[a].constant) x = r->g->values[a].constant;
+        if (r->g->values[b].constant) y = r->g->values[b].constant;
+        if (!x || !y || !eng_dims_equal(x, y)) return false;
+    }
+    return true;
+}
+
+eng_node *eng_rewrite_maker(const eng_rewrite *r, int v, const char *op_type)
+{
+    if (v < 0 || r->g->values[v].producer < 0) return NULL;
+    eng_node *n = &r->g->nodes[r->g->values[v].producer];
+    if (n->dead || (op_type && !eng_node_is(n, op_type))) return NULL;
+    return n;
+}
+
+bool eng_rewrite_private(const eng_rewrite *r, int v)
+{
+    return v >= 0 && v < r->n_values && r->readers[v] == 1 && !r->is_output[v];
+}
+
+eng_node *eng_rewrite_only_reader(const eng_rewrite *r, int v)
+{
+    if (!eng_rewrite_private(r, v) || r->last_reader[v] < 0) return NULL;
+    eng_node *n = &r->g->nodes[r->last_reader[v]];
+    return n->dead ? NULL : n;
+}
+
+const eng_tensor *eng_rewrite_constant(const eng_rewrite *r, int v)
+{
+    if (v < 0 || (v < r->n_values && r->is_input[v])) return NULL;
+    return r->g->values[v].constant;
+}
+
+bool eng_rewrite_scalar(const eng_rewrite *r, int v, double *x)
+{
+    const eng_tensor *t = eng_rewrite_constant(r, v);
+    if (!t || eng_tensor_count(t) != 1 || !(ENG_T(t->dtype) & ENG_T_NUMERIC)) return false;
+    *x = eng_tensor_double(t, 0);
+    return true;
+}
+
+bool eng_rewrite_scalar_operand(const eng_rewrite *r, const eng_node *n, double *x, int *other)
+{
+    if (n->n_in != 2) return false;
+    for (int k = 0; k < 2; k++) {
+        const eng_tensor *t = eng_rewrite_constant(r, n->in[k]);
+        const eng_tensor *o = eng_rewrite_type(r, n->in[1 - k]);
+        if (!eng_rewrite_scalar(r, n->in[k], x)) continue;
+        if (t->rank && (!o || o->rank < t->rank)) continue; /* [1] would raise the other's rank */
+        *other = n->in[1 - k];
+        return true;
+    }
+    return false;
+}
+
+bool eng_rewrite_replace(eng_rewrite *r, int old, int now)
+{
+    eng_graph *g = r->g;
+    if (old == now) return true;
+    if (r->is_output[old]) {
+        /* keep the output's own value: the maker of `now` writes it, and readers of `now` follow */
+        int p = g->values[now].producer;
+        if (p < 0 || now >= r->n_values || r->is_output[now] || r->is_input[now]) return false;
+        int from = g->values[old].producer;
+        if (from >= 0)
+            for (int k = 0; k < g->nodes[from].n_out; k++)
+                if (g->nodes[from].out[k] == old) g->nodes[from].out[k] = ENG_NONE;
+        for (int k = 0; k < g->nodes[p].n_out; k++)
+            if (g->nodes[p].out[k] == now) g->nodes[p].out[k] = old;
+        g->values[old].producer = p;
+        int swap = old;
+        old = now;
+        now = swap;
+    }
+    for (int i = 0; i < g->n_nodes; i++) {
+        eng_node *n = &g->nodes[i];
+        for (int k = 0; k < n->n_in && !n->dead; k++) {
+            if (n->in[k] != old) continue;
+            n->in[k] = now;
+            if (now < r->n_values) {
+                r->readers[now]++;
+                r->last_reader[now] = i;
+            }
+            if (old < r->n_values) r->readers[old]--;
+        }
+    }
+    r->changed = true;
+    return true;
+}
+
+void eng_rewrite_kill(eng_rewrite *r, eng_node *n)
+{
+    for (int k = 0; k < n->n_in; k++)
+        if (n->in[k] >= 0 && n->in[k] < r->n_values) r->readers[n->in[k]]--;
+    n->dead = true;
+    r->changed = true;
+}
+
+od_code eng_rewrite_become(eng_rewrite *r, eng_node *n, eng_domain domain, const char *op_type, int opset, int n_in,
+                           od_status *st)
+{
+    const eng_op *op = eng_op_find(domain, op_type, opset);
+    if (!op) return od_fail(st, OD_UNSUPPORTED, "no operator %s", op_type);
+    int *in = od_arena_array(&r->g->model->arena, int, n_in);
+    if (!in) return od_fail(st, OD_NO_MEMORY, "no memory for a node");
+    for (int k = 0; k < n->n_in; k++)
+        if (n->in[k] >= 0 && n->in[k] < r->n_values) r->readers[n->in[k]]--;
+    for (int k = 0; k < n_in; k++) in[k] = ENG_NONE;
+    n->op = op;
+    n->op_type = op->name;
+    n->domain = domain;
+    n->opset = opset;
+    n->in = in;
+    n->n_in = n_in;
+    n->n_attrs = 0;
+    n->params = NULL;
+    n->fused = (eng_epilogue){0};
+    r->changed = true;
+    return OD_OK;
+}
+
+int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float **data)
+{
+    od_status ignored;
+    eng_tensor t = {.dtype = ENG_FLOAT, .rank = rank};
+    int v = eng_graph_value(r->g, "");
+    if (v < 0) return ENG_NONE;
+    if (rank) memcpy(t.dims, dims, (size_t)rank * sizeof *dims);
+    t.data = od_arena_zalloc(&r->g->model->arena, eng_tensor_bytes(&t));
+    *data = t.data;
+    return t.data && eng_graph_set_constant(r->g, v, &t, &ignored) == OD_OK ? v : ENG_NONE;
+}

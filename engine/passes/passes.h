@@ -1,0 +1,80 @@
+/* passes.h - graph rewrites and what they share.
+ *
+ * A pass looks at one graph through an eng_rewrite, changes nodes in place and says whether it did.
+ * It never leaves the graph in a state in which it would compute something else. It may kill nodes
+ * and turn a node into another; it adds none, so node pointers hold during a pass. Shapes come from
+ * the model's probe, which knows the main graph only: elsewhere, and for values that passes made in
+ * the same round, eng_rewrite_type says NULL and a pass that needs it leaves the place alone. */
+#ifndef ENG_PASSES_H
+#define ENG_PASSES_H
+
+#include "engine/graph.h"
+
+typedef struct eng_rewrite {
+    eng_graph *g;
+    od_arena *tmp;
+    int *readers;     /* by value: nodes that read it, plus one per graph output; a node that reads it
+                         twice counts twice */
+    int *last_reader; /* by value: a node that reads it, or ENG_NONE */
+    bool *is_output;  /* by value */
+    bool *is_input;
+    int n_values;     /* values the arrays know */
+    bool changed;
+} eng_rewrite;
+
+typedef od_code eng_pass_fn(eng_rewrite *r, od_status *st);
+
+typedef struct eng_pass {
+    const char *name;
+    eng_pass_fn *run;
+    bool needed; /* runs even when the caller asked for no passes */
+} eng_pass;
+
+extern const eng_pass eng_passes[];
+extern const int eng_passes_count;
+
+/* Type and shape of value `v` (extents that are free are -1), or NULL. */
+const eng_tensor *eng_rewrite_type(const eng_rewrite *r, int v);
+
+/* Both shapes known and equal, free extents included. */
+bool eng_rewrite_same_shape(const eng_rewrite *r, int a, int b);
+
+/* The node that makes `v` if it is of type `op_type` of ai.onnx (NULL: any), else NULL. */
+eng_node *eng_rewrite_maker(const eng_rewrite *r, int v, const char *op_type);
+
+/* The node that alone reads `v`, if `v` is no graph output; else NULL. */
+eng_node *eng_rewrite_only_reader(const eng_rewrite *r, int v);
+
+/* `v` is read once and is no graph output: its maker may be merged into its reader. */
+bool eng_rewrite_private(const eng_rewrite *r, int v);
+
+/* The constant behind `v`, or NULL: none, or an input's default, which a request may replace. */
+const eng_tensor *eng_rewrite_constant(const eng_rewrite *r, int v);
+
+/* `v` is a float constant of one element: its value in *x. */
+bool eng_rewrite_scalar(const eng_rewrite *r, int v, double *x);
+
+/* For a node of two inputs: the one that is a scalar constant (in *x) and the other (in *other). */
+bool eng_rewrite_scalar_operand(const eng_rewrite *r, const eng_node *n, double *x, int *other);
+
+/* Every reader of `old` reads `now` instead, and graph outputs keep their names. false: not possible
+ * (an output that would be an input, a constant or another output). */
+bool eng_rewrite_replace(eng_rewrite *r, int old, int now);
+
+void eng_rewrite_kill(eng_rewrite *r, eng_node *n);
+
+/* Turn `n` into another operator with `n_in` inputs (all ENG_NONE) and no attributes; outputs stay.
+ * OD_UNSUPPORTED when the table has no such operator; `n` is unchanged then. */
+od_code eng_rewrite_become(eng_rewrite *r, eng_node *n, eng_domain domain, const char *op_type, int opset, int n_in,
+                           od_status *st);
+
+/* A new constant with its own float data of `count` = product(dims) elements, cleared; the value and
+ * the data. ENG_NONE: no memory. */
+int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float **data);
+
+bool eng_node_is(const eng_node *n, const char *op_type);
+
+eng_pass_fn eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_activation,
+    eng_pass_residual, eng_pass_gate;
+
+#endif

@@ -1,0 +1,504 @@
+#include "engine/session.h"
+#include "engine/base/cpu.h"
+#include "engine/kernels/half.h"
+#include "engine/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A session of a subgraph, kept for the next time its node runs. */
+typedef struct child {
+    struct child *next;
+    eng_session *session;
+} child;
+
+struct eng_session {
+    eng_model *model;
+    eng_graph *graph;
+    od_pool *pool;
+    size_t memory_limit;
+    int depth; /* subgraphs inside subgraphs */
+
+    eng_plan *plan;     /* the one the fields up to `block_size` were made for */
+    od_arena bound;     /* tensors and contexts of that plan */
+    eng_tensor *t;      /* by planned value */
+    eng_ctx *ctx;       /* by step */
+    int *of_inputs, n_of_inputs; /* planned values that lie in an input's bytes */
+    char *block;        /* the scratch block */
+    size_t block_size;
+
+    od_arena scratch; /* of the operator that runs */
+    od_arena memory;  /* lives from the start of a run to the start of the next */
+    child *children;
+    bool (*cancelled)(void *);
+    void *cancel_arg;
+    bool profiling;
+    eng_profile_row *rows; /* by step, then compacted by eng_session_profile_rows */
+    eng_profile_row *shown;
+    int n_rows;
+};
+
+enum { DEPTH_MAX = 32 };
+
+/* ---- one operator ------------------------------------------------------------------------- */
+
+static bool is_half(const eng_tensor *t)
+{
+    return t && (t->dtype == ENG_FLOAT16 || t->dtype == ENG_BFLOAT16);
+}
+
+static bool to_float(eng_tensor *to, const eng_tensor *from, od_arena *a)
+{
+    int64_t n = (int64_t)(eng_tensor_bytes(from) / 2);
+    *to = *from;
+    to->dtype = ENG_FLOAT;
+    to->data = od_arena_alloc(a, (size_t)n * sizeof(float));
+    if (!to->data) return false;
+    if (from->dtype == ENG_FLOAT16) eng_half_to_float(from->data, to->data, n);
+    else eng_bfloat_to_float(from->data, to->data, n);
+    return true;
+}
+
+/* Halves become floats, the operator runs, its floats become halves. */
+static od_code run_as_float(eng_ctx *c, od_status *st)
+{
+    od_arena *a = c->scratch;
+    eng_ctx f = *c;
+    f.in = od_arena_array(a, const eng_tensor *, c->n_in);
+    f.out = od_arena_array(a, eng_tensor *, c->n_out);
+    eng_tensor *tmp = od_arena_array(a, eng_tensor, (int64_t)c->n_in + c->n_out);
+    if (!f.in || !f.out || !tmp) return od_fail(st, OD_NO_MEMORY, "no memory to widen half precision");
+    for (int i = 0; i < c->n_in; i++) {
+        f.in[i] = is_half(c->in[i]) ? &tmp[i] : c->in[i];
+        if (is_half(c->in[i]) && !to_float(&tmp[i], c->in[i], a))
+            return od_fail(st, OD_NO_MEMORY, "no memory to widen input %d", i);
+    }
+    for (int k = 0; k < c->n_out; k++) {
+        f.out[k] = c->out[k];
+        if (!is_half(c->out[k])) continue;
+        eng_tensor *t = &tmp[c->n_in + k];
+        *t = *c->out[k];
+        t->dtype = ENG_FLOAT;
+        t->data = od_arena_alloc(a, eng_tensor_bytes(t));
+        if (!t->data) return od_fail(st, OD_NO_MEMORY, "no memory to widen output %d", k);
+        f.out[k] = t;
+    }
+    OD_TRY(c->node->op->run(&f, st));
+    for (int k = 0; k < c->n_out; k++) {
+        if (f.out[k] == c->out[k]) continue;
+        int64_t n = (int64_t)(eng_tensor_bytes(c->out[k]) / 2);
+        if (c->out[k]->dtype == ENG_FLOAT16) eng_float_to_half(f.out[k]->data, c->out[k]->data, n);
+        else eng_float_to_bfloat(f.out[k]->data, c->out[k]->data, n);
+    }
+    return OD_OK;
+}
+
+od_code eng_op_run(eng_ctx *c, od_status *st)
+{
+    bool half = false;
+    if (c->node->op->flags & ENG_HALF) {
+        for (int i = 0; i < c->n_in && !half; i++) half = is_half(c->in[i]);
+        for (int k = 0; k < c->n_out && !half; k++) half = is_half(c->out[k]);
+    }
+    return half ? run_as_float(c, st) : c->node->op->run(c, st);
+}
+
+void *eng_run_alloc(eng_ctx *c, size_t size)
+{
+    return od_arena_alloc(c->memory, size);
+}
+
+/* ---- binding a plan ----------------------------------------------------------------------- */
+
+/* Fill in where value `v` lies, its base first. Bases come before their views except where a pass
+ * over steps made an earlier value a view of a later one, hence the recursion. */
+static void place_value(eng_session *s, int v)
+{
+    const eng_pvalue *pv = s->plan->values[v];
+    eng_tensor *t = &s->t[v];
+    if (pv->where == ENG_AT_SCRATCH) {
+        t->data = s->block + pv->offset;
+    } else if (pv->where == ENG_AT_ALIAS) {
+        place_value(s, pv->of);
+        char *base = s->t[pv->of].data;
+        t->data = base ? base + pv->offset * (int64_t)eng_dtype_size(t->dtype) : NULL;
+    }
+}
+
+static bool lies_in_input(const eng_plan *plan, int v)
+{
+    while (plan->values[v]->where == ENG_AT_ALIAS) v = plan->values[v]->of;
+    return plan->values[v]->where == ENG_AT_INPUT;
+}
+
+static od_code bind_steps(eng_session *s, od_status *st)
+{
+    const eng_plan *plan = s->plan;
+    s->ctx = od_arena_array(&s->bound, eng_ctx, plan->n_steps);
+    if (!s->ctx) return od_fail(st, OD_NO_MEMORY, "no memory for %d steps", plan->n_steps);
+    for (int i = 0; i < plan->n_steps; i++) {
+        const eng_step *step = &plan->steps[i];
+        eng_ctx *c = &s->ctx[i];
+        *c = (eng_ctx){.node = step->node, .n_in = step->n_in, .n_out = step->n_out, .scratch = &s->scratch,
+                       .memory = &s->memory, .pool = s->pool, .session = s};
+        c->in = od_arena_array(&s->bound, const eng_tensor *, step->n_in);
+        c->out = od_arena_array(&s->bound, eng_tensor *, step->n_out);
+        if (!c->in || !c->out) return od_fail(st, OD_NO_MEMORY, "no memory for %d steps", plan->n_steps);
+        for (int k = 0; k < step->n_in; k++) c->in[k] = step->in[k] < 0 ? NULL : &s->t[step->in[k]];
+        for (int k = 0; k < step->n_out; k++) {
+            int v = step->out[k];
+            c->out[k] = v < 0 || (k && step->dynamic && !plan->values[v]->readers) ? NULL : &s->t[v];
+        }
+    }
+    return OD_OK;
+}
+
+static void unbind(eng_session *s)
+{
+    eng_plan_release(s->plan);
+    s->plan = NULL;
+    od_arena_reset(&s->bound);
+}
+
+static od_code bind(eng_session *s, const eng_tensor *inputs, od_status *st)
+{
+    eng_plan *plan = NULL;
+    OD_TRY(eng_plan_acquire(&plan, s->graph, inputs, s->pool, st));
+    if (plan == s->plan) {
+        eng_plan_release(plan);
+        return OD_OK;
+    }
+    unbind(s);
+    s->plan = plan;
+    if (plan->scratch_bytes > s->block_size) {
+        free(s->block);
+        s->block = NULL;
+        s->block_size = 0;
+        if (!s->memory_limit || plan->scratch_bytes <= s->memory_limit) s->block = aligned_alloc(64, plan->scratch_bytes);
+        if (!s->block) {
+            od_fail(st, OD_NO_MEMORY, "this run needs %zu bytes for intermediate values", plan->scratch_bytes);
+            goto fail;
+        }
+        s->block_size = plan->scratch_bytes;
+    }
+    s->t = od_arena_array(&s->bound, eng_tensor, plan->n_values);
+    s->of_inputs = od_arena_array(&s->bound, int, plan->n_values);
+    s->rows = od_arena_array(&s->bound, eng_profile_row, plan->n_steps);
+    s->shown = od_arena_array(&s->bound, eng_profile_row, plan->n_steps);
+    if (!s->t || !s->of_inputs || !s->rows || !s->shown) {
+        od_fail(st, OD_NO_MEMORY, "no memory for %d values", plan->n_values);
+        goto fail;
+    }
+    s->n_of_inputs = 0;
+    for (int v = 0; v < plan->n_values; v++) s->t[v] = plan->values[v]->t;
+    for (int v = 0; v < plan->n_values; v++) {
+        if (lies_in_input(plan, v)) s->of_inputs[s->n_of_inputs++] = v;
+        else place_value(s, v);
+    }
+    if (bind_steps(s, st) == OD_OK) return OD_OK;
+fail:
+    unbind(s);
+    return st->code;
+}
+
+static void bind_inputs(eng_session *s, const eng_tensor *inputs)
+{
+    for (int i = 0; i < s->n_of_inputs; i++) {
+        int v = s->of_inputs[i];
+        const eng_pvalue *pv = s->plan->values[v];
+        if (pv->where == ENG_AT_INPUT) s->t[v] = inputs[pv->of];
+    }
+    for (int i = 0; i < s->n_of_inputs; i++) place_value(s, s->of_inputs[i]);
+}
+
+/* ---- dynamic steps ------------------------------------------------------------------------ */
+
+/* A copy or relabelled view of `t` in `layout`, dense unless `pitch_ok`. */
+static const eng_tensor *relayout(eng_session *s, const eng_tensor *t, eng_layout layout, bool pitch_ok)
+{
+    bool dense = t->layout == ENG_ROW || t->pitch == t->dims[1];
+    if (t->layout == layout && (dense || pitch_ok)) return t;
+    eng_tensor *to = od_arena_array(&s->memory, eng_tensor, 1);
+    if (!to) return NULL;
+    *to = *t;
+    to->layout = layout;
+    to->pitch = layout == ENG_CL ? t->dims[1] : 0;
+    if (eng_tensor_layout_free(t)) return to;
+    to->data = od_arena_alloc(&s->memory, eng_tensor_bytes(to));
+    if (!to->data) return NULL;
+    eng_tensor_relayout(to, t);
+    return to;
+}
+
+static const eng_tensor *extend_rank(eng_session *s, const eng_tensor *t, int rank)
+{
+    eng_tensor *to = od_arena_array(&s->memory, eng_tensor, 1);
+    if (!to) return NULL;
+    *to = *t;
+    int more = rank - t->rank;
+    memmove(to->dims + more, t->dims, (size_t)t->rank * sizeof *t->dims);
+    for (int i = 0; i < more; i++) to->dims[i] = 1;
+    to->rank = rank;
+    return to;
+}
+
+static od_code settle_layouts(eng_session *s, eng_ctx *c, od_status *st)
+{
+    eng_layout want_out, *want_in = od_arena_array(&s->scratch, eng_layout, c->n_in);
+    if (!want_in) return od_fail(st, OD_NO_MEMORY, "no memory for %d inputs", c->n_in);
+    eng_layout_choose(c, want_in, &want_out);
+    for (int i = 0; i < c->n_in; i++) {
+        if (!c->in[i]) continue;
+        if (c->node->op->flags & ENG_CL_ALL && want_in[i] == ENG_CL && c->out[0] && c->in[i]->rank < c->out[0]->rank)
+            c->in[i] = extend_rank(s, c->in[i], c->out[0]->rank);
+        if (c->in[i] && c->in[i]->rank < 3) want_in[i] = ENG_ROW;
+        if (c->in[i]) c->in[i] = relayout(s, c->in[i], want_in[i], eng_accepts_pitch(c->node, i));
+        if (!c->in[i]) return od_fail(st, OD_NO_MEMORY, "no memory for input %d in another layout", i);
+    }
+    for (int k = 0; k < c->n_out; k++) {
+        if (!c->out[k]) continue;
+        c->out[k]->layout = c->out[k]->rank >= 3 ? want_out : ENG_ROW;
+        c->out[k]->pitch = c->out[k]->layout == ENG_CL ? c->out[k]->dims[1] : 0;
+    }
+    return OD_OK;
+}
+
+/* Infer, place and run a node whose shapes are known only now. */
+static od_code run_dynamic(eng_session *s, const eng_ctx *bound, od_status *st)
+{
+    eng_ctx c = *bound;
+    const eng_op *op = c.node->op;
+    bool layouts = op->flags & (ENG_CL_FIRST | ENG_CL_ALL) || op->layout;
+    c.in = od_arena_array(&s->scratch, const eng_tensor *, c.n_in);
+    if (!c.in) return od_fail(st, OD_NO_MEMORY, "no memory for %d inputs", c.n_in);
+    for (int i = 0; i < c.n_in; i++) {
+        c.in[i] = bound->in[i];
+        if (c.in[i] && !layouts && !(c.in[i] = relayout(s, c.in[i], ENG_ROW, false)))
+            return od_fail(st, OD_NO_MEMORY, "no memory for input %d in another layout", i);
+    }
+    OD_TRY(eng_check_op_type(&c, st));
+    for (int k = 0; k < c.n_out; k++)
+        if (c.out[k]) *c.out[k] = (eng_tensor){.rank = 0};
+    od_code rc = op->infer(&c, st);
+    if (rc == OD_UNKNOWN_YET)
+        return od_fail(st, OD_INTERNAL, "its shape stays unknown with all inputs there");
+    if (rc != OD_OK) return rc;
+    OD_TRY(settle_layouts(s, &c, st));
+    bool needed = false;
+    for (int k = 0; k < c.n_out; k++) {
+        if (!c.out[k]) continue;
+        int64_t offset = 0;
+        if (op->alias && op->alias(&c, k, &offset)) {
+            c.out[k]->data = (char *)c.in[0]->data + offset * (int64_t)eng_dtype_size(c.in[0]->dtype);
+            continue;
+        }
+        needed = true;
+        c.out[k]->data = od_arena_alloc(&s->memory, eng_tensor_bytes(c.out[k]));
+        if (!c.out[k]->data)
+            return od_fail(st, OD_NO_MEMORY, "no memory for output %d of %zu bytes", k, eng_tensor_bytes(c.out[k]));
+    }
+    return needed ? eng_op_run(&c, st) : OD_OK;
+}
+
+/* ---- a run -------------------------------------------------------------------------------- */
+
+static od_code run_step(eng_session *s, int i, od_status *st)
+{
+    const eng_step *step = &s->plan->steps[i];
+    eng_ctx *c = &s->ctx[i];
+    if (!step->node) {
+        eng_tensor_relayout(c->out[0], c->in[0]);
+        return OD_OK;
+    }
+    od_arena_mark mark = od_arena_save(&s->scratch);
+    od_code rc = step->dynamic ? run_dynamic(s, c, st) : eng_op_run(c, st);
+    od_arena_rewind(&s->scratch, mark);
+    return rc == OD_OK ? OD_OK : eng_note_node(s->graph, step->node, st);
+}
+
+static od_code run_steps(eng_session *s, od_status *st)
+{
+    for (int i = 0; i < s->plan->n_steps; i++) {
+        if (s->cancelled && s->cancelled(s->cancel_arg)) return od_fail(st, OD_CANCELLED, "the run was cancelled");
+        if (!s->profiling) {
+            OD_TRY(run_step(s, i, st));
+            continue;
+        }
+        int64_t from = od_now_ns();
+        OD_TRY(run_step(s, i, st));
+        s->rows[i].ns += od_now_ns() - from;
+        s->rows[i].runs++;
+    }
+    return OD_OK;
+}
+
+static od_code collect_outputs(eng_session *s, eng_tensor *outputs, od_status *st)
+{
+    for (int k = 0; k < s->graph->n_outputs; k++) {
+        const eng_tensor *t = relayout(s, &s->t[s->plan->outputs[k]], ENG_ROW, false);
+        if (!t) return od_fail(st, OD_NO_MEMORY, "no memory for output %d", k);
+        outputs[k] = *t;
+    }
+    return OD_OK;
+}
+
+static od_code check_input(const eng_graph *g, int i, const eng_tensor *t, od_status *st)
+{
+    const eng_value *v = &g->values[g->inputs[i]];
+    char have[160];
+    int64_t count;
+    if (!t->data) {
+        if (v->constant) return OD_OK;
+        return od_fail(st, OD_BAD_ARGUMENT, "input '%s' is missing", v->name);
+    }
+    if (t->rank < 0 || t->rank > ENG_MAX_RANK || !eng_dims_count(t->rank, t->dims, &count))
+        return od_fail(st, OD_BAD_SHAPE, "input '%s' has an impossible shape", v->name);
+    bool fits = v->rank < 0 || v->rank == t->rank;
+    for (int d = 0; fits && d < v->rank; d++) fits = v->dims[d] < 0 || v->dims[d] == t->dims[d];
+    if (fits && (!v->dtype || v->dtype == t->dtype)) return OD_OK;
+    eng_tensor want = {.dtype = v->dtype, .rank = v->rank < 0 ? 0 : v->rank};
+    char wanted[160];
+    memcpy(want.dims, v->dims, sizeof want.dims);
+    return od_fail(st, fits ? OD_BAD_TYPE : OD_BAD_SHAPE, "input '%s' is %s, the model takes %s", v->name,
+                   eng_tensor_text(t, have, sizeof have), eng_tensor_text(&want, wanted, sizeof wanted));
+}
+
+static od_code run(eng_session *s, const eng_tensor *inputs, eng_tensor *outputs, od_status *st)
+{
+    od_arena_reset(&s->memory);
+    od_arena_reset(&s->scratch);
+    OD_TRY(bind(s, inputs, st));
+    bind_inputs(s, inputs);
+    OD_TRY(run_steps(s, st));
+    return collect_outputs(s, outputs, st);
+}
+
+od_code eng_session_run(eng_session *s, const eng_tensor *inputs, eng_tensor *outputs, od_status *st)
+{
+    for (int i = 0; i < s->graph->n_inputs; i++) OD_TRY(check_input(s->graph, i, &inputs[i], st));
+    unsigned was = od_cpu_float_fast();
+    od_code rc = run(s, inputs, outputs, st);
+    od_cpu_float_restore(was);
+    return rc;
+}
+
+/* ---- subgraphs ---------------------------------------------------------------------------- */
+
+static eng_session *child_of(eng_session *s, const eng_graph *sub, od_status *st)
+{
+    for (child *c = s->children; c; c = c->next)
+        if (c->session->graph == sub) return c->session;
+    if (s->depth >= DEPTH_MAX) {
+        od_fail(st, OD_UNSUPPORTED, "subgraphs lie more than %d deep", DEPTH_MAX);
+        return NULL;
+    }
+    child *c = calloc(1, sizeof *c);
+    if (!c || eng_session_create(&c->session, s->model, s->pool, s->memory_limit, st) != OD_OK) {
+        free(c);
+        od_fail(st, OD_NO_MEMORY, "no memory for a subgraph");
+        return NULL;
+    }
+    c->session->graph = (eng_graph *)(uintptr_t)sub; /* its plan cache changes, under a lock; it does not */
+    c->session->depth = s->depth + 1;
+    c->session->cancelled = s->cancelled;
+    c->session->cancel_arg = s->cancel_arg;
+    c->next = s->children;
+    s->children = c;
+    return c->session;
+}
+
+od_code eng_subgraph_run(eng_ctx *c, const eng_graph *sub, const eng_tensor *const *inputs, eng_tensor *outputs,
+                         od_status *st)
+{
+    eng_session *s = child_of(c->session, sub, st);
+    if (!s) return st->code;
+    eng_tensor *in = od_arena_array(c->scratch, eng_tensor, sub->n_inputs);
+    if (!in) return od_fail(st, OD_NO_MEMORY, "no memory for %d inputs of a subgraph", sub->n_inputs);
+    for (int i = 0; i < sub->n_inputs; i++)
+        if (inputs[i]) in[i] = *inputs[i];
+    if (run(s, in, outputs, st) != OD_OK) return od_note(st, "subgraph '%s'", sub->name);
+    for (int k = 0; k < sub->n_outputs; k++) OD_TRY(eng_tensor_copy(&outputs[k], &outputs[k], c->memory, st));
+    return OD_OK;
+}
+
+/* ---- the rest ----------------------------------------------------------------------------- */
+
+od_code eng_session_create(eng_session **out, eng_model *model, od_pool *pool, size_t memory_limit, od_status *st)
+{
+    eng_session *s = calloc(1, sizeof *s);
+    if (!s) return od_fail(st, OD_NO_MEMORY, "no memory for a session");
+    s->model = model;
+    s->graph = model->graph;
+    s->pool = pool;
+    s->memory_limit = memory_limit;
+    od_arena_init(&s->scratch, memory_limit);
+    od_arena_init(&s->memory, memory_limit);
+    *out = s;
+    return OD_OK;
+}
+
+void eng_session_destroy(eng_session *s)
+{
+    if (!s) return;
+    for (child *c = s->children, *next; c; c = next) {
+        next = c->next;
+        eng_session_destroy(c->session);
+        free(c);
+    }
+    unbind(s);
+    od_arena_fini(&s->bound);
+    od_arena_fini(&s->scratch);
+    od_arena_fini(&s->memory);
+    free(s->block);
+    free(s);
+}
+
+void eng_session_set_cancel(eng_session *s, bool (*cancelled)(void *), void *arg)
+{
+    s->cancelled = cancelled;
+    s->cancel_arg = arg;
+    for (child *c = s->children; c; c = c->next) eng_session_set_cancel(c->session, cancelled, arg);
+}
+
+size_t eng_session_bytes(const eng_session *s)
+{
+    size_t n = s->block_size + od_arena_bytes(&s->bound) + od_arena_bytes(&s->scratch) + od_arena_bytes(&s->memory);
+    for (child *c = s->children; c; c = c->next) n += eng_session_bytes(c->session);
+    return n;
+}
+
+od_code eng_session_profile(eng_session *s, bool on)
+{
+    s->profiling = on;
+    return OD_OK;
+}
+
+int eng_session_profile_rows(const eng_session *s, const eng_profile_row **rows)
+{
+    int n = 0;
+    for (int i = 0; s->plan && i < s->plan->n_steps; i++) {
+        const eng_step *step = &s->plan->steps[i];
+        eng_profile_row *r = &s->shown[n];
+        if (!s->rows[i].runs) continue;
+        *r = s->rows[i];
+        r->node = step->node;
+        r->macs = step->macs;
+        char *end = r->what + sizeof r->what - 1;
+        memset(r->what, 0, sizeof r->what);
+        strncpy(r->what, step->node ? step->dynamic ? "dynamic" : "" : "relayout", (size_t)(end - r->what));
+        n++;
+    }
+    *rows = s->shown;
+    return n;
+}
+
+od_code eng_session_cost(eng_session *s, const eng_tensor *inputs, int64_t *macs, size_t *planned, od_status *st)
+{
+    eng_plan *plan = NULL;
+    OD_TRY(eng_plan_acquire(&plan, s->graph, inputs, s->pool, st));
+    *macs = 0;
+    for (int i = 0; i < plan->n_steps; i++) *macs += plan->steps[i].macs;
+    *planned = plan->scratch_bytes;
+    eng_plan_release(plan);
+    return OD_OK;
+}
