@@ -1,0 +1,193 @@
+/* load.c - from a file to a model. */
+#include "loaders/onnx.h"
+#include "loaders/onnx/build.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The file's bytes, in pages of our own. Weights are used where they lie here. */
+typedef struct ldr_file {
+    uint8_t *bytes;
+    size_t size;
+} ldr_file;
+
+static void file_destroy(void *file)
+{
+    ldr_file *f = file;
+    if (!f) return;
+    if (f->bytes) munmap(f->bytes, f->size);
+    free(f);
+}
+
+static od_code file_create(ldr_file **out, size_t size, od_status *st)
+{
+    ldr_file *f = calloc(1, sizeof *f);
+    void *pages = f ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;
+    if (pages == MAP_FAILED) {
+        free(f);
+        return od_fail(st, OD_NO_MEMORY, "no memory for a model of %zu bytes", size);
+    }
+    *f = (ldr_file){pages, size};
+    *out = f;
+    return OD_OK;
+}
+
+static od_code read_whole(int fd, ldr_file *f, od_status *st)
+{
+    for (size_t done = 0; done < f->size;) {
+        ssize_t n = read(fd, f->bytes + done, f->size - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return od_fail(st, OD_IO, "%s", strerror(errno));
+        if (n == 0) return od_fail(st, OD_IO, "the file shrank while it was read");
+        done += (size_t)n;
+    }
+    return OD_OK;
+}
+
+static od_code read_file(int fd, ldr_file **out, od_status *st)
+{
+    struct stat info;
+    if (fstat(fd, &info)) return od_fail(st, OD_IO, "%s", strerror(errno));
+    if (!S_ISREG(info.st_mode)) return od_fail(st, OD_BAD_MODEL, "not a file");
+    if (info.st_size == 0) return od_fail(st, OD_BAD_MODEL, "an empty file");
+    OD_TRY(file_create(out, (size_t)info.st_size, st));
+    return read_whole(fd, *out, st);
+}
+
+/* ---- the message -------------------------------------------------------------------------- */
+
+static od_code copy_text(eng_model *m, const char *from, const char **to, od_status *st)
+{
+    *to = od_arena_strdup(&m->arena, from ? from : "", from ? strlen(from) : 0);
+    return *to ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory for the model's description");
+}
+
+static od_code read_info(eng_model *m, const Onnx__ModelProto *p, od_status *st)
+{
+    eng_model_info *info = &m->info;
+    OD_TRY(copy_text(m, p->producer_name, &info->producer, st));
+    OD_TRY(copy_text(m, p->domain, &info->domain, st));
+    OD_TRY(copy_text(m, p->doc_string, &info->description, st));
+    info->ir_version = p->ir_version;
+    info->model_version = p->model_version;
+    info->metadata_keys = od_arena_calloc(&m->arena, p->n_metadata_props, sizeof(char *));
+    info->metadata_values = od_arena_calloc(&m->arena, p->n_metadata_props, sizeof(char *));
+    if (!info->metadata_keys || !info->metadata_values)
+        return od_fail(st, OD_NO_MEMORY, "no memory for the model's metadata");
+    for (size_t i = 0; i < p->n_metadata_props; i++) {
+        OD_TRY(copy_text(m, p->metadata_props[i]->key, &info->metadata_keys[i], st));
+        OD_TRY(copy_text(m, p->metadata_props[i]->value, &info->metadata_values[i], st));
+        info->n_metadata = (int)i + 1;
+    }
+    return OD_OK;
+}
+
+/* Domains that the model uses without importing them are taken to be meant as they are now. */
+static od_code read_opsets(const Onnx__ModelProto *p, int *opset, od_status *st)
+{
+    enum { IR_OPSETS = 3 }; /* from it on, operator sets must be imported */
+    if (!p->has_ir_version || p->ir_version < 1)
+        return od_fail(st, OD_BAD_MODEL, "no IR version: not an ONNX model");
+    if (p->ir_version > LDR_IR_MAX)
+        return od_fail(st, OD_UNSUPPORTED, "IR version %" PRId64 "; onnxd knows up to %d", p->ir_version, LDR_IR_MAX);
+    OD_TRY(ldr_opsets(p->n_opset_import, p->opset_import, opset, st));
+    if (!p->n_opset_import && p->ir_version >= IR_OPSETS)
+        return od_fail(st, OD_BAD_MODEL, "the model imports no operator set");
+    if (!p->n_opset_import) opset[ENG_DOMAIN_ONNX] = 1;
+    for (int d = 0; d < ENG_DOMAINS; d++)
+        if (!opset[d]) opset[d] = ldr_onnx_opset_max((eng_domain)d);
+    return OD_OK;
+}
+
+static od_code build(ldr_build *b, ldr_file *f, od_status *st)
+{
+    ldr_scope scope = {.depth = 0};
+    Onnx__ModelProto *p;
+    OD_TRY(ldr_wire_model(b->heap, f->bytes, f->size, &p, st));
+    b->proto = p;
+    OD_TRY(read_opsets(p, scope.opset, st));
+    memcpy(b->model->opset, scope.opset, sizeof scope.opset);
+    OD_TRY(read_info(b->model, p, st));
+    OD_TRY(ldr_functions_init(b, st));
+    b->source.floor = f->bytes;
+    OD_TRY(ldr_build_graph(b, b->model->graph, &scope, p->graph, 0, st));
+    if (b->n_unknown)
+        return od_fail(st, OD_UNSUPPORTED, "operators of domains that onnxd does not know: %s", b->unknown);
+    return OD_OK;
+}
+
+/* A model from `f`, which is taken. */
+static od_code load(ldr_file *f, const char *folder, const eng_load_options *options, eng_model **out, od_status *st)
+{
+    enum { HEAP_MIN = 64 << 20, HEAP_FACTOR = 40 }; /* messages of tiny parts take many times their bytes */
+    od_code rc;
+    ldr_heap heap;
+    ldr_external external;
+    ldr_build b = {.heap = &heap, .source = {.external = &external}};
+    ldr_heap_init(&heap, f->size < SIZE_MAX / (2 * HEAP_FACTOR) ? HEAP_MIN + f->size * HEAP_FACTOR : SIZE_MAX / 2);
+    ldr_external_init(&external, folder);
+    if ((rc = eng_model_create(&b.model, st)) != OD_OK) goto done;
+    b.model->backing = f;
+    b.model->backing_free = file_destroy;
+    b.source.arena = &b.model->arena;
+    f = NULL;
+    if ((rc = build(&b, b.model->backing, st)) != OD_OK) goto done;
+    if (!b.source.in_place) {
+        file_destroy(b.model->backing);
+        b.model->backing = NULL;
+        b.model->backing_free = NULL;
+    }
+    ldr_heap_fini(&heap); /* before the weights are packed: that takes memory too */
+    if ((rc = eng_model_finish(b.model, options, st)) != OD_OK) goto done;
+    *out = b.model;
+    b.model = NULL;
+done:
+    eng_model_destroy(b.model);
+    file_destroy(f);
+    ldr_external_fini(&external);
+    ldr_heap_fini(&heap);
+    return rc;
+}
+
+static od_code folder_of(const char *path, char **out, od_status *st)
+{
+    const char *slash = strrchr(path, '/');
+    *out = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    return *out ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory for a path");
+}
+
+od_code ldr_onnx_load(const char *path, const eng_load_options *options, eng_model **out, od_status *st)
+{
+    od_code rc;
+    ldr_file *f = NULL;
+    char *folder = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        rc = od_fail(st, errno == ENOENT ? OD_NOT_FOUND : OD_IO, "%s", strerror(errno));
+        goto done;
+    }
+    if ((rc = read_file(fd, &f, st)) != OD_OK) goto done;
+    if ((rc = folder_of(path, &folder, st)) != OD_OK) goto done;
+    rc = load(f, folder, options, out, st);
+    f = NULL;
+done:
+    file_destroy(f);
+    free(folder);
+    if (fd >= 0) close(fd);
+    return rc == OD_OK ? rc : od_note(st, "%.100s", path);
+}
+
+od_code ldr_onnx_load_bytes(const void *bytes, size_t size, const char *folder, const eng_load_options *options,
+                            eng_model **out, od_status *st)
+{
+    ldr_file *f = NULL;
+    if (!size) return od_fail(st, OD_BAD_MODEL, "an empty file");
+    OD_TRY(file_create(&f, size, st));
+    memcpy(f->bytes, bytes, size);
+    return load(f, folder, options, out, st);
+}
