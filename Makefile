@@ -101,7 +101,7 @@ fmt: ## lay out the code by .clang-format
 	clang-format -i $(shell find engine loaders server tests -name '*.[ch]')
 
 JOBS    := $(shell nproc 2>/dev/null || echo 2)
-VERSION  = $(shell sed -nE 's/^\#define ONNXD_VERSION "(.*)"/\1/p' server/cli/version.h 2>/dev/null)
+VERSION  = $(shell sed -nE 's/^\#define SRV_VERSION "(.*)"/\1/p' server/cli/cli.h 2>/dev/null)
 PREFIX  ?= /usr/local
 DEMO    ?= demo
 MODELS_FROM ?= ../shared/models
