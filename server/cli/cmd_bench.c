@@ -1,0 +1,241 @@
+/* cmd_bench.c - `onnxd bench`: latency and throughput of one model on made-up input. */
+#include "engine/base/cpu.h"
+#include "engine/session.h"
+#include "loaders/onnx.h"
+#include "server/cli/cli.h"
+
+#include <cjson/cJSON.h>
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { SHAPES_MAX = 64, RUNS_MAX = 100000 };
+
+typedef struct bench_options {
+    const char *model;
+    const char *shapes[SHAPES_MAX];
+    int n_shapes, threads;
+    int64_t batch, runs;
+    double seconds;
+    bool json, profile;
+    eng_load_options load;
+} bench_options;
+
+typedef struct bench_result {
+    double *ms; /* of each run, sorted */
+    int64_t runs, macs;
+    double load_ms, first_ms, total_s;
+    uint64_t user_cycles_min; /* 0: the kernel counts none */
+    size_t planned, packed;
+} bench_result;
+
+static const char help[] =
+    "usage: onnxd bench MODEL [--batch N] [--threads N] [--seconds S] [--runs N] [--shape NAME=1x3x224x224]...\n"
+    "                   [--json] [--profile] [--disable-passes A,B] [--no-passes]\n";
+
+/* ---- measuring ---------------------------------------------------------------------------- */
+
+/* A counter of the calling process's user cycles, -1 where the system offers none. It sees threads that
+ * start after it. */
+static int open_cycles(void)
+{
+    struct perf_event_attr attr = {.type = PERF_TYPE_HARDWARE, .size = sizeof attr, .config = PERF_COUNT_HW_CPU_CYCLES,
+                                   .exclude_kernel = 1, .exclude_hv = 1, .inherit = 1};
+    return (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
+}
+
+static uint64_t read_cycles(int fd)
+{
+    uint64_t n = 0;
+    return fd >= 0 && read(fd, &n, sizeof n) == sizeof n ? n : 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double percentile(const bench_result *r, double p)
+{
+    int64_t at = (int64_t)(p / 100.0 * (double)(r->runs - 1) + 0.5);
+    return r->ms[at];
+}
+
+static od_code measure(const bench_options *o, eng_session *s, const eng_tensor *inputs, eng_tensor *outputs, int cycles_fd,
+                       bench_result *r, od_status *st)
+{
+    int64_t begin = od_now_ns();
+    OD_TRY(eng_session_run(s, inputs, outputs, st));
+    r->first_ms = (double)(od_now_ns() - begin) / 1e6;
+    OD_TRY(eng_session_cost(s, inputs, &r->macs, &r->planned, st));
+    if (o->profile) OD_TRY(eng_session_profile(s, true));
+    int64_t end = od_now_ns() + (int64_t)(o->seconds * 1e9);
+    begin = od_now_ns();
+    while (r->runs < RUNS_MAX && (o->runs ? r->runs < o->runs : r->runs < 3 || od_now_ns() < end)) {
+        uint64_t cycles = read_cycles(cycles_fd);
+        int64_t from = od_now_ns();
+        OD_TRY(eng_session_run(s, inputs, outputs, st));
+        r->ms[r->runs++] = (double)(od_now_ns() - from) / 1e6;
+        cycles = read_cycles(cycles_fd) - cycles;
+        if (cycles && (!r->user_cycles_min || cycles < r->user_cycles_min)) r->user_cycles_min = cycles;
+    }
+    r->total_s = (double)(od_now_ns() - begin) / 1e9;
+    qsort(r->ms, (size_t)r->runs, sizeof *r->ms, by_value);
+    return OD_OK;
+}
+
+/* ---- telling ------------------------------------------------------------------------------ */
+
+static double peak_rss_mb(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_maxrss / 1024.0;
+}
+
+static void print_json(const bench_options *o, const bench_result *r)
+{
+    cJSON *root = cJSON_CreateObject(), *ms = cJSON_AddObjectToObject(root, "latency_ms");
+    cJSON_AddNumberToObject(ms, "min", r->ms[0]);
+    cJSON_AddNumberToObject(ms, "p50", percentile(r, 50));
+    cJSON_AddNumberToObject(ms, "p90", percentile(r, 90));
+    cJSON_AddNumberToObject(ms, "p99", percentile(r, 99));
+    cJSON_AddNumberToObject(root, "runs", (double)r->runs);
+    cJSON_AddNumberToObject(root, "items_per_s", (double)(r->runs * o->batch) / r->total_s);
+    cJSON_AddNumberToObject(root, "load_ms", r->load_ms);
+    cJSON_AddNumberToObject(root, "first_run_ms", r->first_ms);
+    cJSON_AddNumberToObject(root, "peak_rss_mb", peak_rss_mb());
+    cJSON_AddNumberToObject(root, "gmacs", (double)r->macs / 1e9);
+    cJSON_AddNumberToObject(root, "gflops", 2.0 * (double)r->macs / 1e6 / r->ms[0]);
+    cJSON_AddNumberToObject(root, "planned_mb", (double)r->planned / 1048576.0);
+    cJSON_AddNumberToObject(root, "packed_mb", (double)r->packed / 1048576.0);
+    if (r->user_cycles_min) cJSON_AddNumberToObject(root, "user_cycles_min", (double)r->user_cycles_min);
+    char *text = cJSON_PrintUnformatted(root);
+    if (text) puts(text);
+    free(text);
+    cJSON_Delete(root);
+}
+
+static void print_table(const bench_options *o, const bench_result *r)
+{
+    printf("latency ms   min %.3f  p50 %.3f  p90 %.3f  p99 %.3f  (%" PRId64 " runs)\n", r->ms[0], percentile(r, 50),
+           percentile(r, 90), percentile(r, 99), r->runs);
+    printf("throughput   %.1f items/s, batch %" PRId64 ", %d threads\n", (double)(r->runs * o->batch) / r->total_s, o->batch,
+           o->threads);
+    printf("work         %.3f GMACs, %.1f GFLOP/s\n", (double)r->macs / 1e9, 2.0 * (double)r->macs / 1e6 / r->ms[0]);
+    printf("load         %.1f ms, first run %.1f ms\n", r->load_ms, r->first_ms);
+    printf("memory       peak %.1f MiB, planned %.1f MiB, packed weights %.1f MiB\n", peak_rss_mb(),
+           (double)r->planned / 1048576.0, (double)r->packed / 1048576.0);
+    if (r->user_cycles_min) printf("cycles       %.3f million user cycles (min)\n", (double)r->user_cycles_min / 1e6);
+}
+
+static int slower_first(const void *a, const void *b)
+{
+    const eng_profile_row *x = a, *y = b;
+    return x->ns < y->ns ? 1 : x->ns > y->ns ? -1 : 0;
+}
+
+static void print_profile(const eng_session *s, od_arena *a)
+{
+    const eng_profile_row *rows;
+    int n = eng_session_profile_rows(s, &rows);
+    int64_t total = 0;
+    eng_profile_row *sorted = od_arena_array(a, eng_profile_row, n);
+    if (!sorted || !n) return;
+    memcpy(sorted, rows, (size_t)n * sizeof *rows);
+    for (int i = 0; i < n; i++) total += rows[i].ns;
+    qsort(sorted, (size_t)n, sizeof *sorted, slower_first);
+    printf("\n%8s %6s %9s  %-22s %-10s %s\n", "us", "share", "GFLOP/s", "operator", "", "node");
+    for (int i = 0; i < n && i < 60; i++) {
+        const eng_profile_row *p = &sorted[i];
+        double us = (double)p->ns / (double)p->runs / 1e3;
+        printf("%8.1f %5.1f%% %9.1f  %-22s %-10s %s\n", us, 100.0 * (double)p->ns / (double)total,
+               2.0 * (double)p->macs / us / 1e3, p->node ? p->node->op_type : "-", p->what, p->node ? p->node->name : "");
+    }
+    printf("\n%8s %6s  %s\n", "us", "share", "all of an operator");
+    for (int i = 0; i < n; i++) {
+        const char *op = sorted[i].node ? sorted[i].node->op_type : "relayout";
+        double us = 0;
+        int64_t ns = 0, count = 0;
+        bool first = true;
+        for (int j = 0; j < n; j++) {
+            const char *other = sorted[j].node ? sorted[j].node->op_type : "relayout";
+            if (strcmp(op, other)) continue;
+            if (j < i) first = false;
+            us += (double)sorted[j].ns / (double)sorted[j].runs / 1e3;
+            ns += sorted[j].ns;
+            count++;
+        }
+        if (first) printf("%8.1f %5.1f%%  %s x %" PRId64 "\n", us, 100.0 * (double)ns / (double)total, op, count);
+    }
+}
+
+static od_code bench(const bench_options *o, od_status *st)
+{
+    od_code rc;
+    od_arena arena = {0};
+    od_pool *pool = NULL;
+    eng_model *model = NULL;
+    eng_session *session = NULL;
+    bench_result r = {0};
+    eng_load_options load = o->load;
+    int cycles_fd = open_cycles();
+    int64_t from = od_now_ns();
+    if ((rc = od_pool_create(&pool, o->threads - 1, st)) != OD_OK) goto done;
+    load.pool = pool;
+    if ((rc = ldr_onnx_load(o->model, &load, &model, st)) != OD_OK) goto done;
+    if ((rc = eng_session_create(&session, model, pool, 0, st)) != OD_OK) goto done;
+    r.load_ms = (double)(od_now_ns() - from) / 1e6;
+    r.packed = model->packed_bytes;
+    r.ms = od_arena_array(&arena, double, RUNS_MAX);
+    eng_tensor *inputs = od_arena_array(&arena, eng_tensor, model->graph->n_inputs);
+    eng_tensor *outputs = od_arena_array(&arena, eng_tensor, model->graph->n_outputs);
+    if (!r.ms || !inputs || !outputs) {
+        rc = od_fail(st, OD_NO_MEMORY, "no memory for the model's ports");
+        goto done;
+    }
+    if ((rc = srv_cli_make_inputs(model, o->shapes, o->n_shapes, o->batch, &arena, inputs, st)) != OD_OK) goto done;
+    if ((rc = measure(o, session, inputs, outputs, cycles_fd, &r, st)) != OD_OK) goto done;
+    if (o->json) print_json(o, &r);
+    else print_table(o, &r);
+    if (o->profile) print_profile(session, &arena);
+done:
+    if (cycles_fd >= 0) close(cycles_fd);
+    eng_session_destroy(session);
+    eng_model_destroy(model);
+    od_pool_destroy(pool);
+    od_arena_fini(&arena);
+    return rc;
+}
+
+int srv_cmd_bench(int argc, char **argv)
+{
+    srv_args a = {.argc = argc, .at = 1, .argv = argv};
+    bench_options o = {.threads = od_cpu_count(), .batch = 1, .seconds = 2.0};
+    od_status st;
+    const char *word;
+    while (a.at < argc && !a.failed) {
+        if (srv_args_flag(&a, "--help")) return fputs(help, stdout), 0;
+        else if (srv_args_flag(&a, "--batch")) o.batch = srv_args_int(&a, "--batch", 1, 65536);
+        else if (srv_args_flag(&a, "--threads")) o.threads = (int)srv_args_int(&a, "--threads", 1, 1024);
+        else if (srv_args_flag(&a, "--seconds")) o.seconds = srv_args_number(&a, "--seconds", 0, 3600);
+        else if (srv_args_flag(&a, "--runs")) o.runs = srv_args_int(&a, "--runs", 1, RUNS_MAX);
+        else if (srv_args_flag(&a, "--shape")) {
+            const char *text = srv_args_text(&a, "--shape");
+            if (o.n_shapes < SHAPES_MAX) o.shapes[o.n_shapes++] = text;
+        } else if (srv_args_flag(&a, "--json")) o.json = true;
+        else if (srv_args_flag(&a, "--profile")) o.profile = true;
+        else if (srv_args_flag(&a, "--disable-passes")) o.load.disabled_passes = srv_args_text(&a, "--disable-passes");
+        else if (srv_args_flag(&a, "--no-passes")) o.load.keep_graph = true;
+        else if (!o.model && (word = srv_args_word(&a))) o.model = word;
+        else srv_args_unknown(&a);
+    }
+    if (a.failed || !o.model) return fputs(help, stderr), 2;
+    return bench(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
+}

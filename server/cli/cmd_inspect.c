@@ -1,0 +1,315 @@
+/* cmd_inspect.c - `onnxd inspect`: what a model is, what it costs, what became of its graph; and with
+ * --operators what onnxd can run at all. `onnxd version` too. */
+#include "engine/base/cpu.h"
+#include "engine/op.h"
+#include "engine/session.h"
+#include "loaders/onnx.h"
+#include "server/cli/cli.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SHAPES_MAX = 64 };
+
+typedef struct inspect_options {
+    const char *model;
+    const char *shapes[SHAPES_MAX];
+    int n_shapes;
+    bool json, graph, operators;
+    eng_load_options load;
+} inspect_options;
+
+static const char help[] =
+    "usage: onnxd inspect MODEL [--json] [--graph] [--shape NAME=1x3x224x224]... [--no-passes] [--disable-passes A,B]\n"
+    "       onnxd inspect --operators      every operator, with opsets and types, as Markdown\n";
+
+static const char *const domains[ENG_DOMAINS] = {"ai.onnx", "ai.onnx.ml", "com.microsoft", "onnxd"};
+
+/* ---- the operator table ------------------------------------------------------------------- */
+
+static int by_domain_and_name(const void *a, const void *b)
+{
+    const eng_op *x = *(const eng_op *const *)a, *y = *(const eng_op *const *)b;
+    if (x->domain != y->domain) return (int)x->domain - (int)y->domain;
+    int c = strcmp(x->name, y->name);
+    return c ? c : x->since - y->since;
+}
+
+static void print_types(uint32_t types)
+{
+    const char *comma = "";
+    if ((types & ENG_T_TENSOR) == ENG_T_TENSOR) {
+        fputs("all", stdout);
+        return;
+    }
+    for (int t = 1; t < ENG_DTYPES; t++) {
+        if (!(types & ENG_T(t)) || !eng_dtype_size((eng_dtype)t)) continue;
+        printf("%s%s", comma, eng_dtype_name((eng_dtype)t));
+        comma = " ";
+    }
+}
+
+static int print_operators(void)
+{
+    const eng_op **list = malloc((size_t)eng_ops_count * sizeof *list);
+    if (!list) return 1;
+    for (int i = 0; i < eng_ops_count; i++) list[i] = &eng_ops[i];
+    qsort(list, (size_t)eng_ops_count, sizeof *list, by_domain_and_name);
+    puts("# Operators\n\nMade by `onnxd inspect --operators`. \"Opsets\" are those at which a form of its own begins; each\n"
+         "form holds up to the next one. \"Types\" are those of the first input.\n");
+    puts("| domain | operator | opsets | types |\n|---|---|---|---|");
+    for (int i = 0; i < eng_ops_count;) {
+        const eng_op *op = list[i];
+        printf("| %s | %s |", domains[op->domain], op->name);
+        uint32_t types = 0;
+        for (; i < eng_ops_count && list[i]->domain == op->domain && !strcmp(list[i]->name, op->name); i++) {
+            printf(" %d", list[i]->since);
+            types |= list[i]->types;
+        }
+        fputs(" | ", stdout);
+        print_types(types);
+        puts(" |");
+    }
+    free(list);
+    return 0;
+}
+
+/* ---- a model ------------------------------------------------------------------------------ */
+
+static void value_text(const eng_graph *g, int v, char *text, size_t size)
+{
+    const eng_value *value = &g->values[v];
+    size_t at = (size_t)snprintf(text, size, "%s[", eng_dtype_name(value->dtype));
+    if (value->rank < 0) {
+        snprintf(text, size, "%s, any rank", eng_dtype_name(value->dtype));
+        return;
+    }
+    for (int d = 0; d < value->rank && at < size; d++) {
+        const char *comma = d ? "," : "";
+        if (value->dims[d] >= 0) at += (size_t)snprintf(text + at, size - at, "%s%" PRId64, comma, value->dims[d]);
+        else at += (size_t)snprintf(text + at, size - at, "%s%s", comma, value->dim_names[d] ? value->dim_names[d] : "?");
+    }
+    if (at < size) snprintf(text + at, size - at, "]");
+}
+
+static int64_t count_parameters(const eng_graph *g)
+{
+    int64_t n = 0;
+    for (int v = 0; v < g->n_values; v++)
+        if (g->values[v].constant && ENG_T(g->values[v].constant->dtype) & (ENG_T_FLOAT | ENG_T(ENG_INT8) | ENG_T(ENG_UINT8)))
+            n += eng_tensor_count(g->values[v].constant);
+    return n;
+}
+
+typedef struct op_count {
+    const char *name;
+    int n;
+} op_count;
+
+static int more_first(const void *a, const void *b)
+{
+    const op_count *x = a, *y = b;
+    return x->n != y->n ? y->n - x->n : strcmp(x->name, y->name);
+}
+
+static int count_operators(const eng_graph *g, op_count *list)
+{
+    int n = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        int k = 0;
+        while (k < n && strcmp(list[k].name, g->nodes[i].op_type)) k++;
+        if (k == n) list[n++] = (op_count){g->nodes[i].op_type, 0};
+        list[k].n++;
+    }
+    if (n) qsort(list, (size_t)n, sizeof *list, more_first);
+    return n;
+}
+
+typedef struct summary {
+    int64_t parameters, macs;
+    size_t planned;
+    bool costed; /* macs and planned could be found */
+    char why_not[240];
+    op_count *ops;
+    int n_ops;
+} summary;
+
+static void add_ports(cJSON *root, const char *key, const eng_graph *g, const int *list, int n)
+{
+    cJSON *ports = cJSON_AddArrayToObject(root, key);
+    for (int i = 0; i < n; i++) {
+        const eng_value *v = &g->values[list[i]];
+        cJSON *p = cJSON_CreateObject(), *shape;
+        cJSON_AddStringToObject(p, "name", v->name);
+        cJSON_AddStringToObject(p, "type", eng_dtype_name(v->dtype));
+        if (v->rank >= 0) {
+            shape = cJSON_AddArrayToObject(p, "shape");
+            for (int d = 0; d < v->rank; d++) {
+                if (v->dims[d] < 0 && v->dim_names[d]) cJSON_AddItemToArray(shape, cJSON_CreateString(v->dim_names[d]));
+                else cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)v->dims[d]));
+            }
+        }
+        cJSON_AddItemToArray(ports, p);
+    }
+}
+
+static void print_json(const eng_model *m, const summary *s)
+{
+    const eng_graph *g = m->graph;
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "producer", m->info.producer ? m->info.producer : "");
+    cJSON_AddNumberToObject(root, "ir_version", (double)m->info.ir_version);
+    cJSON_AddNumberToObject(root, "opset", m->opset[ENG_DOMAIN_ONNX]);
+    add_ports(root, "inputs", g, g->inputs, g->n_inputs);
+    add_ports(root, "outputs", g, g->outputs, g->n_outputs);
+    cJSON_AddNumberToObject(root, "parameters", (double)s->parameters);
+    cJSON_AddNumberToObject(root, "nodes", g->n_nodes);
+    if (s->costed) {
+        cJSON_AddNumberToObject(root, "gmacs", (double)s->macs / 1e9);
+        cJSON_AddNumberToObject(root, "planned_mb", (double)s->planned / 1048576.0);
+    }
+    cJSON_AddNumberToObject(root, "packed_mb", (double)m->packed_bytes / 1048576.0);
+    cJSON *ops = cJSON_AddObjectToObject(root, "operators");
+    for (int i = 0; i < s->n_ops; i++) cJSON_AddNumberToObject(ops, s->ops[i].name, s->ops[i].n);
+    cJSON *meta = cJSON_AddObjectToObject(root, "metadata");
+    for (int i = 0; i < m->info.n_metadata; i++)
+        cJSON_AddStringToObject(meta, m->info.metadata_keys[i], m->info.metadata_values[i]);
+    char *text = cJSON_Print(root);
+    if (text) puts(text);
+    free(text);
+    cJSON_Delete(root);
+}
+
+static void print_text(const eng_model *m, const summary *s)
+{
+    const eng_graph *g = m->graph;
+    char text[512];
+    printf("producer     %s, IR %" PRId64 ", opset %d\n", m->info.producer ? m->info.producer : "?", m->info.ir_version,
+           m->opset[ENG_DOMAIN_ONNX]);
+    for (int i = 0; i < g->n_inputs; i++) {
+        value_text(g, g->inputs[i], text, sizeof text);
+        printf("input        %s %s%s\n", g->values[g->inputs[i]].name, text,
+               g->values[g->inputs[i]].constant ? " (has a default)" : "");
+    }
+    for (int i = 0; i < g->n_outputs; i++) {
+        value_text(g, g->outputs[i], text, sizeof text);
+        printf("output       %s %s\n", g->values[g->outputs[i]].name, text);
+    }
+    printf("parameters   %.3f million\n", (double)s->parameters / 1e6);
+    if (s->costed)
+        printf("cost         %.3f GMACs, %.1f MiB planned for intermediate values\n", (double)s->macs / 1e9,
+               (double)s->planned / 1048576.0);
+    else
+        printf("cost         not known: %s\n", s->why_not);
+    printf("packed       %.1f MiB of weights\n", (double)m->packed_bytes / 1048576.0);
+    printf("nodes        %d after the passes:", g->n_nodes);
+    for (int i = 0; i < s->n_ops; i++) printf(" %s %d%s", s->ops[i].name, s->ops[i].n, i + 1 < s->n_ops ? "," : "");
+    putchar('\n');
+    for (int i = 0; i < m->info.n_metadata; i++)
+        printf("metadata     %s = %.200s\n", m->info.metadata_keys[i], m->info.metadata_values[i]);
+}
+
+static const char *value_name(const eng_graph *g, int v, char *text, size_t size)
+{
+    if (v < 0) return "-";
+    if (*g->values[v].name) return g->values[v].name;
+    snprintf(text, size, "%%%d", v);
+    return text;
+}
+
+static void print_graph(const eng_graph *g)
+{
+    static const char *const acts[ENG_ACTS] = {"", "Relu", "Clip", "LeakyRelu", "Sigmoid", "Swish", "HardSigmoid",
+                                               "HardSwish", "Gelu", "Gelu-tanh", "Tanh", "Mish", "Elu", "Softplus"};
+    char name[32], shape[160];
+    putchar('\n');
+    for (int i = 0; i < g->n_nodes; i++) {
+        const eng_node *n = &g->nodes[i];
+        printf("%4d %s", i, n->op_type);
+        if (n->fused.residual == ENG_RES_BEFORE_ACT) fputs(" +residual", stdout);
+        if (n->fused.act) printf(" +%s", acts[n->fused.act]);
+        if (n->fused.residual == ENG_RES_AFTER_ACT) fputs(" +residual", stdout);
+        fputs(" (", stdout);
+        for (int k = 0; k < n->n_in; k++) {
+            bool constant = n->in[k] >= 0 && g->values[n->in[k]].constant;
+            printf("%s%s%s", k ? ", " : "", constant ? "=" : "", value_name(g, n->in[k], name, sizeof name));
+            if (constant) printf(" %s", eng_tensor_text(g->values[n->in[k]].constant, shape, sizeof shape));
+        }
+        fputs(") ->", stdout);
+        for (int k = 0; k < n->n_out; k++) {
+            printf(" %s", value_name(g, n->out[k], name, sizeof name));
+            if (!g->parent && g->model->probe && n->out[k] >= 0 && n->out[k] < g->model->n_probe &&
+                g->model->probe[n->out[k]].rank >= 0)
+                printf(" %s", eng_tensor_text(&g->model->probe[n->out[k]], shape, sizeof shape));
+        }
+        putchar('\n');
+    }
+}
+
+static void find_cost(const inspect_options *o, eng_model *m, od_arena *a, summary *s)
+{
+    od_status st;
+    eng_session *session = NULL;
+    eng_tensor *inputs = od_arena_array(a, eng_tensor, m->graph->n_inputs);
+    st.msg[0] = '\0';
+    if (inputs && srv_cli_make_inputs(m, o->shapes, o->n_shapes, 1, a, inputs, &st) == OD_OK &&
+        eng_session_create(&session, m, NULL, 0, &st) == OD_OK)
+        s->costed = eng_session_cost(session, inputs, &s->macs, &s->planned, &st) == OD_OK;
+    snprintf(s->why_not, sizeof s->why_not, "%s", st.msg);
+    eng_session_destroy(session);
+}
+
+static od_code inspect(const inspect_options *o, od_status *st)
+{
+    od_arena arena = {0};
+    eng_model *m = NULL;
+    summary s = {0};
+    od_code rc = ldr_onnx_load(o->model, &o->load, &m, st);
+    if (rc != OD_OK) goto done;
+    s.parameters = count_parameters(m->graph);
+    s.ops = od_arena_array(&arena, op_count, m->graph->n_nodes);
+    if (s.ops) s.n_ops = count_operators(m->graph, s.ops);
+    find_cost(o, m, &arena, &s);
+    if (o->json) print_json(m, &s);
+    else print_text(m, &s);
+    if (o->graph) print_graph(m->graph);
+done:
+    eng_model_destroy(m);
+    od_arena_fini(&arena);
+    return rc;
+}
+
+int srv_cmd_inspect(int argc, char **argv)
+{
+    srv_args a = {.argc = argc, .at = 1, .argv = argv};
+    inspect_options o = {0};
+    od_status st;
+    const char *word;
+    while (a.at < argc && !a.failed) {
+        if (srv_args_flag(&a, "--help")) return fputs(help, stdout), 0;
+        else if (srv_args_flag(&a, "--json")) o.json = true;
+        else if (srv_args_flag(&a, "--graph")) o.graph = true;
+        else if (srv_args_flag(&a, "--operators")) o.operators = true;
+        else if (srv_args_flag(&a, "--shape")) {
+            const char *text = srv_args_text(&a, "--shape");
+            if (o.n_shapes < SHAPES_MAX) o.shapes[o.n_shapes++] = text;
+        } else if (srv_args_flag(&a, "--disable-passes")) o.load.disabled_passes = srv_args_text(&a, "--disable-passes");
+        else if (srv_args_flag(&a, "--no-passes")) o.load.keep_graph = true;
+        else if (!o.model && (word = srv_args_word(&a))) o.model = word;
+        else srv_args_unknown(&a);
+    }
+    if (!a.failed && o.operators) return print_operators();
+    if (a.failed || !o.model) return fputs(help, stderr), 2;
+    return inspect(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
+}
+
+int srv_cmd_version(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    unsigned isa = od_cpu_isa();
+    printf("onnxd %s, %s kernels, %d cores, %d operator forms\n", SRV_VERSION, od_cpu_isa_name(isa), od_cpu_count(),
+           eng_ops_count);
+    return 0;
+}
