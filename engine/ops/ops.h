@@ -5,4 +5,53 @@
 
 #include "engine/op.h"
 
+/* Flags of an operator whose loops are eng_walk's. */
+#define ENG_EW (ENG_CL_ALL | ENG_INPLACE | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF)
+#define ENG_T_FLOAT8 \
+    (ENG_T(ENG_FLOAT8E4M3FN) | ENG_T(ENG_FLOAT8E4M3FNUZ) | ENG_T(ENG_FLOAT8E5M2) | ENG_T(ENG_FLOAT8E5M2FNUZ))
+
+/* binary.c */
+eng_import_fn eng_pair_import, eng_prelu_import;
+eng_infer_fn eng_arith_infer, eng_prelu_infer, eng_pow_infer;
+eng_run_fn eng_add_run, eng_sub_run, eng_mul_run, eng_div_run, eng_mod_run, eng_prelu_run, eng_pow_run;
+
+/* unary.c */
+eng_infer_fn eng_kind_infer;
+eng_run_fn eng_abs_run, eng_neg_run, eng_sign_run, eng_isnan_run, eng_isinf_run, eng_exp_run, eng_log_run,
+    eng_erf_run, eng_sin_run, eng_cos_run, eng_tan_run, eng_asin_run, eng_acos_run, eng_atan_run,
+    eng_sinh_run, eng_cosh_run, eng_asinh_run, eng_acosh_run, eng_atanh_run, eng_sqrt_run,
+    eng_reciprocal_run, eng_floor_run, eng_ceil_run, eng_round_run;
+
+/* activation.c */
+eng_import_fn eng_selu_import;
+eng_infer_fn eng_gelu_infer, eng_swiglu_infer;
+eng_run_fn eng_gelu_run, eng_swiglu_run, eng_relu_run, eng_sigmoid_run, eng_tanh_run, eng_softplus_run,
+    eng_softsign_run, eng_mish_run, eng_elu_run, eng_celu_run, eng_selu_run, eng_swish_run,
+    eng_leaky_relu_run, eng_hard_sigmoid_run, eng_hard_swish_run, eng_thresholded_relu_run, eng_shrink_run;
+
+/* clip.c */
+eng_import_fn eng_clip_import;
+eng_infer_fn eng_clip_infer;
+eng_run_fn eng_clip_run;
+
+/* compare.c */
+eng_infer_fn eng_compare_infer;
+eng_run_fn eng_equal_run, eng_less_run, eng_greater_run, eng_less_or_equal_run, eng_greater_or_equal_run;
+
+/* logic.c */
+eng_run_fn eng_and_run, eng_or_run, eng_xor_run, eng_not_run;
+
+/* bitwise.c */
+eng_infer_fn eng_bit_shift_infer;
+eng_run_fn eng_bitwise_and_run, eng_bitwise_or_run, eng_bitwise_xor_run, eng_bitwise_not_run,
+    eng_bit_shift_run;
+
+/* where.c */
+eng_infer_fn eng_where_infer;
+eng_run_fn eng_where_run;
+
+/* minmax.c */
+eng_infer_fn eng_variadic_infer;
+eng_run_fn eng_min_run, eng_max_run, eng_sum_run, eng_mean_run;
+
 #endif

@@ -1,0 +1,3 @@
+#include "engine/kernels/elementwise_rows.h"
+
+const eng_elementwise eng_elementwise_ref = ELEMENTWISE_TABLE;

@@ -1,0 +1,151 @@
+/* elementwise_rows.h - the bodies of elementwise.h, for compilers to vectorise under the flags of the
+ * file that includes them. ivdep: rows that alias start at the same address, so no iteration reads
+ * what an earlier one wrote. */
+#ifndef ENG_KERNELS_ELEMENTWISE_ROWS_H
+#define ENG_KERNELS_ELEMENTWISE_ROWS_H
+
+#include "engine/kernels/elementwise.h"
+
+#include <math.h>
+
+#if defined(__clang__)
+#define ROW_LOOP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define ROW_LOOP _Pragma("GCC ivdep")
+#endif
+
+#define BIN_ROW(name, OUT, expr)                                                                            \
+    static void name(OUT *o, int64_t so, const float *a, int64_t sa, const float *b, int64_t sb, int64_t n) \
+    {                                                                                                       \
+        if (so == 1 && sa == 1 && sb == 1) {                                                                \
+            ROW_LOOP                                                                                        \
+            for (int64_t i = 0; i < n; i++) {                                                               \
+                float x = a[i], y = b[i];                                                                   \
+                o[i] = (OUT)(expr);                                                                         \
+            }                                                                                               \
+        } else if (so == 1 && sa == 1 && sb == 0) {                                                         \
+            float y = *b;                                                                                   \
+            ROW_LOOP                                                                                        \
+            for (int64_t i = 0; i < n; i++) {                                                               \
+                float x = a[i];                                                                             \
+                o[i] = (OUT)(expr);                                                                         \
+            }                                                                                               \
+        } else if (so == 1 && sa == 0 && sb == 1) {                                                         \
+            float x = *a;                                                                                   \
+            ROW_LOOP                                                                                        \
+            for (int64_t i = 0; i < n; i++) {                                                               \
+                float y = b[i];                                                                             \
+                o[i] = (OUT)(expr);                                                                         \
+            }                                                                                               \
+        } else {                                                                                            \
+            for (int64_t i = 0; i < n; i++) {                                                               \
+                float x = a[i * sa], y = b[i * sb];                                                         \
+                o[i * so] = (OUT)(expr);                                                                    \
+            }                                                                                               \
+        }                                                                                                   \
+    }
+
+#define UN_ROW(name, expr)                                  \
+    static void name(float *o, const float *in, int64_t n)  \
+    {                                                       \
+        ROW_LOOP                                            \
+        for (int64_t i = 0; i < n; i++) {                   \
+            float x = in[i];                                \
+            o[i] = (expr);                                  \
+        }                                                   \
+    }
+
+#define PAR_ROW(name, expr)                                                            \
+    static void name(float *o, const float *in, int64_t n, float alpha, float beta)    \
+    {                                                                                  \
+        (void)beta;                                                                    \
+        ROW_LOOP                                                                       \
+        for (int64_t i = 0; i < n; i++) {                                              \
+            float x = in[i];                                                           \
+            o[i] = (expr);                                                             \
+        }                                                                              \
+    }
+
+static inline float unit(float x)
+{
+    x = x < 0.0f ? 0.0f : x;
+    return x > 1.0f ? 1.0f : x;
+}
+
+static inline float clip(float x, float lo, float hi)
+{
+    x = x < lo ? lo : x;
+    return x > hi ? hi : x;
+}
+
+BIN_ROW(add_row, float, x + y)
+BIN_ROW(sub_row, float, x - y)
+BIN_ROW(mul_row, float, x * y)
+BIN_ROW(div_row, float, x / y)
+BIN_ROW(min_row, float, (x < y) | (x != x) ? x : y)
+BIN_ROW(max_row, float, (x > y) | (x != x) ? x : y)
+BIN_ROW(prelu_row, float, x < 0.0f ? x * y : x)
+BIN_ROW(eq_row, uint8_t, x == y)
+BIN_ROW(lt_row, uint8_t, x < y)
+BIN_ROW(gt_row, uint8_t, x > y)
+BIN_ROW(le_row, uint8_t, x <= y)
+BIN_ROW(ge_row, uint8_t, x >= y)
+UN_ROW(abs_row, fabsf(x))
+UN_ROW(neg_row, -x)
+UN_ROW(sqrt_row, sqrtf(x))
+UN_ROW(reciprocal_row, 1.0f / x)
+UN_ROW(floor_row, floorf(x))
+UN_ROW(ceil_row, ceilf(x))
+UN_ROW(round_row, rintf(x))
+UN_ROW(sign_row, x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x == 0.0f ? 0.0f : x)
+UN_ROW(square_row, x *x)
+UN_ROW(cube_row, x *x *x)
+UN_ROW(relu_row, x < 0.0f ? 0.0f : x)
+UN_ROW(softsign_row, x / (1.0f + fabsf(x)))
+PAR_ROW(clip_row, clip(x, alpha, beta))
+PAR_ROW(leaky_row, x < 0.0f ? alpha * x : x)
+PAR_ROW(hard_sigmoid_row, unit(alpha *x + beta))
+PAR_ROW(hard_swish_row, x *unit(alpha *x + beta))
+PAR_ROW(threshold_row, x > alpha ? x : 0.0f)
+PAR_ROW(shrink_row, x < -alpha ? x + beta : x > alpha ? x - beta : 0.0f)
+
+static void where_32_row(uint32_t *o, const uint8_t *c, const uint32_t *a, int64_t sa, const uint32_t *b, int64_t sb,
+                         int64_t n)
+{
+    if (sa == 1 && sb == 1) {
+        ROW_LOOP
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t x = a[i], y = b[i]; /* both are read, so that the choice needs no branch */
+            o[i] = c[i] ? x : y;
+        }
+    } else if (sa == 1) {
+        uint32_t y = *b;
+        ROW_LOOP
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t x = a[i];
+            o[i] = c[i] ? x : y;
+        }
+    } else if (sb == 1) {
+        uint32_t x = *a;
+        ROW_LOOP
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t y = b[i];
+            o[i] = c[i] ? x : y;
+        }
+    } else {
+        uint32_t x = *a, y = *b;
+        ROW_LOOP
+        for (int64_t i = 0; i < n; i++) o[i] = c[i] ? x : y;
+    }
+}
+
+#define ELEMENTWISE_TABLE                                                                                       \
+    {                                                                                                           \
+        .bin = {add_row, sub_row, mul_row, div_row, min_row, max_row, prelu_row},                               \
+        .un = {abs_row, neg_row, sqrt_row, reciprocal_row, floor_row, ceil_row, round_row, sign_row, square_row, \
+               cube_row, relu_row, softsign_row},                                                               \
+        .par = {clip_row, leaky_row, hard_sigmoid_row, hard_swish_row, threshold_row, shrink_row},              \
+        .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row,                              \
+    }
+
+#endif
