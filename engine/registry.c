@@ -5,6 +5,11 @@
 
 /* columns: name, domain, since, types, flags, import, prepare, infer, layout, alias, run */
 const eng_op eng_ops[] = {
+    /* cast.c */
+    {"Cast", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_EW & ~ENG_HALF, eng_cast_import, NULL, eng_cast_infer, NULL, NULL, eng_cast_run},
+    {"Cast", ENG_DOMAIN_ONNX, 6, ENG_T_TENSOR, ENG_EW & ~ENG_HALF, NULL, NULL, eng_cast_infer, NULL, NULL, eng_cast_run},
+    {"CastLike", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR, 0, NULL, NULL, eng_cast_like_infer, NULL, NULL, eng_cast_run},
+    {"BitCast", ENG_DOMAIN_ONNX, 26, ENG_T_TENSOR, 0, NULL, NULL, eng_bit_cast_infer, NULL, NULL, eng_bit_cast_run},
     /* binary.c */
     {"Add", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_EW, eng_pair_import, NULL, eng_arith_infer, NULL, NULL, eng_add_run},
     {"Add", ENG_DOMAIN_ONNX, 7, ENG_T_NUMERIC, ENG_EW, NULL, NULL, eng_arith_infer, NULL, NULL, eng_add_run},

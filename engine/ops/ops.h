@@ -54,4 +54,9 @@ eng_run_fn eng_where_run;
 eng_infer_fn eng_variadic_infer;
 eng_run_fn eng_min_run, eng_max_run, eng_sum_run, eng_mean_run;
 
+/* cast.c */
+eng_import_fn eng_cast_import;
+eng_infer_fn eng_cast_infer, eng_cast_like_infer, eng_bit_cast_infer;
+eng_run_fn eng_cast_run, eng_bit_cast_run;
+
 #endif
