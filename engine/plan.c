@@ -428,6 +428,135 @@ static void share_in_place(eng_plan *plan)
     }
 }
 
+/* ---- concatenations without copies ---------------------------------------------------------- */
+
+/* Do all steps that read or write value `v` manage with a pitch? */
+static bool pitch_suits(const eng_plan *plan, int v)
+{
+    for (int i = 0; i < plan->n_steps; i++) {
+        const eng_step *s = &plan->steps[i];
+        for (int k = 0; k < s->n_in; k++)
+            if (s->in[k] == v && (s->dynamic || (s->node && !eng_accepts_pitch(s->node, k)))) return false;
+        for (int k = 0; k < s->n_out; k++)
+            if (s->out[k] == v && (s->dynamic || (s->node && !(s->node->op->flags & ENG_PITCH_OUT)))) return false;
+    }
+    for (int k = 0; k < plan->graph->n_outputs; k++)
+        if (plan->outputs[k] == v) return false;
+    return true;
+}
+
+static bool read_twice(const eng_step *s, int v)
+{
+    int n = 0;
+    for (int k = 0; k < s->n_in; k++) n += s->in[k] == v;
+    return n > 1;
+}
+
+/* Let input `v` of a channels-last concatenation into `out` be written right where it goes. */
+static bool place_channels(eng_plan *plan, const eng_step *s, int v, int64_t channel)
+{
+    eng_pvalue *in = plan->values[v];
+    const eng_pvalue *out = plan->values[s->out[0]];
+    if (in->where != ENG_AT_SCRATCH || in->shared || in->t.layout != ENG_CL || read_twice(s, v)) return false;
+    if (!pitch_suits(plan, v)) return false;
+    in->where = ENG_AT_ALIAS;
+    in->of = s->out[0];
+    in->offset = channel;
+    in->t.pitch = out->t.pitch;
+    return true;
+}
+
+/* The same where the inputs lie behind each other as whole blocks. Views move with what they view. */
+static bool place_block(eng_plan *plan, const eng_step *s, int v, int64_t offset)
+{
+    int root = v;
+    int64_t at = 0, count = eng_tensor_count(&plan->values[v]->t);
+    while (plan->values[root]->where == ENG_AT_ALIAS) {
+        at += plan->values[root]->offset;
+        root = plan->values[root]->of;
+    }
+    eng_pvalue *r = plan->values[root];
+    if (r->where != ENG_AT_SCRATCH || at || root == s->out[0] || read_twice(s, v)) return false;
+    if (eng_tensor_count(&r->t) != count || (r->t.layout == ENG_CL && r->t.pitch != r->t.dims[1])) return false;
+    if (eng_dtype_size(r->t.dtype) != eng_dtype_size(plan->values[v]->t.dtype)) return false;
+    r->where = ENG_AT_ALIAS;
+    r->of = s->out[0];
+    r->offset = offset;
+    return true;
+}
+
+/* All inputs lie one behind the other in the channels of one wider value already (as in DenseNet, where
+ * each layer reads all before it): the concatenation is a view of that. */
+static bool view_of_wider(eng_plan *plan, const eng_step *s)
+{
+    eng_pvalue *out = plan->values[s->out[0]];
+    int base = ENG_NONE;
+    int64_t begin = 0, next = 0, pitch = 0;
+    if (out->where != ENG_AT_SCRATCH || out->shared) return false;
+    for (int k = 0; k < s->n_in; k++) {
+        const eng_pvalue *in = plan->values[s->in[k]];
+        int64_t at = 0;
+        int root = s->in[k];
+        if (in->t.layout != ENG_CL) return false;
+        while (plan->values[root]->where == ENG_AT_ALIAS) {
+            at += plan->values[root]->offset;
+            root = plan->values[root]->of;
+        }
+        if (k == 0) {
+            base = root;
+            begin = next = at;
+            pitch = in->t.pitch;
+        }
+        if (root != base || at != next || in->t.pitch != pitch) return false;
+        next = at + in->t.dims[1];
+    }
+    if (base < 0 || base == s->out[0] || plan->values[base]->t.layout != ENG_CL || plan->values[base]->t.pitch != pitch)
+        return false;
+    if (!pitch_suits(plan, s->out[0])) return false;
+    out->where = ENG_AT_ALIAS;
+    out->of = base;
+    out->offset = begin;
+    out->t.pitch = pitch;
+    plan->values[base]->shared = true;
+    return true;
+}
+
+/* Place what can be placed; true when nothing is left to copy. */
+static bool place_concat(eng_plan *plan, eng_step *s)
+{
+    const eng_pvalue *out = plan->values[s->out[0]];
+    int64_t axis = eng_node_int(s->node, "axis", 0), outer = 1, at = 0;
+    bool all = true;
+    if (axis < 0) axis += out->t.rank;
+    for (int d = 0; d < axis; d++) outer *= out->t.dims[d];
+    bool channels = out->t.layout == ENG_CL && axis == 1, blocks = out->t.layout == ENG_ROW && outer == 1;
+    if (!channels && !blocks) return false;
+    if (channels && view_of_wider(plan, s)) return true;
+    if (out->where != ENG_AT_SCRATCH && out->where != ENG_AT_ALIAS) return false;
+    for (int k = 0; k < s->n_in; k++) {
+        const eng_tensor *t = &plan->values[s->in[k]]->t;
+        all &= channels ? place_channels(plan, s, s->in[k], at) : place_block(plan, s, s->in[k], at);
+        at += channels ? t->dims[1] : eng_tensor_count(t);
+    }
+    return all;
+}
+
+/* Later concatenations first, so that what they give room to places its own inputs there too. */
+static void place_concats(eng_plan *plan)
+{
+    int kept = 0;
+    for (int i = plan->n_steps - 1; i >= 0; i--) {
+        eng_step *s = &plan->steps[i];
+        if (!s->node || s->dynamic || s->node->domain != ENG_DOMAIN_ONNX || strcmp(s->node->op_type, "Concat")) continue;
+        bool plain = s->out[0] >= 0;
+        for (int k = 0; k < s->n_in; k++) plain &= s->in[k] >= 0;
+        if (plain && place_concat(plan, s)) s->node = NULL, s->n_in = 0;
+    }
+    for (int i = 0; i < plan->n_steps; i++)
+        if (plan->steps[i].node || plan->steps[i].n_in) plan->steps[kept++] = plan->steps[i];
+    plan->n_steps = kept;
+}
+
 typedef struct block {
     size_t size, offset;
     int first, last, value;
@@ -561,6 +690,7 @@ static od_code build(eng_plan **out, const eng_graph *g, const eng_tensor *input
     count_readers(plan);
     if ((rc = plan_nodes(&p, st)) != OD_OK) goto done;
     if ((rc = place_outputs(&p, st)) != OD_OK) goto done;
+    place_concats(plan);
     find_lifetimes(plan);
     share_in_place(plan);
     if ((rc = place_blocks(&p, st)) != OD_OK) goto done;

@@ -8,7 +8,11 @@ const eng_pass eng_passes[] = {
     {"cse", eng_pass_cse, false},               /* equal nodes on equal inputs become one */
     {"dead", eng_pass_dead, true},              /* what nobody reads goes */
     {"gate", eng_pass_gate, false},             /* x * sigmoid(x) and its like become one activation */
+    {"patterns", eng_pass_patterns, false},     /* Gelu, LayerNormalization, RMSNormalization from their parts */
+    {"attention", eng_pass_attention, false},   /* softmax(q k^T) v as one operator */
+    {"pad", eng_pass_pad, false},               /* Pad into the convolution behind it */
     {"affine", eng_pass_affine, false},         /* BatchNormalization and scaling into weights */
+    {"merge_conv", eng_pass_merge_conv, false}, /* parallel branches into one convolution */
     {"bias", eng_pass_bias, false},             /* MatMul + Add */
     {"activation", eng_pass_activation, false}, /* into the epilogue of what makes its input */
     {"residual", eng_pass_residual, false},     /* Add into the epilogue */
