@@ -97,6 +97,10 @@ lint: layers ## gcc's warnings as errors, clang-tidy, cppcheck
 	@$(MAKE) --no-print-directory B=build-lint CFLAGS="-O2 -Werror" all
 	@sh tools/lint.sh build-lint $(JOBS) $(SRC)
 
+conformance: .venv/ready ## run the ONNX project's test cases, beside ONNX Runtime
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@.venv/bin/python tools/conformance.py --onnxd $(B)/onnxd --cases $(B)/conformance
+
 fmt: ## lay out the code by .clang-format
 	clang-format -i $(shell find engine loaders server tests -name '*.[ch]')
 
@@ -154,4 +158,4 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench install uninstall dist
+.PHONY: all tests check conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench install uninstall dist
