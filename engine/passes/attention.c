@@ -151,8 +151,8 @@ static bool match_attention(const eng_rewrite *r, const eng_node *n, match *m)
     const eng_node *soft = eng_rewrite_private(r, n->in[0]) ? eng_rewrite_maker(r, n->in[0], "Softmax") : NULL;
     const eng_tensor *p = soft ? eng_rewrite_type(r, soft->out[0]) : NULL;
     const eng_node *scores = NULL;
-    if (!p || p->rank < 3 || p->rank > 4 || p->dtype != ENG_FLOAT || soft->opset < 13) return false;
-    int64_t axis = eng_node_int(soft, "axis", -1);
+    if (!p || p->rank < 3 || p->rank > 4 || p->dtype != ENG_FLOAT) return false;
+    int64_t axis = eng_node_int(soft, "axis", soft->opset < 13 ? 1 : -1);
     if (axis != -1 && axis != p->rank - 1) return false;
     if (!find_scores(r, soft->in[0], m, &scores)) return false;
     int q = without_scale(r, scores->in[0], &m->scale), k = without_scale(r, scores->in[1], &m->scale);

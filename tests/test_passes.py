@@ -1,0 +1,279 @@
+"""Each pass: it happens where it should, and the answer stays what ONNX Runtime gives without it."""
+import json
+import os
+import subprocess
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ONNXD = os.environ.get("ONNXD", os.path.join(ROOT, "build", "onnxd"))
+
+
+class Net:
+    """A small graph in the making; weights come from one seeded generator."""
+
+    def __init__(self, opset=17):
+        self.rng = np.random.default_rng(7)
+        self.nodes, self.weights, self.inputs, self.opset, self.count = [], [], [], opset, 0
+
+    def input(self, name, *dims):
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
+        return name
+
+    def const(self, value, dtype=np.float32):
+        name = "c%d" % len(self.weights)
+        self.weights.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def weight(self, *dims, scale=0.3, shift=0.0):
+        return self.const(self.rng.standard_normal(dims) * scale + shift)
+
+    def add(self, op, *inputs, outputs=1, **attrs):
+        names = ["v%d" % (self.count + i) for i in range(outputs)]
+        self.count += outputs
+        self.nodes.append(helper.make_node(op, inputs, names, **attrs))
+        return names[0] if outputs == 1 else names
+
+    def batch_norm(self, x, channels):
+        return self.add("BatchNormalization", x, self.weight(channels, shift=1), self.weight(channels),
+                        self.weight(channels), self.const(self.rng.uniform(0.5, 2, channels)))
+
+    def save(self, path, *outputs):
+        outs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
+        graph = helper.make_graph(self.nodes, "net", self.inputs, outs, self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
+        onnx.save(model, path)
+
+
+def check(tmp_path, net, feeds, *outputs, tolerance=1e-5):
+    """Run through both, compare, and give the operators that are left after the passes."""
+    path = str(tmp_path / "net.onnx")
+    net.save(path, *outputs)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    want = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(list(outputs), feeds)
+    for extra in ([], ["--no-passes"], ["--threads", "1"]):
+        out = tmp_path / ("out" + "".join(extra).replace("-", ""))
+        args = [ONNXD, "run", path, "--output-dir", str(out)] + extra
+        for name, value in feeds.items():
+            np.save(tmp_path / (name + ".npy"), value)
+            args += ["--input", "%s=%s" % (name, tmp_path / (name + ".npy"))]
+        subprocess.run(args, check=True, timeout=60)
+        for i, w in enumerate(want):
+            got = np.load(next(out.glob("%d_*.npy" % i)))
+            assert got.shape == w.shape
+            assert np.max(np.abs(got - w)) <= tolerance * max(1e-6, np.max(np.abs(w))), extra
+    left = subprocess.run([ONNXD, "inspect", path, "--json"], check=True, capture_output=True, timeout=60)
+    return json.loads(left.stdout)["operators"]
+
+
+def feed(*dims, seed=3):
+    return np.random.default_rng(seed).standard_normal(dims).astype(np.float32)
+
+
+def test_batch_normalization_and_relu_go_into_the_convolution(tmp_path):
+    n = Net()
+    x = n.add("Conv", n.input("x", "n", 3, "h", "w"), n.weight(8, 3, 3, 3), pads=[1, 1, 1, 1])
+    y = n.add("Relu", n.batch_norm(x, 8))
+    assert check(tmp_path, n, {"x": feed(2, 3, 9, 11)}, y) == {"Conv": 1}
+
+
+def test_a_residual_goes_into_the_convolution(tmp_path):
+    n = Net()
+    x = n.input("x", 1, 8, 12, 12)
+    a = n.add("Conv", x, n.weight(8, 8, 3, 3), n.weight(8), pads=[1, 1, 1, 1])
+    y = n.add("Relu", n.add("Add", a, x))
+    assert check(tmp_path, n, {"x": feed(1, 8, 12, 12)}, y) == {"Conv": 1}
+
+
+def test_a_residual_behind_the_activation_keeps_its_place(tmp_path):
+    n = Net()
+    x = n.input("x", 1, 8, 12, 12)
+    a = n.add("Relu", n.add("Conv", x, n.weight(8, 8, 1, 1), n.weight(8)))
+    y = n.add("Add", x, a)
+    assert check(tmp_path, n, {"x": feed(1, 8, 12, 12)}, y) == {"Conv": 1}
+
+
+def test_a_sum_that_broadcasts_is_no_residual(tmp_path):
+    n = Net()
+    x = n.input("x", 1, 8, 12, 12)
+    a = n.add("Conv", n.add("GlobalAveragePool", x), n.weight(8, 8, 1, 1))
+    y = n.add("Add", a, x)
+    assert "Add" in check(tmp_path, n, {"x": feed(1, 8, 12, 12)}, y)
+
+
+def test_batch_normalization_goes_into_transposed_convolution(tmp_path):
+    n = Net()
+    x = n.add("ConvTranspose", n.input("x", 1, 6, 7, 5), n.weight(6, 2, 3, 3), group=2, strides=[2, 2])
+    y = n.batch_norm(x, 4)
+    assert check(tmp_path, n, {"x": feed(1, 6, 7, 5)}, y) == {"ConvTranspose": 1}
+
+
+def test_scaling_goes_into_the_weights(tmp_path):
+    n = Net()
+    x = n.add("Conv", n.input("x", 1, 3, 9, 9), n.weight(4, 3, 3, 3), n.weight(4))
+    x = n.add("Mul", x, n.weight(4, 1, 1))
+    x = n.add("Add", n.weight(1, 4, 1, 1), x)
+    y = n.add("Div", x, n.const(2.5))
+    assert check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, y) == {"Conv": 1}
+
+
+def test_repvgg_branches_become_one_convolution(tmp_path):
+    n = Net()
+    x = n.input("x", 1, 8, 10, 10)
+    a = n.batch_norm(n.add("Conv", x, n.weight(8, 8, 3, 3), pads=[1, 1, 1, 1]), 8)
+    b = n.batch_norm(n.add("Conv", x, n.weight(8, 8, 1, 1)), 8)
+    y = n.add("Relu", n.add("Add", n.add("Add", a, b), n.batch_norm(x, 8)))
+    assert check(tmp_path, n, {"x": feed(1, 8, 10, 10)}, y) == {"Conv": 1}
+
+
+def test_dilated_branches_become_one_large_kernel(tmp_path):
+    n = Net()
+    x = n.input("x", 1, 6, 16, 16)
+    a = n.add("Conv", x, n.weight(6, 1, 7, 7), group=6, pads=[3] * 4)
+    b = n.add("Conv", x, n.weight(6, 1, 3, 3), group=6, pads=[3] * 4, dilations=[3, 3])
+    y = n.add("Add", a, b)
+    assert check(tmp_path, n, {"x": feed(1, 6, 16, 16)}, y) == {"Conv": 1}
+
+
+def test_padding_goes_into_the_convolution(tmp_path):
+    n = Net()
+    p = n.add("Pad", n.input("x", 1, 3, 9, 9), n.const([0, 0, 1, 2, 0, 0, 3, 0], np.int64))
+    y = n.add("Conv", p, n.weight(4, 3, 3, 3), strides=[2, 2])
+    assert check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, y) == {"Conv": 1}
+
+
+def test_padding_with_another_value_stays(tmp_path):
+    n = Net()
+    p = n.add("Pad", n.input("x", 1, 3, 9, 9), n.const([0, 0, 1, 1, 0, 0, 1, 1], np.int64), n.const(1.5))
+    y = n.add("Conv", p, n.weight(4, 3, 3, 3))
+    assert "Pad" in check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, y)
+
+
+def test_matmul_bias_and_gelu_become_one_product(tmp_path):
+    n = Net()
+    x = n.add("Add", n.add("MatMul", n.input("x", "n", 5, 16), n.weight(16, 24)), n.weight(24))
+    e = n.add("Erf", n.add("Div", x, n.const(np.sqrt(2))))
+    y = n.add("Mul", n.add("Mul", x, n.add("Add", e, n.const(1))), n.const(0.5))
+    assert check(tmp_path, n, {"x": feed(3, 5, 16)}, y) == {"MatMul": 1}
+
+
+@pytest.mark.parametrize("form", range(3))
+def test_gelu_is_found_in_other_spellings(tmp_path, form):
+    n = Net()
+    x = n.input("x", 4, 33)
+    if form == 0:
+        e = n.add("Erf", n.add("Mul", x, n.const(0.70710678)))
+        y = n.add("Mul", n.add("Mul", n.const(0.5), x), n.add("Add", n.const(1), e))
+    elif form == 1:
+        cube = n.add("Mul", n.add("Pow", x, n.const(3)), n.const(0.044715))
+        t = n.add("Tanh", n.add("Mul", n.add("Add", x, cube), n.const(0.7978845608)))
+        y = n.add("Mul", n.add("Mul", x, n.const(0.5)), n.add("Add", t, n.const(1)))
+    else:
+        square = n.add("Mul", n.add("Mul", x, x), n.const(0.044715))
+        inner = n.add("Mul", n.add("Mul", x, n.const(0.7978845608)), n.add("Add", square, n.const(1)))
+        y = n.add("Mul", n.add("Mul", x, n.add("Add", n.add("Tanh", inner), n.const(1))), n.const(0.5))
+    assert check(tmp_path, n, {"x": feed(4, 33)}, y) == {"Gelu": 1}
+
+
+def test_something_like_gelu_stays(tmp_path):
+    n = Net()
+    x = n.input("x", 4, 33)
+    e = n.add("Erf", n.add("Mul", x, n.const(0.8)))
+    y = n.add("Mul", n.add("Mul", n.const(0.5), x), n.add("Add", n.const(1), e))
+    assert "Erf" in check(tmp_path, n, {"x": feed(4, 33)}, y)
+
+
+def layer_norm(n, x, width, affine=True):
+    d = n.add("Sub", x, n.add("ReduceMean", x, axes=[-1]))
+    v = n.add("ReduceMean", n.add("Pow", d, n.const(2)), axes=[-1])
+    y = n.add("Div", d, n.add("Sqrt", n.add("Add", v, n.const(1e-5))))
+    return n.add("Add", n.add("Mul", y, n.weight(width)), n.weight(width)) if affine else y
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_layer_normalization_is_found_in_its_parts(tmp_path, affine):
+    n = Net()
+    y = layer_norm(n, n.input("x", "n", 7, 40), 40, affine)
+    assert check(tmp_path, n, {"x": feed(2, 7, 40)}, y) == {"LayerNormalization": 1}
+
+
+def test_rms_normalization_is_found_in_its_parts(tmp_path):
+    n = Net()
+    x = n.input("x", 3, 7, 40)
+    r = n.add("Sqrt", n.add("Add", n.add("ReduceMean", n.add("Pow", x, n.const(2)), axes=[-1]), n.const(1e-6)))
+    y = n.add("Mul", n.add("Mul", x, n.add("Reciprocal", r)), n.weight(40))
+    assert check(tmp_path, n, {"x": feed(3, 7, 40)}, y) == {"RMSNormalization": 1}
+
+
+@pytest.mark.parametrize("spelling", ["silu", "mish", "hardsigmoid", "clip3", "clip6"])
+def test_gated_activations_go_into_the_convolution(tmp_path, spelling):
+    n = Net()
+    x = n.add("Conv", n.input("x", 1, 3, 9, 9), n.weight(8, 3, 3, 3, scale=1), n.weight(8))
+    if spelling == "silu":
+        y = n.add("Mul", x, n.add("Sigmoid", x))
+    elif spelling == "mish":
+        y = n.add("Mul", x, n.add("Tanh", n.add("Softplus", x)))
+    elif spelling == "hardsigmoid":
+        y = n.add("Mul", n.add("HardSigmoid", x, alpha=1 / 6, beta=0.5), x)
+    else:
+        c = n.add("Clip", n.add("Add", x, n.const(3)), n.const(0), n.const(6))
+        y = n.add("Div", n.add("Mul", x, c), n.const(6)) if spelling == "clip3" else n.add("Mul", x, n.add("Div", c, n.const(6)))
+    assert check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, y, tolerance=3e-5) == {"Conv": 1}
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_attention_becomes_one_operator(tmp_path, mask):
+    n = Net()
+    x = n.input("x", "n", 19, 24)
+    qkv = n.add("Add", n.add("MatMul", x, n.weight(24, 72)), n.weight(72))
+    t = n.add("Transpose", n.add("Reshape", qkv, n.const([0, 19, 3, 4, 6], np.int64)), perm=[2, 0, 3, 1, 4])
+    q, k, v = (n.add("Gather", t, n.const(i, np.int64), axis=0) for i in range(3))
+    s = n.add("MatMul", n.add("Mul", q, n.const(6 ** -0.5)), n.add("Transpose", k, perm=[0, 1, 3, 2]))
+    if mask:
+        s = n.add("Add", s, n.weight(1, 4, 19, 19))
+    o = n.add("MatMul", n.add("Softmax", s, axis=-1), v)
+    y = n.add("Reshape", n.add("Transpose", o, perm=[0, 2, 1, 3]), n.const([0, 19, 24], np.int64))
+    left = check(tmp_path, n, {"x": feed(2, 19, 24)}, y)
+    assert left == {"MatMul": 1, "Reshape": 2, "Attention": 1}
+
+
+def test_transposed_attention_with_a_temperature_becomes_one_operator(tmp_path):
+    n = Net()
+    q, k, v = (n.input(name, 2, 3, 20, 8) for name in "qkv")
+    qt, kt, vt = (n.add("Transpose", name, perm=[0, 1, 3, 2]) for name in (q, k, v))
+    s = n.add("Mul", n.add("MatMul", qt, n.add("Transpose", kt, perm=[0, 1, 3, 2])), n.weight(3, 1, 1))
+    y = n.add("MatMul", n.add("Softmax", s, axis=-1), vt)
+    left = check(tmp_path, n, {name: feed(2, 3, 20, 8, seed=i) for i, name in enumerate("qkv")}, y)
+    assert left == {"Attention": 1}
+
+
+def test_equal_nodes_become_one_and_unread_ones_go(tmp_path):
+    n = Net()
+    x = n.input("x", 4, 5)
+    a, b = n.add("Exp", x), n.add("Exp", x)
+    n.add("Log", a)
+    y = n.add("Sub", n.add("Neg", a), b)
+    assert check(tmp_path, n, {"x": feed(4, 5)}, y) == {"Exp": 1, "Neg": 1, "Sub": 1}
+
+
+def test_an_output_that_is_also_read_keeps_its_value(tmp_path):
+    n = Net()
+    x = n.add("Conv", n.input("x", 1, 3, 9, 9), n.weight(4, 3, 3, 3))
+    y = n.add("Relu", x)
+    check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, x, y)
+
+
+def test_concatenations_of_concatenations_hold_their_parts(tmp_path):
+    n = Net()
+    parts = [n.input("x", 1, 8, 6, 6)]
+    for i in range(4):  # as in DenseNet
+        x = n.add("Concat", *parts, axis=1) if i else parts[0]
+        x = n.add("Relu", n.batch_norm(x, 8 + 4 * i))
+        parts.append(n.add("Conv", x, n.weight(4, 8 + 4 * i, 3, 3), pads=[1] * 4))
+    y = n.add("Concat", n.add("Concat", *parts[1:3], axis=1), n.add("Concat", *parts[2:], axis=1), axis=1)
+    check(tmp_path, n, {"x": feed(1, 8, 6, 6)}, y, parts[2])
