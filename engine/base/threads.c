@@ -115,12 +115,13 @@ static void *worker_main(void *arg)
     atomic_fetch_add(&p->idle, 1);
     for (int spins = 0;;) {
         unsigned seen = atomic_load(&p->published);
+        bool stopping = atomic_load(&p->stop); /* before looking for work: what came earlier is then seen */
         atomic_fetch_sub(&p->idle, 1);
         bool worked = run_task(p) || join_region(p, w->slot);
         atomic_fetch_add(&p->idle, 1);
         if (worked) {
             spins = 0;
-        } else if (atomic_load(&p->stop)) {
+        } else if (stopping) {
             break;
         } else if (spins++ < SPIN_ROUNDS) {
             for (int i = 0; i < 8 && atomic_load_explicit(&p->published, memory_order_relaxed) == seen; i++)
