@@ -2,6 +2,7 @@
 #include "engine/base/cpu.h"
 #include "engine/session.h"
 #include "loaders/onnx.h"
+#include "loaders/tensor.h"
 #include "server/cli/cli.h"
 
 #include <cjson/cJSON.h>
@@ -22,7 +23,8 @@ typedef struct bench_options {
     int n_shapes, threads;
     int64_t batch, runs;
     double seconds;
-    bool json, profile;
+    bool json, profile, paced;
+    const char *inputs_from; /* folder of NAME.npy files; NULL: made-up input */
     eng_load_options load;
 } bench_options;
 
@@ -36,7 +38,9 @@ typedef struct bench_result {
 
 static const char help[] =
     "usage: onnxd bench MODEL [--batch N] [--threads N] [--seconds S] [--runs N] [--shape NAME=1x3x224x224]...\n"
-    "                   [--json] [--profile] [--disable-passes A,B] [--no-passes]\n";
+    "                   [--json] [--profile] [--disable-passes A,B] [--no-passes] [--inputs DIR] [--paced]\n"
+    "--inputs DIR  reads input i from DIR/i.npy instead of making it up\n"
+    "--paced       for each line N on standard input: N runs, then a line of JSON; to take turns with another program\n";
 
 /* ---- measuring ---------------------------------------------------------------------------- */
 
@@ -90,14 +94,56 @@ static od_code measure(const bench_options *o, eng_session *s, const eng_tensor 
     return OD_OK;
 }
 
-/* ---- telling ------------------------------------------------------------------------------ */
-
 static double peak_rss_mb(void)
 {
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     return (double)u.ru_maxrss / 1024.0;
 }
+
+/* Runs when told to. The first line says how loading went. */
+static od_code paced(eng_session *s, const bench_result *load, const eng_tensor *inputs, eng_tensor *outputs, int cycles_fd,
+                     od_status *st)
+{
+    int n;
+    int64_t macs, from = od_now_ns();
+    size_t planned;
+    OD_TRY(eng_session_run(s, inputs, outputs, st));
+    double first = (double)(od_now_ns() - from) / 1e6;
+    OD_TRY(eng_session_cost(s, inputs, &macs, &planned, st));
+    printf("{\"load_ms\":%.3f,\"first_run_ms\":%.3f,\"gmacs\":%.6f,\"peak_rss_mb\":%.1f}\n", load->load_ms, first,
+           (double)macs / 1e9, peak_rss_mb());
+    fflush(stdout);
+    while (scanf("%d", &n) == 1) {
+        double best = 1e30;
+        uint64_t cycles = UINT64_MAX;
+        for (int i = 0; i < n; i++) {
+            uint64_t c = read_cycles(cycles_fd);
+            from = od_now_ns();
+            OD_TRY(eng_session_run(s, inputs, outputs, st));
+            double ms = (double)(od_now_ns() - from) / 1e6;
+            c = read_cycles(cycles_fd) - c;
+            if (ms < best) best = ms;
+            if (c < cycles) cycles = c;
+        }
+        printf("{\"min_ms\":%.6f,\"user_cycles\":%" PRIu64 ",\"peak_rss_mb\":%.1f}\n", best, cycles, peak_rss_mb());
+        fflush(stdout);
+    }
+    return OD_OK;
+}
+
+/* Input i from DIR/i.npy. */
+static od_code read_inputs(const char *dir, const eng_model *m, od_arena *a, eng_tensor *inputs, od_status *st)
+{
+    for (int i = 0; i < m->graph->n_inputs; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%d.npy", dir, i);
+        if (ldr_npy_read(path, a, &inputs[i], st) != OD_OK) return od_note(st, "%s", path);
+    }
+    return OD_OK;
+}
+
+/* ---- telling ------------------------------------------------------------------------------ */
 
 static void print_json(const bench_options *o, const bench_result *r)
 {
@@ -200,7 +246,13 @@ static od_code bench(const bench_options *o, od_status *st)
         rc = od_fail(st, OD_NO_MEMORY, "no memory for the model's ports");
         goto done;
     }
-    if ((rc = srv_cli_make_inputs(model, o->shapes, o->n_shapes, o->batch, &arena, inputs, st)) != OD_OK) goto done;
+    rc = o->inputs_from ? read_inputs(o->inputs_from, model, &arena, inputs, st)
+                        : srv_cli_make_inputs(model, o->shapes, o->n_shapes, o->batch, &arena, inputs, st);
+    if (rc != OD_OK) goto done;
+    if (o->paced) {
+        rc = paced(session, &r, inputs, outputs, cycles_fd, st);
+        goto done;
+    }
     if ((rc = measure(o, session, inputs, outputs, cycles_fd, &r, st)) != OD_OK) goto done;
     if (o->json) print_json(o, &r);
     else print_table(o, &r);
@@ -230,6 +282,8 @@ int srv_cmd_bench(int argc, char **argv)
             const char *text = srv_args_text(&a, "--shape");
             if (o.n_shapes < SHAPES_MAX) o.shapes[o.n_shapes++] = text;
         } else if (srv_args_flag(&a, "--json")) o.json = true;
+        else if (srv_args_flag(&a, "--inputs")) o.inputs_from = srv_args_text(&a, "--inputs");
+        else if (srv_args_flag(&a, "--paced")) o.paced = true;
         else if (srv_args_flag(&a, "--profile")) o.profile = true;
         else if (srv_args_flag(&a, "--disable-passes")) o.load.disabled_passes = srv_args_text(&a, "--disable-passes");
         else if (srv_args_flag(&a, "--no-passes")) o.load.keep_graph = true;
