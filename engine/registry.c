@@ -5,6 +5,12 @@
 
 /* columns: name, domain, since, types, flags, import, prepare, infer, layout, alias, run */
 const eng_op eng_ops[] = {
+    /* quantize.c */
+    {"QuantizeLinear", ENG_DOMAIN_ONNX, 10, ENG_T(ENG_FLOAT) | ENG_T_HALF | ENG_T(ENG_INT32), ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_quantize_infer, eng_quantize_layout, NULL, eng_quantize_run},
+    {"DequantizeLinear", ENG_DOMAIN_ONNX, 10, ENG_T_QUANTIZED | ENG_T(ENG_INT32), ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_dequantize_infer, eng_quantize_layout, NULL, eng_dequantize_run},
+    {"QuantizeLinear", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF | ENG_T(ENG_INT32), ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_quantize_infer, eng_quantize_layout, NULL, eng_quantize_run},
+    {"DequantizeLinear", ENG_DOMAIN_MS, 1, ENG_T_QUANTIZED | ENG_T(ENG_INT32), ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_dequantize_infer, eng_quantize_layout, NULL, eng_dequantize_run},
+    {"DynamicQuantizeLinear", ENG_DOMAIN_ONNX, 11, ENG_T(ENG_FLOAT), 0, NULL, NULL, eng_dynamic_quantize_infer, NULL, NULL, eng_dynamic_quantize_run},
     /* cast.c */
     {"Cast", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_EW & ~ENG_HALF, eng_cast_import, NULL, eng_cast_infer, NULL, NULL, eng_cast_run},
     {"Cast", ENG_DOMAIN_ONNX, 6, ENG_T_TENSOR, ENG_EW & ~ENG_HALF, NULL, NULL, eng_cast_infer, NULL, NULL, eng_cast_run},

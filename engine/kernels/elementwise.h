@@ -58,6 +58,18 @@ typedef struct eng_elementwise {
     /* o = c ? a : b on 4-byte elements; all dense, or a and b of step 0. */
     void (*where_32)(uint32_t *o, const uint8_t *c, const uint32_t *a, int64_t sa, const uint32_t *b, int64_t sb,
                      int64_t n);
+    /* Bytes of rint(x / scale) + zero, from lo to hi; NaN gives lo. Signed results as their bits. */
+    void (*quantize_8)(uint8_t *o, const float *x, int64_t n, float scale, float zero, float lo, float hi);
+    /* (x - zero) * scale */
+    void (*dequantize_u8)(float *o, const uint8_t *x, int64_t n, float scale, int32_t zero);
+    void (*dequantize_s8)(float *o, const int8_t *x, int64_t n, float scale, int32_t zero);
+    /* The same from 32-bit sums: rint(x * scale[i]) + zero, from lo to hi; `step` 0: one scale. */
+    void (*requantize)(uint8_t *o, const int32_t *x, int64_t n, const float *scale, int64_t step, float zero, float lo,
+                       float hi);
+    /* sum[i] += a * b[i], wrapping */
+    void (*mac_u8)(int32_t *sum, int32_t a, const uint8_t *b, int64_t n);
+    void (*mac_s8)(int32_t *sum, int32_t a, const int8_t *b, int64_t n);
+    void (*mac_s16)(int32_t *sum, int32_t a, const int16_t *b, int64_t n);
 } eng_elementwise;
 
 /* The best table for this processor; chosen once. Any thread. */

@@ -139,6 +139,49 @@ static void where_32_row(uint32_t *o, const uint8_t *c, const uint32_t *a, int64
     }
 }
 
+static inline int32_t rounded(float t, float zero, float lo, float hi)
+{
+    t = rintf(t) + zero;
+    t = t > lo ? t : lo; /* also NaN, whose conversion would be undefined */
+    return (int32_t)(t < hi ? t : hi);
+}
+
+static void quantize_8_row(uint8_t *o, const float *x, int64_t n, float scale, float zero, float lo, float hi)
+{
+    for (int64_t i = 0; i < n; i++) o[i] = (uint8_t)rounded(x[i] / scale, zero, lo, hi);
+}
+
+static void dequantize_u8_row(float *o, const uint8_t *x, int64_t n, float scale, int32_t zero)
+{
+    for (int64_t i = 0; i < n; i++) o[i] = (float)((int32_t)x[i] - zero) * scale;
+}
+
+static void dequantize_s8_row(float *o, const int8_t *x, int64_t n, float scale, int32_t zero)
+{
+    for (int64_t i = 0; i < n; i++) o[i] = (float)((int32_t)x[i] - zero) * scale;
+}
+
+static void requantize_row(uint8_t *o, const int32_t *x, int64_t n, const float *scale, int64_t step, float zero,
+                           float lo, float hi)
+{
+    if (step == 0) {
+        float s = *scale;
+        for (int64_t i = 0; i < n; i++) o[i] = (uint8_t)rounded((float)x[i] * s, zero, lo, hi);
+    } else {
+        for (int64_t i = 0; i < n; i++) o[i] = (uint8_t)rounded((float)x[i] * scale[i], zero, lo, hi);
+    }
+}
+
+#define MAC_ROW(name, T)                                                            \
+    static void name(int32_t *sum, int32_t a, const T *b, int64_t n)                \
+    {                                                                               \
+        for (int64_t i = 0; i < n; i++)                                             \
+            sum[i] = (int32_t)((uint32_t)sum[i] + (uint32_t)a * (uint32_t)(int32_t)b[i]); \
+    }
+MAC_ROW(mac_u8_row, uint8_t)
+MAC_ROW(mac_s8_row, int8_t)
+MAC_ROW(mac_s16_row, int16_t)
+
 #define ELEMENTWISE_TABLE                                                                                       \
     {                                                                                                           \
         .bin = {add_row, sub_row, mul_row, div_row, min_row, max_row, prelu_row},                               \
@@ -146,6 +189,8 @@ static void where_32_row(uint32_t *o, const uint8_t *c, const uint32_t *a, int64
                cube_row, relu_row, softsign_row},                                                               \
         .par = {clip_row, leaky_row, hard_sigmoid_row, hard_swish_row, threshold_row, shrink_row},              \
         .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row,                              \
+        .quantize_8 = quantize_8_row, .dequantize_u8 = dequantize_u8_row, .dequantize_s8 = dequantize_s8_row,   \
+        .requantize = requantize_row, .mac_u8 = mac_u8_row, .mac_s8 = mac_s8_row, .mac_s16 = mac_s16_row,       \
     }
 
 #endif

@@ -66,6 +66,9 @@ typedef struct eng_double_fn {
 } eng_double_fn;
 eng_row_fn eng_row_double;
 
+/* DynamicQuantizeLinear's scale and zero point of `n` floats. */
+float eng_dynamic_scale(const float *x, int64_t n, od_pool *pool, uint8_t *zero);
+
 /* X(type, ENG_TYPE, unsigned type to compute in without overflow being undefined, widest type of the
  * same sign, its letter) */
 #define ENG_FOR_INTS(X)                          \

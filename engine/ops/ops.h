@@ -9,6 +9,10 @@
 #define ENG_EW (ENG_CL_ALL | ENG_INPLACE | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF)
 #define ENG_T_FLOAT8 \
     (ENG_T(ENG_FLOAT8E4M3FN) | ENG_T(ENG_FLOAT8E4M3FNUZ) | ENG_T(ENG_FLOAT8E5M2) | ENG_T(ENG_FLOAT8E5M2FNUZ))
+#define ENG_T_INT8 (ENG_T(ENG_UINT8) | ENG_T(ENG_INT8))
+#define ENG_T_QUANTIZED                                                                                        \
+    (ENG_T_INT8 | ENG_T(ENG_UINT16) | ENG_T(ENG_INT16) | ENG_T(ENG_UINT4) | ENG_T(ENG_INT4) |                  \
+     ENG_T(ENG_UINT2) | ENG_T(ENG_INT2) | ENG_T_FLOAT8 | ENG_T(ENG_FLOAT4E2M1))
 
 /* binary.c */
 eng_import_fn eng_pair_import, eng_prelu_import;
@@ -58,5 +62,10 @@ eng_run_fn eng_min_run, eng_max_run, eng_sum_run, eng_mean_run;
 eng_import_fn eng_cast_import;
 eng_infer_fn eng_cast_infer, eng_cast_like_infer, eng_bit_cast_infer;
 eng_run_fn eng_cast_run, eng_bit_cast_run;
+
+/* quantize.c */
+eng_infer_fn eng_quantize_infer, eng_dequantize_infer, eng_dynamic_quantize_infer;
+eng_layout_fn eng_quantize_layout;
+eng_run_fn eng_quantize_run, eng_dequantize_run, eng_dynamic_quantize_run;
 
 #endif
