@@ -1,4 +1,4 @@
-"""What the Python tests share. ONNXD_BUILD names the build folder (build)."""
+"""What the Python tests share. ONNXD names the program (build/onnxd)."""
 import os
 import pathlib
 
@@ -16,7 +16,7 @@ def root():
 @pytest.fixture(scope="session")
 def onnxd():
     """The path of the built program, as text."""
-    program = (ROOT / os.environ.get("ONNXD_BUILD", "build") / "onnxd").resolve()
+    program = pathlib.Path(os.environ.get("ONNXD", ROOT / "build" / "onnxd")).resolve()
     if not program.exists():
         pytest.skip(f"{program} is not built: make")
     return str(program)
