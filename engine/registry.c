@@ -114,6 +114,9 @@ const eng_op eng_ops[] = {
     {"Max", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_EW & ~ENG_INPLACE, NULL, NULL, eng_variadic_infer, NULL, NULL, eng_max_run},
     {"Sum", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_EW & ~ENG_INPLACE, NULL, NULL, eng_variadic_infer, NULL, NULL, eng_sum_run},
     {"Mean", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_EW & ~ENG_INPLACE, NULL, NULL, eng_variadic_infer, NULL, NULL, eng_mean_run},
+    /* made by passes */
+    {"Attention", ENG_DOMAIN_OWN, 1, ENG_T(ENG_FLOAT), 0, NULL, eng_attention_own_prepare, eng_attention_own_infer, NULL, NULL,
+     eng_attention_own_run},
 };
 
 const int eng_ops_count = (int)OD_COUNT(eng_ops);

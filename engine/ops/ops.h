@@ -68,4 +68,9 @@ eng_infer_fn eng_quantize_infer, eng_dequantize_infer, eng_dynamic_quantize_infe
 eng_layout_fn eng_quantize_layout;
 eng_run_fn eng_quantize_run, eng_dequantize_run, eng_dynamic_quantize_run;
 
+/* attention_own.c */
+eng_prepare_fn eng_attention_own_prepare;
+eng_infer_fn eng_attention_own_infer;
+eng_run_fn eng_attention_own_run;
+
 #endif

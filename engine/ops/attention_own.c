@@ -1,0 +1,227 @@
+/* attention_own.c - the attention that engine/passes/attention.c finds: softmax(scale q k^T factor + mask) v
+ * with q, k and v read by strides from the tensors they were cut out of.
+ * Inputs: what q, k, v are cut from; a mask and a factor that broadcast against the scores, or none.
+ * Attributes q, k, v: the axis of batch, head, row, channel (-1: none), then the selected axis and
+ * index (-1: none). `rank` of the result is 3 or 4; with heads_last it is [batch, row, head, channel]. */
+#include "engine/kernels/attention.h"
+#include "engine/ops/ops.h"
+
+#include <string.h>
+
+enum { B, H, L, D, AXES };
+
+typedef struct side {
+    int64_t axis[AXES], select_axis, select_index;
+} side;
+
+typedef struct params {
+    side side[3]; /* q, k, v */
+    int rank;
+    bool heads_last;
+    float scale;
+} params;
+
+/* One operand with its extents and strides. */
+typedef struct view {
+    const float *data;
+    int64_t dims[AXES], strides[AXES];
+} view;
+
+typedef struct job {
+    view q, k, v, mask, factor, out;
+    int64_t heads;      /* batch times heads */
+    int64_t block;      /* rows worked on at once */
+    int64_t row_blocks;
+    int64_t k_floats, v_floats; /* of one head's panels */
+    float *k_panels, *v_panels;
+    float *slots;       /* scratch of each thread slot */
+    int64_t slot_floats, score_pitch, value_pitch;
+    bool pack_q;
+    float scale;
+    const eng_attention_kernels *kernels;
+} job;
+
+od_code eng_attention_own_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
+{
+    static const char *const names[3] = {"q", "k", "v"};
+    (void)pool;
+    params *p = eng_model_alloc(g, sizeof *p);
+    if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for attention");
+    for (int i = 0; i < 3; i++) {
+        int64_t count;
+        const int64_t *v = eng_node_ints(n, names[i], &count);
+        if (count != AXES + 2) return od_fail(st, OD_BAD_ARGUMENT, "attribute '%s' has %" PRId64 " numbers", names[i], count);
+        memcpy(p->side[i].axis, v, sizeof p->side[i].axis);
+        p->side[i].select_axis = v[AXES];
+        p->side[i].select_index = v[AXES + 1];
+    }
+    p->rank = (int)eng_node_int(n, "rank", 4);
+    p->heads_last = eng_node_int(n, "heads_last", 0);
+    p->scale = eng_node_float(n, "scale", 1.0f);
+    n->params = p;
+    return OD_OK;
+}
+
+static od_code look_at(const eng_tensor *t, const side *s, view *v, od_status *st)
+{
+    int64_t strides[ENG_MAX_RANK], offset = 0;
+    if (!t) return od_fail(st, OD_BAD_MODEL, "an operand is missing");
+    eng_tensor_strides(t, strides);
+    if (s->select_axis >= 0) {
+        if (s->select_axis >= t->rank) return od_fail(st, OD_BAD_SHAPE, "axis %" PRId64 " of rank %d", s->select_axis, t->rank);
+        int64_t extent = t->dims[s->select_axis], i = s->select_index + (s->select_index < 0 ? extent : 0);
+        if (i < 0 || i >= extent) return od_fail(st, OD_BAD_VALUE, "index %" PRId64 " of %" PRId64, s->select_index, extent);
+        offset = i * strides[s->select_axis];
+    }
+    for (int i = 0; i < AXES; i++) {
+        int64_t a = s->axis[i];
+        if (a >= t->rank) return od_fail(st, OD_BAD_SHAPE, "axis %" PRId64 " of rank %d", a, t->rank);
+        v->dims[i] = a < 0 ? 1 : t->dims[a];
+        v->strides[i] = a < 0 ? 0 : strides[a];
+    }
+    v->data = t->data ? (const float *)t->data + offset : NULL;
+    return OD_OK;
+}
+
+/* A tensor that broadcasts against the scores, aligned at the right. */
+static void look_at_broadcast(const eng_tensor *t, int rank, view *v)
+{
+    static const int axes4[4] = {B, H, L, D}, axes3[3] = {B, L, D};
+    int64_t strides[ENG_MAX_RANK];
+    *v = (view){.dims = {1, 1, 1, 1}};
+    if (!t) return;
+    v->data = t->data;
+    eng_tensor_strides(t, strides);
+    for (int d = 0; d < t->rank; d++) {
+        int a = rank == 4 ? axes4[d + 4 - t->rank] : axes3[d + 3 - t->rank];
+        v->dims[a] = t->dims[d];
+        v->strides[a] = t->dims[d] == 1 ? 0 : strides[d];
+    }
+}
+
+static od_code look(const eng_ctx *c, view *q, view *k, view *v, od_status *st)
+{
+    const params *p = c->node->params;
+    OD_TRY(look_at(c->in[0], &p->side[0], q, st));
+    OD_TRY(look_at(c->in[1], &p->side[1], k, st));
+    OD_TRY(look_at(c->in[2], &p->side[2], v, st));
+    for (int i = 0; i < 2; i++)
+        if (q->dims[i] != k->dims[i] || q->dims[i] != v->dims[i])
+            return od_fail(st, OD_BAD_SHAPE, "q, k and v have %" PRId64 ", %" PRId64 " and %" PRId64 " %s", q->dims[i],
+                           k->dims[i], v->dims[i], i == B ? "items" : "heads");
+    if (q->dims[D] != k->dims[D] || k->dims[L] != v->dims[L])
+        return od_fail(st, OD_BAD_SHAPE, "q is %" PRId64 "x%" PRId64 ", k %" PRId64 "x%" PRId64 ", v %" PRId64 "x%" PRId64,
+                       q->dims[L], q->dims[D], k->dims[L], k->dims[D], v->dims[L], v->dims[D]);
+    return OD_OK;
+}
+
+od_code eng_attention_own_infer(eng_ctx *c, od_status *st)
+{
+    const params *p = c->node->params;
+    view q, k, v;
+    if (c->n_in < 5) return od_fail(st, OD_BAD_MODEL, "%d inputs", c->n_in);
+    OD_TRY(look(c, &q, &k, &v, st));
+    const eng_tensor *extra[2] = {c->in[3], c->in[4]};
+    int64_t scores[AXES] = {q.dims[B], q.dims[H], q.dims[L], k.dims[L]};
+    if (p->rank == 3) scores[1] = scores[2], scores[2] = scores[3];
+    for (int i = 0; i < 2; i++) {
+        for (int d = 1; extra[i] && d <= extra[i]->rank; d++) {
+            int64_t want = d <= p->rank ? scores[p->rank - d] : 0, have = extra[i]->dims[extra[i]->rank - d];
+            if (d > p->rank || (have != 1 && have != want))
+                return od_fail(st, OD_BAD_SHAPE, "mask or factor of extent %" PRId64 " against scores of %" PRId64, have, want);
+        }
+    }
+    int64_t out4[4] = {q.dims[B], p->heads_last ? q.dims[L] : q.dims[H], p->heads_last ? q.dims[H] : q.dims[L], v.dims[D]};
+    int64_t out3[3] = {q.dims[B], q.dims[L], v.dims[D]};
+    return eng_set_out(c, 0, ENG_FLOAT, p->rank, p->rank == 4 ? out4 : out3, st);
+}
+
+static const float *head_of(const view *v, int64_t head, int64_t heads)
+{
+    return v->data ? v->data + head / heads * v->strides[B] + head % heads * v->strides[H] : NULL;
+}
+
+static void pack_head(void *arg, int64_t head, int slot)
+{
+    job *j = arg;
+    (void)slot;
+    j->kernels->pack(head_of(&j->k, head, j->q.dims[H]), j->k.strides[D], j->k.strides[L], j->k.dims[D], j->k.dims[L],
+                     j->k_panels + head * j->k_floats);
+    j->kernels->pack(head_of(&j->v, head, j->q.dims[H]), j->v.strides[L], j->v.strides[D], j->v.dims[L], j->v.dims[D],
+                     j->v_panels + head * j->v_floats);
+}
+
+/* Rows of q made dense, where their channels lie apart. */
+static const float *dense_rows(const job *j, const float *q, int64_t rows, float *to)
+{
+    for (int64_t d = 0; d < j->q.dims[D]; d++)
+        for (int64_t i = 0; i < rows; i++) to[i * j->q.dims[D] + d] = q[i * j->q.strides[L] + d * j->q.strides[D]];
+    return to;
+}
+
+static void run_block(void *arg, int64_t index, int slot)
+{
+    const job *j = arg;
+    int64_t head = index / j->row_blocks, row = index % j->row_blocks * j->block, heads = j->q.dims[H];
+    int64_t rows = od_min_i64(j->block, j->q.dims[L] - row), keys = j->k.dims[L], width = j->v.dims[D];
+    float *scores = j->slots + slot * j->slot_floats, *values = scores + j->block * j->score_pitch;
+    const float *q = head_of(&j->q, head, heads) + row * j->q.strides[L];
+    int64_t lda = j->q.strides[L];
+    if (j->pack_q) {
+        q = dense_rows(j, q, rows, values + j->block * j->value_pitch);
+        lda = j->q.dims[D];
+    }
+    const float *factor = head_of(&j->factor, head, heads), *mask = head_of(&j->mask, head, heads);
+    float scale = j->scale * (factor ? *factor : 1.0f);
+    float *out = (float *)(uintptr_t)head_of(&j->out, head, heads) + row * j->out.strides[L];
+    float inverse[64];
+    j->kernels->multiply(q, lda, j->k_panels + head * j->k_floats, rows, keys, j->q.dims[D], scores, j->score_pitch);
+    for (int64_t i = 0; i < rows; i++) {
+        const float *m = mask ? mask + (row + i) * j->mask.strides[L] : NULL;
+        inverse[i] = 1.0f / j->kernels->exp_row(scores + i * j->score_pitch, keys, scale, m, j->mask.strides[D]);
+    }
+    j->kernels->multiply(scores, j->score_pitch, j->v_panels + head * j->v_floats, rows, width, keys, values, j->value_pitch);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t d = 0; d < width; d++) out[i * j->out.strides[L] + d] = values[i * j->value_pitch + d] * inverse[i];
+}
+
+static void look_at_out(const eng_ctx *c, job *j)
+{
+    const params *p = c->node->params;
+    side s = {.axis = {B, p->rank == 4 ? (p->heads_last ? 2 : 1) : -1, p->rank == 4 ? (p->heads_last ? 1 : 2) : 1, p->rank - 1},
+              .select_axis = -1};
+    od_status ignored;
+    look_at(c->out[0], &s, &j->out, &ignored);
+}
+
+od_code eng_attention_own_run(eng_ctx *c, od_status *st)
+{
+    enum { SCORE_FLOATS = 48 * 1024, BLOCK_MAX = 48, BLOCK_MIN = 6 };
+    const params *p = c->node->params;
+    job j = {.scale = p->scale, .kernels = eng_attention_get()};
+    OD_TRY(look(c, &j.q, &j.k, &j.v, st));
+    look_at_broadcast(c->in[3], p->rank, &j.mask);
+    look_at_broadcast(c->in[4], p->rank, &j.factor);
+    look_at_out(c, &j);
+    if (!eng_tensor_count(c->out[0])) return OD_OK;
+    j.heads = j.q.dims[B] * j.q.dims[H];
+    j.score_pitch = od_ceil_div(j.k.dims[L], ENG_PANEL) * ENG_PANEL;
+    j.value_pitch = od_ceil_div(j.v.dims[D], ENG_PANEL) * ENG_PANEL;
+    j.block = SCORE_FLOATS / od_max_i64(j.score_pitch, 1) / 6 * 6; /* whole tiles of rows, in half the L2 cache */
+    j.block = od_max_i64(BLOCK_MIN, od_min_i64(BLOCK_MAX, j.block));
+    j.row_blocks = od_ceil_div(j.q.dims[L], j.block);
+    j.pack_q = j.q.strides[D] != 1 && j.q.dims[D] != 1;
+    j.slot_floats = j.block * (j.score_pitch + j.value_pitch + (j.pack_q ? j.q.dims[D] : 0)) + ENG_PANEL;
+    j.k_floats = eng_panel_floats(j.k.dims[D], j.k.dims[L]);
+    j.v_floats = eng_panel_floats(j.v.dims[L], j.v.dims[D]);
+    size_t bytes;
+    int64_t floats = j.heads * (j.k_floats + j.v_floats) + od_pool_slots(c->pool) * j.slot_floats;
+    float *memory = od_mul((size_t)floats, sizeof(float), &bytes) ? od_arena_alloc(c->scratch, bytes) : NULL;
+    if (!memory) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " packed numbers", floats);
+    j.k_panels = memory;
+    j.v_panels = j.k_panels + j.heads * j.k_floats;
+    j.slots = j.v_panels + j.heads * j.v_floats;
+    od_pool_for(c->pool, j.heads, pack_head, &j);
+    od_pool_for(c->pool, j.heads * j.row_blocks, run_block, &j);
+    return OD_OK;
+}
