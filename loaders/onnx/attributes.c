@@ -214,9 +214,11 @@ static od_code copy_value(ldr_build *b, eng_graph *g, const ldr_attr *from, int 
 
 od_code ldr_attr_copy(ldr_build *b, eng_graph *g, const ldr_attr *a, int depth, eng_attr *out, od_status *st)
 {
-    out->name = od_arena_strdup(&b->model->arena, a->name, strlen(a->name));
-    if (!out->name) return od_fail(st, OD_NO_MEMORY, "no memory for an attribute");
-    if (copy_value(b, g, a, depth, out, st) != OD_OK) return od_note(st, "attribute '%.40s'", a->name);
+    eng_attr v = {.name = od_arena_strdup(&b->model->arena, a->name, strlen(a->name))};
+    if (!v.name) return od_fail(st, OD_NO_MEMORY, "no memory for an attribute");
+    if (copy_value(b, g, a, depth, &v, st) != OD_OK)
+        return st->code == OD_TOO_LARGE ? st->code : od_note(st, "attribute '%.40s'", a->name);
+    *out = v; /* only when it is whole: the model may be destroyed any time */
     return OD_OK;
 }
 

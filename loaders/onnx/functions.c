@@ -193,16 +193,14 @@ static od_code inline_body(ldr_build *b, eng_graph *g, const ldr_scope *outer, c
 od_code ldr_function_inline(ldr_build *b, eng_graph *g, const ldr_scope *scope, const Onnx__NodeProto *p,
                             const Onnx__FunctionProto *f, int depth, od_status *st)
 {
-    ldr_scope *inner = ldr_heap_alloc(b->heap, sizeof *inner); /* attributes may outlive this frame */
-    if (!inner) return od_fail(st, OD_NO_MEMORY, "no memory for a call");
-    *inner = (ldr_scope){.function = f, .depth = scope->depth + 1};
-    if (inner->depth > LDR_FUNCTION_DEPTH)
+    ldr_scope inner = {.function = f, .depth = scope->depth + 1};
+    if (inner.depth > LDR_FUNCTION_DEPTH)
         return od_fail(st, OD_TOO_LARGE, "function '%.60s': functions call each other more than %d deep", f->name,
                        LDR_FUNCTION_DEPTH);
     if (b->calls++ >= CALLS_MAX) return od_fail(st, OD_TOO_LARGE, "more than %d calls of functions", CALLS_MAX);
-    snprintf(inner->prefix, sizeof inner->prefix, "%.32s#%d/", f->name, b->calls);
+    snprintf(inner.prefix, sizeof inner.prefix, "%.32s#%d/", f->name, b->calls);
     b->inlining++;
-    od_code rc = inline_body(b, g, scope, p, inner, depth, st);
+    od_code rc = inline_body(b, g, scope, p, &inner, depth, st);
     b->inlining--;
     if (rc == OD_OK) return OD_OK;
     return st->code == OD_TOO_LARGE ? st->code : od_note(st, "function '%.40s'", f->name);

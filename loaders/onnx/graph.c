@@ -166,12 +166,17 @@ od_code ldr_build_node(ldr_build *b, eng_graph *g, const ldr_scope *scope, const
     if (!p->op_type || !*p->op_type)
         return od_fail(st, OD_BAD_MODEL, "node '%.60s' has no operator", p->name ? p->name : "");
     const Onnx__FunctionProto *f = ldr_function_find(b, p);
-    if (f) return ldr_function_inline(b, g, scope, p, f, depth, st);
-    if (ldr_attrs_resolve(b, scope, p, &attrs, &n_attrs, st) != OD_OK ||
-        add_operator(b, g, scope, p, attrs, n_attrs, depth, st) != OD_OK)
-        return st->code == OD_TOO_LARGE ? st->code
-                                        : od_note(st, "node '%.60s' (%.40s)", p->name ? p->name : "", p->op_type);
-    return OD_OK;
+    ldr_heap_mark mark = ldr_heap_save(b->heap); /* names and lists of attributes serve one node */
+    od_code rc;
+    if (f) {
+        rc = ldr_function_inline(b, g, scope, p, f, depth, st);
+    } else {
+        rc = ldr_attrs_resolve(b, scope, p, &attrs, &n_attrs, st);
+        if (rc == OD_OK) rc = add_operator(b, g, scope, p, attrs, n_attrs, depth, st);
+        if (rc != OD_OK && rc != OD_TOO_LARGE) od_note(st, "node '%.60s' (%.40s)", p->name ? p->name : "", p->op_type);
+    }
+    ldr_heap_rewind(b->heap, mark);
+    return rc;
 }
 
 od_code ldr_build_graph(ldr_build *b, eng_graph *g, const ldr_scope *scope, const Onnx__GraphProto *p, int depth,

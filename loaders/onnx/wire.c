@@ -13,7 +13,7 @@ enum { HEAP_BLOCK = 1 << 18 };
 void *ldr_heap_alloc(ldr_heap *h, size_t size)
 {
     if (size > SIZE_MAX / 2) return NULL;
-    size = (size + 15) & ~(size_t)15;
+    size = size ? (size + 15) & ~(size_t)15 : 16;
     if (size > HEAP_BLOCK / 4) return od_arena_alloc(&h->arena, size);
     if (size > (size_t)(h->end - h->at)) {
         char *block = od_arena_alloc(&h->arena, HEAP_BLOCK);
@@ -24,6 +24,18 @@ void *ldr_heap_alloc(ldr_heap *h, size_t size)
     void *p = h->at;
     h->at += size;
     return p;
+}
+
+ldr_heap_mark ldr_heap_save(const ldr_heap *h)
+{
+    return (ldr_heap_mark){od_arena_save(&h->arena), h->at, h->end};
+}
+
+void ldr_heap_rewind(ldr_heap *h, ldr_heap_mark mark)
+{
+    od_arena_rewind(&h->arena, mark.arena);
+    h->at = mark.at;
+    h->end = mark.end;
 }
 
 static void *heap_alloc(void *heap, size_t size)

@@ -23,6 +23,14 @@ void ldr_heap_init(ldr_heap *h, size_t limit);
 void ldr_heap_fini(ldr_heap *h);
 void *ldr_heap_alloc(ldr_heap *h, size_t size); /* not cleared, 16-byte aligned; NULL: full */
 
+/* Pieces taken after `save` are gone after `rewind`; marks nest. */
+typedef struct ldr_heap_mark {
+    od_arena_mark arena;
+    char *at, *end;
+} ldr_heap_mark;
+ldr_heap_mark ldr_heap_save(const ldr_heap *h);
+void ldr_heap_rewind(ldr_heap *h, ldr_heap_mark mark);
+
 /* Check the framing and nesting of a message of type `d`. OD_BAD_MODEL, OD_TOO_LARGE. */
 od_code ldr_wire_check(const ProtobufCMessageDescriptor *d, const uint8_t *bytes, size_t size, od_status *st);
 
