@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { MAGIC_BYTES = 8, HEADER_MAX = 1 << 20, HEADER_ALIGN = 64 };
@@ -203,6 +204,13 @@ static bool write_all(FILE *f, const char *descr, const eng_tensor *t)
            (!bytes || fwrite(t->data, bytes, 1, f) == 1);
 }
 
+/* And no device or pipe, which must stay when writing fails. */
+static bool is_file(FILE *f)
+{
+    struct stat info;
+    return !fstat(fileno(f), &info) && S_ISREG(info.st_mode);
+}
+
 od_code ldr_npy_write(const char *path, const eng_tensor *t, od_status *st)
 {
     od_arena scratch = {0};
@@ -218,12 +226,13 @@ od_code ldr_npy_write(const char *path, const eng_tensor *t, od_status *st)
     FILE *f = fopen(path, "wbe");
     bool well = f && write_all(f, descr, &row);
     int why = errno;
+    bool ours = f && is_file(f);
     if (f && fclose(f) && well) {
         well = false;
         why = errno;
     }
     if (!well) {
-        if (f) unlink(path);
+        if (ours) unlink(path);
         rc = od_fail(st, OD_IO, "%.100s: %s", path, strerror(why));
     }
     od_arena_fini(&scratch);

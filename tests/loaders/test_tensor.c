@@ -172,11 +172,13 @@ TEST(shapes_that_lie_are_refused)
 TEST(what_cannot_be_written_is_refused)
 {
     eng_str s = {"a", 1};
+    float v[4096] = {0};
     eng_tensor x = {.dtype = ENG_STRING, .rank = 1, .dims = {1}, .data = &s};
     CHECK_CODE(ldr_npy_write(path, &x, &st), OD_UNSUPPORTED);
-    x.dtype = ENG_FLOAT;
+    x = (eng_tensor){.dtype = ENG_FLOAT, .rank = 1, .dims = {4096}, .data = v};
     CHECK_CODE(ldr_npy_write("/nowhere/x.npy", &x, &st), OD_IO);
     CHECK_CODE(ldr_npy_write("/dev/full", &x, &st), OD_IO);
+    CHECK(!access("/dev/full", F_OK)); /* not removed as a half-written file would be */
 }
 
 /* ---- .pb ---------------------------------------------------------------------------------- */
