@@ -5,6 +5,15 @@
 
 /* columns: name, domain, since, types, flags, import, prepare, infer, layout, alias, run */
 const eng_op eng_ops[] = {
+    /* qmatmul.c, qconv.c */
+    {"MatMulInteger", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_matmul_integer_infer, NULL, NULL, eng_matmul_integer_run},
+    {"QLinearMatMul", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_qlinear_matmul_infer, NULL, NULL, eng_qlinear_matmul_run},
+    {"ConvInteger", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_conv_integer_infer, NULL, NULL, eng_conv_integer_run},
+    {"QLinearConv", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_qlinear_conv_infer, NULL, NULL, eng_qlinear_conv_run},
+    {"MatMulIntegerToFloat", ENG_DOMAIN_MS, 1, ENG_T_INT8, ENG_HALF, NULL, NULL, eng_matmul_integer_to_float_infer, NULL, NULL, eng_matmul_integer_to_float_run},
+    {"DynamicQuantizeMatMul", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT), 0, NULL, NULL, eng_dynamic_quantize_matmul_infer, NULL, NULL, eng_dynamic_quantize_matmul_run},
+    {"QGemm", ENG_DOMAIN_MS, 1, ENG_T_INT8, 0, NULL, NULL, eng_qgemm_infer, NULL, NULL, eng_qgemm_run},
+    {"MatMulNBits", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_matmul_nbits_infer, NULL, NULL, eng_matmul_nbits_run},
     /* quantize.c */
     {"QuantizeLinear", ENG_DOMAIN_ONNX, 10, ENG_T(ENG_FLOAT) | ENG_T_HALF | ENG_T(ENG_INT32), ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_quantize_infer, eng_quantize_layout, NULL, eng_quantize_run},
     {"DequantizeLinear", ENG_DOMAIN_ONNX, 10, ENG_T_QUANTIZED | ENG_T(ENG_INT32), ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_dequantize_infer, eng_quantize_layout, NULL, eng_dequantize_run},

@@ -70,6 +70,7 @@ typedef struct eng_elementwise {
     void (*mac_u8)(int32_t *sum, int32_t a, const uint8_t *b, int64_t n);
     void (*mac_s8)(int32_t *sum, int32_t a, const int8_t *b, int64_t n);
     void (*mac_s16)(int32_t *sum, int32_t a, const int16_t *b, int64_t n);
+    float (*dot)(const float *a, const float *b, int64_t n); /* in an order of its own */
 } eng_elementwise;
 
 /* The best table for this processor; chosen once. Any thread. */

@@ -182,6 +182,19 @@ MAC_ROW(mac_u8_row, uint8_t)
 MAC_ROW(mac_s8_row, int8_t)
 MAC_ROW(mac_s16_row, int16_t)
 
+static float dot_row(const float *a, const float *b, int64_t n)
+{
+    enum { LANES = 16 };
+    float sum[LANES] = {0}, all = 0;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) sum[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) all += a[i] * b[i];
+    for (int half = LANES / 2; half; half /= 2)
+        for (int k = 0; k < half; k++) sum[k] += sum[k + half];
+    return sum[0] + all;
+}
+
 #define ELEMENTWISE_TABLE                                                                                       \
     {                                                                                                           \
         .bin = {add_row, sub_row, mul_row, div_row, min_row, max_row, prelu_row},                               \
@@ -191,6 +204,7 @@ MAC_ROW(mac_s16_row, int16_t)
         .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row,                              \
         .quantize_8 = quantize_8_row, .dequantize_u8 = dequantize_u8_row, .dequantize_s8 = dequantize_s8_row,   \
         .requantize = requantize_row, .mac_u8 = mac_u8_row, .mac_s8 = mac_s8_row, .mac_s16 = mac_s16_row,       \
+        .dot = dot_row,                                                                                         \
     }
 
 #endif

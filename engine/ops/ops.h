@@ -73,4 +73,14 @@ eng_prepare_fn eng_attention_own_prepare;
 eng_infer_fn eng_attention_own_infer;
 eng_run_fn eng_attention_own_run;
 
+/* qmatmul.c */
+eng_infer_fn eng_matmul_integer_infer, eng_qlinear_matmul_infer, eng_matmul_integer_to_float_infer,
+    eng_dynamic_quantize_matmul_infer, eng_qgemm_infer, eng_matmul_nbits_infer;
+eng_run_fn eng_matmul_integer_run, eng_qlinear_matmul_run, eng_matmul_integer_to_float_run,
+    eng_dynamic_quantize_matmul_run, eng_qgemm_run, eng_matmul_nbits_run;
+
+/* qconv.c */
+eng_infer_fn eng_conv_integer_infer, eng_qlinear_conv_infer;
+eng_run_fn eng_conv_integer_run, eng_qlinear_conv_run;
+
 #endif
