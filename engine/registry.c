@@ -5,6 +5,13 @@
 
 /* columns: name, domain, since, types, flags, import, prepare, infer, layout, alias, run */
 const eng_op eng_ops[] = {
+    /* random.c */
+    {"RandomNormal", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_RANDOM, NULL, NULL, eng_random_infer, NULL, NULL, eng_random_normal_run},
+    {"RandomUniform", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_RANDOM, NULL, NULL, eng_random_infer, NULL, NULL, eng_random_uniform_run},
+    {"RandomNormalLike", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_RANDOM | ENG_SHAPE_ONLY, NULL, NULL, eng_random_like_infer, NULL, NULL, eng_random_normal_run},
+    {"RandomUniformLike", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_RANDOM | ENG_SHAPE_ONLY, NULL, NULL, eng_random_like_infer, NULL, NULL, eng_random_uniform_run},
+    {"Bernoulli", ENG_DOMAIN_ONNX, 15, ENG_T_FLOAT, ENG_RANDOM, NULL, NULL, eng_bernoulli_infer, NULL, NULL, eng_bernoulli_run},
+    {"Multinomial", ENG_DOMAIN_ONNX, 7, ENG_T_FLOAT, ENG_RANDOM, NULL, NULL, eng_multinomial_infer, NULL, NULL, eng_multinomial_run},
     /* qmatmul.c, qconv.c */
     {"MatMulInteger", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_matmul_integer_infer, NULL, NULL, eng_matmul_integer_run},
     {"QLinearMatMul", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_qlinear_matmul_infer, NULL, NULL, eng_qlinear_matmul_run},

@@ -83,4 +83,8 @@ eng_run_fn eng_matmul_integer_run, eng_qlinear_matmul_run, eng_matmul_integer_to
 eng_infer_fn eng_conv_integer_infer, eng_qlinear_conv_infer;
 eng_run_fn eng_conv_integer_run, eng_qlinear_conv_run;
 
+/* random.c */
+eng_infer_fn eng_random_infer, eng_random_like_infer, eng_bernoulli_infer, eng_multinomial_infer;
+eng_run_fn eng_random_normal_run, eng_random_uniform_run, eng_bernoulli_run, eng_multinomial_run;
+
 #endif
