@@ -59,7 +59,7 @@ ASAN       = B=build-asan CFLAGS="$(SAN_FLAGS) -fsanitize=address,undefined -fno
 UBSAN      = B=build-ubsan CFLAGS="$(SAN_FLAGS) -fsanitize=undefined -fno-sanitize-recover=undefined"
 TSAN       = B=build-tsan CFLAGS="$(SAN_FLAGS) -fsanitize=thread"
 FUZZ       = B=build-fuzz CC=clang WARN=-w LDFLAGS=-fsanitize=fuzzer \
-             CFLAGS="$(SAN_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+             CFLAGS="$(SAN_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=pointer-overflow -fno-sanitize-recover=undefined"
 COV        = B=build-cov CFLAGS="-O0 -g --coverage -fprofile-update=atomic"
 TSAN_TESTS = $(sort $(wildcard tests/base/test_*.c tests/server/test_*.c tests/server/*/test_*.c tests/engine/test_session.c))
 FUZZERS    = $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -135,9 +135,15 @@ test: ## install what the tests need, build, run every test
 	@$(MAKE) --no-print-directory .venv/ready
 	@sh tests/run $(B) $(TESTBIN)
 
-bench: .venv/ready ## measure: latency, throughput, memory, start-up, beside ONNX Runtime
+bench: .venv/ready ## measure the server with wrk: requests a second, start-up, memory
+	@sh tools/deps.sh build bench
 	@$(MAKE) --no-print-directory -j$(JOBS) all models
-	@for b in tests/bench/bench_*.py; do .venv/bin/python $$b --onnxd $(B)/onnxd --models $(DEMO) || exit 1; done
+	@.venv/bin/python tests/bench/http.py --onnxd $(B)/onnxd --models $(DEMO)
+
+bench-ort: .venv/ready ## measure the engine beside ONNX Runtime, by turns; writes docs/performance.md
+	@sh tools/deps.sh build
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@.venv/bin/python tests/bench/ort.py --onnxd $(B)/onnxd --markdown docs/performance.md --plot docs/performance.svg
 
 install: all ## copy the program and the systemd unit below PREFIX (/usr/local)
 	install -D -m 755 $(B)/onnxd $(DESTDIR)$(PREFIX)/bin/onnxd
@@ -158,4 +164,4 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench install uninstall dist
+.PHONY: all tests check conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-ort install uninstall dist

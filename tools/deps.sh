@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install the Debian packages that are missing for the named groups, and nothing when none is.
-#   tools/deps.sh [--list] GROUP...     groups: build run test lint fuzz cov
+#   tools/deps.sh [--list] GROUP...     groups: build run test lint fuzz cov bench
 # Needs root or sudo only when something is missing; without either it names what to install.
 set -eu
 
@@ -10,10 +10,11 @@ packages() {
         libcjson-dev libjpeg62-turbo-dev libturbojpeg0-dev libpng-dev ;;
     run) echo python3 python3-venv curl ;;
     test) echo python3 python3-venv curl procps ;;
-    lint) echo clang-tidy cppcheck ;;
+    lint) echo clang-tidy clang-format cppcheck ;;
     fuzz) echo clang llvm ;;
     cov) echo lcov ;;
-    *) echo "deps.sh: unknown group '$1'; there are build, run, test, lint, fuzz, cov" >&2; exit 2 ;;
+    bench) echo wrk ;;
+    *) echo "deps.sh: unknown group '$1'; there are build, run, test, lint, fuzz, cov, bench" >&2; exit 2 ;;
     esac
 }
 
