@@ -1,0 +1,78 @@
+/* kernels.h - the float kernels chosen once for this processor, behind one table.
+ * Each slot has a plain C reference in a *_ref.c file, which is complete, so no slot is ever NULL. A
+ * kernel works on the calling thread, allocates nothing, and may be called from any thread. Row kernels
+ * take dense rows of n floats; x and y may be the same row. */
+#ifndef ENG_KERNELS_H
+#define ENG_KERNELS_H
+
+#include "engine/base/status.h"
+#include "engine/epilogue.h"
+
+enum { ENG_NR = 16 }; /* columns of a packed panel */
+
+/* C = A B (+ bias) through an epilogue, for one block of rows and some panels of columns.
+ * B is packed: panel p holds columns 16 p .. as [k][16], tail columns zero; k = segments * length.
+ * A's rows are dense at a + i * lda (segments 1), or given by pointers to their segments:
+ * rows[s * m + i] is segment s of row i, `length` floats (a tap of a convolution's window). */
+typedef struct eng_gemm {
+    int64_t m, n;
+    int64_t segments, length;
+    const float *a;
+    int64_t lda;
+    const float *const *rows; /* NULL: a, lda */
+    const float *b;
+    const float *bias; /* n floats, or NULL */
+    float *c;
+    int64_t ldc;
+    eng_act act;
+    float alpha, beta;
+    eng_residual residual;
+    const float *add; /* residual, placed like c */
+    int64_t ld_add;
+} eng_gemm;
+
+/* A row of output pixels of a depthwise convolution: y[p][c] = act(bias[c] + sum over taps of
+ * taps[t * pixels + p][c] * w[t][c] (+ residual)). */
+typedef struct eng_depthwise {
+    int64_t pixels, channels, n_taps;
+    const float *const *taps; /* [n_taps][pixels], each to `channels` floats */
+    const float *w;           /* [n_taps][channels] */
+    const float *bias;        /* or NULL */
+    float *c;
+    int64_t ldc;
+    eng_act act;
+    float alpha, beta;
+    eng_residual residual;
+    const float *add;
+    int64_t ld_add;
+} eng_depthwise;
+
+typedef struct eng_kernels {
+    void (*gemm_f32)(const eng_gemm *g);
+    void (*depthwise_f32)(const eng_depthwise *d);
+    void (*act_f32)(eng_act act, float alpha, float beta, const float *x, float *y, int64_t n);
+    void (*exp_f32)(const float *x, float *y, int64_t n);
+    void (*log_f32)(const float *x, float *y, int64_t n);
+    void (*tanh_f32)(const float *x, float *y, int64_t n);
+    void (*erf_f32)(const float *x, float *y, int64_t n);
+    void (*softmax_f32)(const float *x, float *y, int64_t n);
+    void (*logsoftmax_f32)(const float *x, float *y, int64_t n);
+    /* scale and bias may be NULL: ones and zeros */
+    void (*layernorm_f32)(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n);
+    float (*sum_f32)(const float *x, int64_t n); /* the same order on every call */
+} eng_kernels;
+
+const eng_kernels *eng_kernels_get(void);
+
+extern const eng_kernels eng_kernels_ref, eng_kernels_avx2;
+
+/* Floats of B packed; 16 n-columns a panel. */
+static inline int64_t eng_packed_floats(int64_t k, int64_t n)
+{
+    return od_ceil_div(n, ENG_NR) * ENG_NR * k;
+}
+
+/* Pack columns `from` .. `to` of panels: element (k, n) of B lies at b[k * row + n * col]. */
+void eng_gemm_pack(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, float *packed);
+
+#endif
