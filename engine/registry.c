@@ -5,6 +5,35 @@
 
 /* columns: name, domain, since, types, flags, import, prepare, infer, layout, alias, run */
 const eng_op eng_ops[] = {
+    /* ---- convolution, pooling, images ---- */
+    /* conv.c */
+    {"Conv", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_FUSES | ENG_HALF, NULL, eng_conv_prepare, eng_conv_infer, NULL, NULL, eng_conv_run},
+
+    /* ---- moving data: shapes, indexing ---- */
+
+    /* ---- matrix products, normalization, reduction ---- */
+
+    /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
+
+    /* ---- ai.onnx.ml ---- */
+
+    /* ---- com.microsoft, beyond the forms of standard operators ---- */
+
+    /* ---- elementwise, quantization, random numbers ---- */
+    /* qlinear.c and ONNX Runtime's of activation.c */
+    {"QLinearAdd", ENG_DOMAIN_MS, 1, ENG_T_INT8, ENG_CL_ALL | ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_qlinear_pair_infer, NULL, NULL, eng_qlinear_add_run},
+    {"QLinearMul", ENG_DOMAIN_MS, 1, ENG_T_INT8, ENG_CL_ALL | ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_qlinear_pair_infer, NULL, NULL, eng_qlinear_mul_run},
+    {"QLinearSigmoid", ENG_DOMAIN_MS, 1, ENG_T_INT8, ENG_CL_ALL | ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_qlinear_unary_infer, NULL, NULL, eng_qlinear_sigmoid_run},
+    {"QLinearLeakyRelu", ENG_DOMAIN_MS, 1, ENG_T_INT8, ENG_CL_ALL | ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_qlinear_unary_infer, NULL, NULL, eng_qlinear_leaky_relu_run},
+    {"QLinearConcat", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT), 0, NULL, NULL, eng_qlinear_concat_infer, NULL, NULL, eng_qlinear_concat_run},
+    {"QLinearSoftmax", ENG_DOMAIN_MS, 1, ENG_T_INT8, 0, NULL, NULL, eng_qlinear_softmax_infer, NULL, NULL, eng_qlinear_softmax_run},
+    {"QLinearAveragePool", ENG_DOMAIN_MS, 1, ENG_T_INT8, 0, NULL, NULL, eng_qlinear_average_pool_infer, NULL, NULL, eng_qlinear_average_pool_run},
+    {"QLinearGlobalAveragePool", ENG_DOMAIN_MS, 1, ENG_T_INT8, 0, NULL, NULL, eng_qlinear_global_average_pool_infer, NULL, NULL, eng_qlinear_global_average_pool_run},
+    {"Gelu", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_EW, NULL, NULL, eng_infer_same, NULL, NULL, eng_ms_gelu_run},
+    {"QuickGelu", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_EW, NULL, NULL, eng_infer_same, NULL, NULL, eng_quick_gelu_run},
+    {"FastGelu", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_EW, NULL, NULL, eng_bias_gelu_infer, NULL, NULL, eng_fast_gelu_run},
+    {"BiasGelu", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_EW, NULL, NULL, eng_bias_gelu_infer, NULL, NULL, eng_bias_gelu_run},
+    {"BiasSplitGelu", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_bias_split_gelu_infer, NULL, NULL, eng_bias_split_gelu_run},
     /* random.c */
     {"RandomNormal", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_RANDOM, NULL, NULL, eng_random_infer, NULL, NULL, eng_random_normal_run},
     {"RandomUniform", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_RANDOM, NULL, NULL, eng_random_infer, NULL, NULL, eng_random_uniform_run},

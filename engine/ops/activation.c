@@ -1,6 +1,7 @@
 /* activation.c - activation functions: floats by rows, other types through doubles. Two parameters
  * are enough for all of them. */
 #include "engine/kernels/elementwise.h"
+#include "engine/kernels/kernels.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/ops.h"
 
@@ -83,22 +84,31 @@ static double softplus(double x)
     return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));
 }
 
-static float softplusf(float x)
-{
-    return (x > 0 ? x : 0) + log1pf(expf(-fabsf(x)));
-}
+/* A row that the float kernels have. */
+#define ACT_ROW(name, act)                                                                      \
+    static void name##_row(float *to, const float *from, int64_t n, float alpha, float beta)    \
+    {                                                                                           \
+        eng_kernels_get()->act_f32(act, alpha, beta, from, to, n);                              \
+    }
 
-TWINS(sigmoid, 1.0f / (1.0f + expf(-x)), sigmoid(x))
-TWINS(tanh, tanhf(x), tanh(x))
-TWINS(elu, x < 0 ? alpha * expm1f(x) : x, x < 0 ? alpha *expm1(x) : x)
+ACT_ROW(sigmoid, ENG_ACT_SIGMOID)
+ACT_ROW(tanh, ENG_ACT_TANH)
+ACT_ROW(elu, ENG_ACT_ELU)
+ACT_ROW(softplus, ENG_ACT_SOFTPLUS)
+ACT_ROW(mish, ENG_ACT_MISH)
+ACT_ROW(swish, ENG_ACT_SILU)
+ACT_ROW(gelu_erf, ENG_ACT_GELU_ERF)
+ACT_ROW(gelu_tanh, ENG_ACT_GELU_TANH)
+DOUBLE(sigmoid, sigmoid(x))
+DOUBLE(tanh, tanh(x))
+DOUBLE(elu, x < 0 ? alpha *expm1(x) : x)
+DOUBLE(softplus, softplus(x))
+DOUBLE(mish, x *tanh(softplus(x)))
+DOUBLE(swish, x *sigmoid(alpha *x))
+DOUBLE(gelu_erf, 0.5 * x * (1 + erf(x * M_SQRT1_2)))
+DOUBLE(gelu_tanh, 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))))
 TWINS(selu, x > 0 ? beta * x : beta * alpha * expm1f(x), x > 0 ? beta *x : beta *alpha *expm1(x))
 TWINS(celu, x < 0 ? alpha * expm1f(x / alpha) : x, x < 0 ? alpha *expm1(x / alpha) : x)
-TWINS(softplus, softplusf(x), softplus(x))
-TWINS(mish, x *tanhf(softplusf(x)), x *tanh(softplus(x)))
-TWINS(swish, x / (1.0f + expf(-alpha * x)), x *sigmoid(alpha *x))
-TWINS(gelu_erf, 0.5f * x * (1.0f + erff(x * 0.70710678f)), 0.5 * x * (1 + erf(x * M_SQRT1_2)))
-TWINS(gelu_tanh, 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x))),
-      0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))))
 
 /* ---- functions with a kernel ----------------------------------------------------------------- */
 
@@ -136,11 +146,11 @@ DOUBLE(shrink, x < -alpha ? x + beta : x > alpha ? x - beta : 0)
     }
 
 OP(relu, relu_row, relu, 0, 0, 1)
-OP(sigmoid, sigmoid_row, sigmoid, 0, 0, 16)
-OP(tanh, tanh_row, tanh, 0, 0, 16)
-OP(softplus, softplus_row, softplus, 0, 0, 32)
+OP(sigmoid, sigmoid_row, sigmoid, 0, 0, 4)
+OP(tanh, tanh_row, tanh, 0, 0, 4)
+OP(softplus, softplus_row, softplus, 0, 0, 8)
 OP(softsign, softsign_row, softsign, 0, 0, 2)
-OP(mish, mish_row, mish, 0, 0, 32)
+OP(mish, mish_row, mish, 0, 0, 8)
 OP(elu, elu_row, elu, attr(c, "alpha", 1.0f), 0, 16)
 OP(celu, celu_row, celu, attr(c, "alpha", 1.0f), 0, 16)
 OP(selu, selu_row, selu, attr(c, "alpha", 1.67326319217681884765625f), attr(c, "gamma", 1.05070102214813232421875f), 16)
@@ -216,5 +226,111 @@ od_code eng_swiglu_run(eng_ctx *c, od_status *st)
     (void)st;
     float alpha = attr(c, "alpha", 1.0f);
     eng_walk_ctx(c, 2, 16, c->in[0]->dtype == ENG_FLOAT ? swiglu_row : swiglu_double_row, &alpha);
+    return OD_OK;
+}
+
+/* ---- ONNX Runtime's: Gelu, QuickGelu, FastGelu, BiasGelu, BiasSplitGelu ------------------------ */
+
+OP(ms_gelu, gelu_erf_row, gelu_erf, 0, 0, 32)
+OP(quick_gelu, swish_row, swish, attr(c, "alpha", 1.702f), 0, 16)
+
+typedef struct bias_job {
+    eng_par_f32 *row;
+} bias_job;
+
+/* row(x + bias), in blocks that stay in the first cache. */
+static void bias_row(void *arg, int64_t n, char *const *p, const int64_t *step)
+{
+    enum { BLOCK = 256 };
+    const bias_job *j = arg;
+    float sum[BLOCK], *to = (float *)(void *)p[0];
+    const float *x = (const float *)(const void *)p[1], *b = (const float *)(const void *)p[2];
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int64_t m = od_min_i64(BLOCK, n - i);
+        for (int64_t k = 0; k < m; k++) sum[k] = x[(i + k) * step[1]] + b[(i + k) * step[2]];
+        j->row(sum, sum, m, 0, 0);
+        for (int64_t k = 0; k < m; k++) to[(i + k) * step[0]] = sum[k];
+    }
+}
+
+static bool has_bias(const eng_ctx *c)
+{
+    return c->n_in > 1 && c->in[1];
+}
+
+/* The bias runs along the last axis of X, or, split, along both halves of it. */
+od_code eng_bias_gelu_infer(eng_ctx *c, od_status *st)
+{
+    char x[80], b[80];
+    if (c->n_in < 1 || !c->in[0]) return od_fail(st, OD_BAD_MODEL, "input 0 is missing");
+    if (has_bias(c)) {
+        OD_TRY(eng_check_types(c, 1, c->in[0]->dtype, st));
+        if (c->in[0]->rank < 1 || c->in[1]->rank != 1 || c->in[1]->dims[0] != c->in[0]->dims[c->in[0]->rank - 1])
+            return od_fail(st, OD_BAD_SHAPE, "bias %s does not fit %s", eng_tensor_text(c->in[1], b, sizeof b),
+                           eng_tensor_text(c->in[0], x, sizeof x));
+    }
+    return eng_infer_same(c, st);
+}
+
+od_code eng_bias_gelu_run(eng_ctx *c, od_status *st)
+{
+    (void)st;
+    bias_job j = {gelu_erf_row};
+    if (!has_bias(c)) return run_act(c, gelu_erf_row, gelu_erf_f64, 0, 0, 32);
+    eng_walk_ctx(c, 2, 32, bias_row, &j);
+    return OD_OK;
+}
+
+od_code eng_fast_gelu_run(eng_ctx *c, od_status *st)
+{
+    (void)st;
+    bias_job j = {gelu_tanh_row};
+    if (!has_bias(c)) return run_act(c, gelu_tanh_row, gelu_tanh_f64, 0, 0, 32);
+    eng_walk_ctx(c, 2, 32, bias_row, &j);
+    return OD_OK;
+}
+
+od_code eng_bias_split_gelu_infer(eng_ctx *c, od_status *st)
+{
+    int64_t dims[ENG_MAX_RANK];
+    if (!has_bias(c)) return od_fail(st, OD_BAD_MODEL, "two inputs are wanted");
+    OD_TRY(eng_bias_gelu_infer(c, st));
+    const eng_tensor *x = c->in[0];
+    if (x->dims[x->rank - 1] % 2)
+        return od_fail(st, OD_BAD_SHAPE, "%" PRId64 " channels cannot be halved", x->dims[x->rank - 1]);
+    for (int i = 0; i < x->rank; i++) dims[i] = i == x->rank - 1 ? x->dims[i] / 2 : x->dims[i];
+    return eng_set_out(c, 0, x->dtype, x->rank, dims, st);
+}
+
+typedef struct split_job {
+    const float *x, *bias;
+    float *to;
+    int64_t half, rows; /* rows of one chunk */
+    int64_t all;
+} split_job;
+
+static void split_chunk(void *arg, int64_t chunk, int slot)
+{
+    const split_job *j = arg;
+    (void)slot;
+    int64_t end = od_min_i64((chunk + 1) * j->rows, j->all);
+    for (int64_t r = chunk * j->rows; r < end; r++) {
+        const float *x = j->x + r * 2 * j->half;
+        float *to = j->to + r * j->half;
+        for (int64_t i = 0; i < j->half; i++) to[i] = x[j->half + i] + j->bias[j->half + i];
+        gelu_erf_row(to, to, j->half, 0, 0);
+        for (int64_t i = 0; i < j->half; i++) to[i] *= x[i] + j->bias[i];
+    }
+}
+
+/* (left + bias) * gelu(right + bias) */
+od_code eng_bias_split_gelu_run(eng_ctx *c, od_status *st)
+{
+    (void)st;
+    if (c->n_out < 1 || !c->out[0]) return OD_OK;
+    split_job j = {c->in[0]->data, c->in[1]->data, c->out[0]->data, c->in[1]->dims[0] / 2, 0, 0};
+    j.all = j.half ? eng_tensor_count(c->out[0]) / j.half : 0;
+    j.rows = od_max_i64(1, 8192 / od_max_i64(1, j.half));
+    od_pool_for(c->pool, od_ceil_div(j.all, j.rows), split_chunk, &j);
     return OD_OK;
 }

@@ -28,10 +28,11 @@ eng_run_fn eng_abs_run, eng_neg_run, eng_sign_run, eng_isnan_run, eng_isinf_run,
 
 /* activation.c */
 eng_import_fn eng_selu_import;
-eng_infer_fn eng_gelu_infer, eng_swiglu_infer;
-eng_run_fn eng_gelu_run, eng_swiglu_run, eng_relu_run, eng_sigmoid_run, eng_tanh_run, eng_softplus_run,
-    eng_softsign_run, eng_mish_run, eng_elu_run, eng_celu_run, eng_selu_run, eng_swish_run,
-    eng_leaky_relu_run, eng_hard_sigmoid_run, eng_hard_swish_run, eng_thresholded_relu_run, eng_shrink_run;
+eng_infer_fn eng_gelu_infer, eng_swiglu_infer, eng_bias_gelu_infer, eng_bias_split_gelu_infer;
+eng_run_fn eng_gelu_run, eng_swiglu_run, eng_bias_gelu_run, eng_fast_gelu_run, eng_bias_split_gelu_run,
+    eng_relu_run, eng_sigmoid_run, eng_tanh_run, eng_softplus_run, eng_softsign_run, eng_mish_run,
+    eng_elu_run, eng_celu_run, eng_selu_run, eng_swish_run, eng_leaky_relu_run, eng_hard_sigmoid_run,
+    eng_hard_swish_run, eng_thresholded_relu_run, eng_shrink_run, eng_ms_gelu_run, eng_quick_gelu_run;
 
 /* clip.c */
 eng_import_fn eng_clip_import;
@@ -86,5 +87,29 @@ eng_run_fn eng_conv_integer_run, eng_qlinear_conv_run;
 /* random.c */
 eng_infer_fn eng_random_infer, eng_random_like_infer, eng_bernoulli_infer, eng_multinomial_infer;
 eng_run_fn eng_random_normal_run, eng_random_uniform_run, eng_bernoulli_run, eng_multinomial_run;
+
+/* qlinear.c */
+eng_infer_fn eng_qlinear_pair_infer, eng_qlinear_unary_infer, eng_qlinear_concat_infer,
+    eng_qlinear_softmax_infer, eng_qlinear_average_pool_infer, eng_qlinear_global_average_pool_infer;
+eng_run_fn eng_qlinear_add_run, eng_qlinear_mul_run, eng_qlinear_sigmoid_run, eng_qlinear_leaky_relu_run,
+    eng_qlinear_concat_run, eng_qlinear_softmax_run, eng_qlinear_average_pool_run,
+    eng_qlinear_global_average_pool_run;
+
+/* ---- convolution, pooling, images ---- */
+
+/* conv.c */
+eng_prepare_fn eng_conv_prepare;
+eng_infer_fn eng_conv_infer;
+eng_run_fn eng_conv_run;
+
+/* ---- moving data: shapes, indexing ---- */
+
+/* ---- matrix products, normalization, reduction ---- */
+
+/* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
+
+/* ---- ai.onnx.ml ---- */
+
+/* ---- com.microsoft, beyond the forms of standard operators ---- */
 
 #endif

@@ -1,6 +1,7 @@
 /* unary.c - mathematical functions of one tensor. Floats have rows of their own, doubles too; other
  * numeric types go through doubles, but for Abs, Neg and Sign, which are exact. */
 #include "engine/kernels/elementwise.h"
+#include "engine/kernels/kernels.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/ops.h"
 
@@ -48,9 +49,22 @@ static od_code run_unary(eng_ctx *c, eng_f32_row *row, double (*fn)(double, doub
         return run_unary(c, eng_elementwise_table()->un[slot], name##_f64, 1); \
     }
 
-LIBM(exp, expf, exp, 16)
-LIBM(log, logf, log, 16)
-LIBM(erf, erff, erf, 16)
+/* A function that the float kernels have. */
+#define VECTOR(name)                                                \
+    static void name##_f32(float *to, const float *from, int64_t n) \
+    {                                                               \
+        eng_kernels_get()->name##_f32(from, to, n);                 \
+    }                                                               \
+    DOUBLE_FN(name, name(x))                                        \
+    od_code eng_##name##_run(eng_ctx *c, od_status *st)             \
+    {                                                               \
+        (void)st;                                                   \
+        return run_unary(c, name##_f32, name##_f64, 4);             \
+    }
+
+VECTOR(exp)
+VECTOR(log)
+VECTOR(erf)
 LIBM(sin, sinf, sin, 16)
 LIBM(cos, cosf, cos, 16)
 LIBM(tan, tanf, tan, 32)

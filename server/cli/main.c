@@ -9,14 +9,10 @@ static const struct {
     int (*run)(int, char **);
     const char *what;
 } commands[] = {
-    {"serve", srv_cmd_serve, "DIR: serve the models of a folder over HTTP"},
-    {"predict", srv_cmd_predict, "MODEL IMAGE...: classes, boxes or masks of pictures"},
     {"run", srv_cmd_run, "MODEL --input NAME=FILE.npy... --output-dir DIR: tensors in, tensors out"},
     {"verify", srv_cmd_verify, "PATH...: run ONNX test cases"},
     {"bench", srv_cmd_bench, "MODEL: latency and throughput"},
     {"inspect", srv_cmd_inspect, "MODEL: inputs, outputs, operators, size, cost"},
-    {"health", srv_cmd_health, "[URL]: ask a running server whether it is ready"},
-    {"load-test", srv_cmd_load_test, "URL: load a running server from outside"},
     {"version", srv_cmd_version, "version, processor path, libraries"},
 };
 

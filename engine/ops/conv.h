@@ -1,0 +1,28 @@
+/* conv.h - the sliding window that convolutions and pooling share, with three spatial axes: a tensor
+ * with fewer has leading axes of extent 1. */
+#ifndef ENG_OPS_CONV_H
+#define ENG_OPS_CONV_H
+
+#include "engine/op.h"
+
+typedef enum eng_auto_pad { ENG_PAD_EXPLICIT, ENG_PAD_SAME_UPPER, ENG_PAD_SAME_LOWER, ENG_PAD_VALID } eng_auto_pad;
+
+typedef struct eng_window {
+    /* from the node */
+    int given;             /* spatial axes the attributes name; 0: none of them does */
+    int64_t stride[3], dilation[3], before[3], after[3];
+    int64_t kernel[3];     /* kernel_shape; 0: absent */
+    eng_auto_pad auto_pad;
+    /* from eng_window_fit */
+    int64_t size[3], in[3], out[3];
+} eng_window;
+
+/* Read strides, dilations, pads, kernel_shape and auto_pad. OD_BAD_ARGUMENT: lengths that differ, or
+ * values below what they may be. */
+od_code eng_window_read(const eng_node *n, eng_window *w, od_status *st);
+
+/* Fit to input `x` with a window of `size` (one number a spatial axis of x): sets size, in, out and,
+ * with auto_pad, before and after. OD_BAD_SHAPE: ranks differ, or the window does not fit. */
+od_code eng_window_fit(eng_window *w, const eng_tensor *x, const int64_t *size, od_status *st);
+
+#endif
