@@ -1,0 +1,57 @@
+/* card.h - how pictures become a model's input and its output becomes results: data, not code.
+ *
+ * A card comes from model.json beside the model, else from what the exporting tool left, else it is guessed
+ * from the graph. It is checked against the graph: names, extents, types. Unknown keys are errors. */
+#ifndef LDR_CARD_H
+#define LDR_CARD_H
+
+#include "engine/model.h"
+#include "loaders/image.h"
+
+typedef enum ldr_task {
+    LDR_TASK_NONE, /* tensors only */
+    LDR_TASK_CLASSIFY,
+    LDR_TASK_DETECT,
+    LDR_TASK_SEGMENT,
+    LDR_TASK_POSE,
+    LDR_TASK_EMBED,
+    LDR_TASK_IMAGE, /* depth, restoration, super-resolution: a picture or a map out */
+    LDR_TASKS
+} ldr_task;
+
+typedef struct ldr_card {
+    ldr_task task;
+    const char *source;   /* where it came from: "model.json", "config.json", "guessed", ... */
+    int input;            /* the graph input that takes the picture */
+    bool nhwc;            /* it is [N, H, W, C] */
+    ldr_preprocess pre;
+    const char *decoder;  /* "softmax", "sigmoid", "yolov8", ...: the tasks' names; NULL: the task's default */
+    const char *const *outputs; /* names the decoder reads, in its order; NULL: its own rule */
+    int n_outputs;
+    int64_t top_k, max_detections;
+    double score_threshold, iou_threshold;
+    bool class_agnostic;
+    int n_labels;
+    const char *const *labels; /* NULL: numbers only */
+    const struct ldr_card_param {
+        const char *name;  /* a decoder's own number or list, such as "strides" or "anchors" */
+        int n;
+        const double *values;
+    } *params;
+    int n_params;
+    /* batching; -1: not said */
+    int64_t max_batch_size, max_queue_delay_us, max_queue, timeout_us;
+} ldr_card;
+
+/* The card of the model whose file is `model_path` (used to find files beside it and in the folder above;
+ * NULL: none), checked against `m`. `json` (NULL: none) is used instead of model.json. Everything is
+ * allocated from `a`. OD_BAD_MODEL: a card that breaks its form or contradicts the graph, naming the key. */
+od_code ldr_card_find(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out, od_status *st);
+
+/* The card as the text of a model.json that gives the same card. */
+od_code ldr_card_json(const ldr_card *card, const eng_model *m, od_arena *a, char **text, od_status *st);
+
+/* The values of parameter `name`, `*n` of them; NULL: not given. */
+const double *ldr_card_param(const ldr_card *card, const char *name, int *n);
+
+#endif

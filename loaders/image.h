@@ -1,0 +1,84 @@
+/* image.h - pictures into pixels, pixels into a model's input tensor, pixels into PNG.
+ *
+ * A file is not trusted: its kind, size and headers are checked, and the bound on pixels is applied,
+ * before anything is decoded. Pixels are 8-bit, rows top to bottom, channels interleaved. */
+#ifndef LDR_IMAGE_H
+#define LDR_IMAGE_H
+
+#include "engine/tensor.h"
+
+typedef struct ldr_pixels {
+    uint8_t *data;
+    int64_t width, height;
+    int channels;   /* 1: luminance, 3: red, green, blue */
+    int64_t stride; /* bytes from a row to the next */
+    /* Extents of the picture as its file says, after EXIF orientation; larger than width and height
+     * when the decoder shrank it (JPEG's DCT scaling). Boxes are answered in these. */
+    int64_t full_width, full_height;
+} ldr_pixels;
+
+typedef struct ldr_decode_options {
+    int64_t max_pixels;    /* width * height at most; 0: 64 million */
+    int channels;          /* wanted: 1 or 3 */
+    uint8_t background[3]; /* what lies under transparent pixels */
+    /* The extents that matter later: a JPEG may be shrunk by 2, 4 or 8 while decoding as long as both
+     * sides stay at least twice as long as these. 0: never shrink. */
+    int64_t need_width, need_height;
+} ldr_decode_options;
+
+/* Decode a JPEG (gray, colour, CMYK, progressive; EXIF orientation applied) or a PNG (all colour types,
+ * 16 bits, interlaced). Pixels from `a`. OD_UNSUPPORTED: neither; OD_TOO_LARGE: over max_pixels;
+ * OD_BAD_VALUE: corrupt or cut short; OD_NO_MEMORY. Any thread. */
+od_code ldr_image_decode(const void *bytes, size_t size, const ldr_decode_options *o, od_arena *a, ldr_pixels *out,
+                         od_status *st);
+
+typedef enum ldr_fit {
+    LDR_FIT_STRETCH,   /* to width x height, whatever the proportions */
+    LDR_FIT_LETTERBOX, /* the largest size inside width x height that keeps proportions, rest padded */
+    LDR_FIT_CROP,      /* shorter side to `shorter`, then width x height from the centre */
+    LDR_FIT_NONE       /* as it is, padded to multiples of `multiple` */
+} ldr_fit;
+
+typedef enum ldr_filter { LDR_NEAREST, LDR_BILINEAR, LDR_BICUBIC, LDR_LANCZOS, LDR_BOX } ldr_filter;
+
+/* From pixels to numbers: y = (x * rescale - mean[c]) / std[c], c in the order of the output. */
+typedef struct ldr_preprocess {
+    ldr_fit fit;
+    int64_t width, height; /* of the input; 0: free */
+    int64_t shorter;       /* LDR_FIT_CROP */
+    int64_t multiple;      /* LDR_FIT_LETTERBOX and NONE with free extents: pad to multiples; 0: 1 */
+    bool centered;         /* letterbox: picture in the middle, else top left */
+    bool enlarge;          /* letterbox: small pictures grow too */
+    ldr_filter filter;
+    bool antialias;        /* widen the filter when shrinking, as Pillow does; else as OpenCV does */
+    uint8_t pad[3];
+    int channels;          /* 1 or 3 */
+    bool bgr;
+    float rescale, mean[3], std[3];
+} ldr_preprocess;
+
+/* Where the picture lies in the input: input = picture * scale + offset, in pixels of the full picture
+ * and pixels of the input. */
+typedef struct ldr_placement {
+    double scale_x, scale_y, offset_x, offset_y;
+    int64_t image_width, image_height; /* full */
+    int64_t input_width, input_height;
+} ldr_placement;
+
+/* The extents that the input gets for a picture of this size. OD_BAD_VALUE, OD_TOO_LARGE. */
+od_code ldr_image_place(const ldr_preprocess *p, int64_t full_width, int64_t full_height, ldr_placement *out, od_status *st);
+
+/* Resize, pad or crop, normalise `from` into `to`, one item of the batch: rank 4, dims [1, C, H, W] as
+ * ENG_ROW or ENG_CL, or [1, H, W, C] as ENG_ROW when `nhwc`; float, float16 or uint8 (uint8: without
+ * rescale, mean, std). Its H and W must be those of `place`. `scratch` is used and rewound. */
+od_code ldr_image_to_tensor(const ldr_pixels *from, const ldr_preprocess *p, const ldr_placement *place, bool nhwc,
+                            eng_tensor *to, od_arena *scratch, od_status *st);
+
+/* Resize alone, Pillow's result (antialias) or OpenCV's within 1/255. `to` has its extents, channels and data set. */
+od_code ldr_image_resize(const ldr_pixels *from, ldr_filter filter, bool antialias, ldr_pixels *to, od_arena *scratch,
+                         od_status *st);
+
+/* An 8-bit PNG of gray (1 channel) or RGB pixels; bytes from `a`. */
+od_code ldr_png_encode(const ldr_pixels *p, od_arena *a, void **bytes, size_t *size, od_status *st);
+
+#endif

@@ -1,0 +1,82 @@
+/* store.h - the models of a folder: found, loaded in the background, exchanged while they serve.
+ *
+ * DIR/NAME/model.onnx, DIR/NAME/VERSION/model.onnx (VERSION a positive number) or DIR/NAME.onnx; a folder
+ * with exactly one .onnx file of another name is accepted too. A version is loaded, given its card, and
+ * warmed up before it is ready; a new one takes over only then, and the old one is freed when its last
+ * user releases it. A file that cannot be loaded is reported with its reason and changes nothing else.
+ * Names cannot leave the folder. All functions may be called from any thread. */
+#ifndef SRV_STORE_H
+#define SRV_STORE_H
+
+#include "loaders/card.h"
+#include "server/batch/batch.h"
+
+typedef struct srv_store srv_store;
+
+typedef enum srv_state { SRV_STATE_UNKNOWN, SRV_STATE_LOADING, SRV_STATE_READY, SRV_STATE_UNLOADING, SRV_STATE_UNAVAILABLE } srv_state;
+
+/* "READY", as the model repository extension spells it. */
+const char *srv_state_name(srv_state s);
+
+typedef enum srv_control {
+    SRV_CONTROL_NONE,     /* what is there at the start */
+    SRV_CONTROL_POLL,     /* follow changes of the folder */
+    SRV_CONTROL_EXPLICIT  /* only what load and unload ask for (and `initial`) */
+} srv_control;
+
+typedef struct srv_store_options {
+    const char *dir;
+    srv_control control;
+    const char *const *initial; /* SRV_CONTROL_EXPLICIT: models to load at the start */
+    int n_initial;
+    srv_batch_options batch;    /* defaults; a card may say otherwise */
+    eng_load_options load;
+    size_t memory_budget;       /* of all models together; 0: none */
+    od_pool *pool;
+} srv_store_options;
+
+/* One loaded version. Read only; lives until it is released. */
+typedef struct srv_model {
+    const char *name;
+    int64_t version;
+    const char *path;
+    eng_model *model;
+    const ldr_card *card;
+    srv_batcher *batcher;
+    int64_t max_batch_size;
+    size_t bytes;              /* weights and packed weights */
+    double load_seconds;
+    atomic_int_least64_t last_used_ms; /* since the epoch; 0: never */
+} srv_model;
+
+/* Starts loading and returns at once. OD_NOT_FOUND: no such folder. */
+od_code srv_store_create(srv_store **out, const srv_store_options *options, od_status *st);
+/* Waits for loads that run, then frees all. No model may be held. */
+void srv_store_destroy(srv_store *s);
+
+/* Every model that was to be loaded at the start is ready or has failed, and none of them failed. Never
+ * turns false again because another one loads. */
+bool srv_store_ready(srv_store *s);
+
+/* `version` below 1: the newest that is ready. OD_NOT_FOUND: no such model or version; OD_UNAVAILABLE:
+ * known but not ready, with the reason. The caller releases it. */
+od_code srv_store_acquire(srv_store *s, const char *name, int64_t version, srv_model **out, od_status *st);
+void srv_model_release(srv_model *m);
+
+/* Load or reload what is on disk, wait until it is ready, take over. `card_json` (NULL: none) replaces the
+ * card's file. OD_NOT_FOUND, loader's and batcher's errors. */
+od_code srv_store_load(srv_store *s, const char *name, const char *card_json, od_status *st);
+/* Stop serving all versions; waits until their users are gone. OD_NOT_FOUND. */
+od_code srv_store_unload(srv_store *s, const char *name, od_status *st);
+
+typedef struct srv_entry {
+    char name[256];
+    int64_t version; /* 0: none was ever loaded */
+    srv_state state;
+    char reason[240];
+} srv_entry;
+
+/* A line a version (or a name without one), sorted. The list is malloc'd: free() it. */
+od_code srv_store_index(srv_store *s, srv_entry **list, int *count, od_status *st);
+
+#endif
