@@ -27,6 +27,11 @@ od_code eng_set_out(eng_ctx *c, int k, eng_dtype dtype, int rank, const int64_t 
     return OD_OK;
 }
 
+void eng_give(eng_ctx *c, int k, const eng_tensor *t)
+{
+    if (k < c->n_out && c->out[k]) *c->out[k] = *t;
+}
+
 od_code eng_infer_same(eng_ctx *c, od_status *st)
 {
     if (c->n_in < 1 || !c->in[0]) return od_fail(st, OD_BAD_MODEL, "input 0 is missing");

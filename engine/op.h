@@ -19,7 +19,9 @@
  * OD_UNKNOWN_YET: the node is then inferred at run time, just before it runs, with every value there
  * (ENG_ROW when it gets asked in infer). An operator whose output extents depend on values in a way
  * that is as much work as the operator itself may compute in infer and keep the result in c->stash
- * (memory from c->scratch) for the run that follows at once; stash is NULL in run otherwise.
+ * (memory from c->scratch) for the run that follows at once; stash is NULL in run otherwise. Operators
+ * with subgraphs and those of ENG_SEQ are always inferred at run time, and infer may give their outputs
+ * data too (memory of eng_run_alloc, or an input's): run is called when an output is left without.
  *
  * Scratch memory comes from c->scratch (od_arena_array), freed by the engine after the call.
  * Parallel loops use od_pool_for(c->pool, ...); inside a region nothing may be allocated. A result
@@ -106,6 +108,9 @@ od_code eng_need(const eng_ctx *c, int i);
  * ENG_MAX_RANK or the size overflows. A NULL output is OD_OK. `dims` may be NULL for rank 0. */
 od_code eng_set_out(eng_ctx *c, int k, eng_dtype dtype, int rank, const int64_t *dims, od_status *st);
 
+/* Output k is `t`, data and all: for what is inferred at run time. An output that is not there is left. */
+void eng_give(eng_ctx *c, int k, const eng_tensor *t);
+
 /* Output 0 gets shape and type of input 0. The infer of every unary operator. */
 od_code eng_infer_same(eng_ctx *c, od_status *st);
 
@@ -148,10 +153,14 @@ void *eng_model_alloc(eng_graph *g, size_t size);
 /* ---- for run ----------------------------------------------------------------------------- */
 
 /* Run `sub`, the graph of an attribute of this node, on `inputs`, as many as sub->n_inputs (its own
- * ones, then captures). `outputs`, as many as sub->n_outputs, are copies that live as long as memory
- * of eng_run_alloc, so they may become outputs of the node or inputs of the next round as they are. */
+ * ones, then captures). `outputs`, as many as sub->n_outputs, hold until the next run of `sub` by this
+ * session; for a node that runs it once they may be its own outputs as they are. */
 od_code eng_subgraph_run(eng_ctx *c, const eng_graph *sub, const eng_tensor *const *inputs, eng_tensor *outputs,
                          od_status *st);
+
+/* Move n outputs of the last run of `sub` to where they survive the next run, as its inputs for one; what was
+ * carried before is gone the time after. */
+od_code eng_subgraph_carry(eng_ctx *c, const eng_graph *sub, eng_tensor *outputs, int n, od_status *st);
 
 /* Memory that lives as long as this run's outputs: for string bytes, sequence elements and outputs
  * whose size run itself finds. NULL: no memory or over the run's bound. */

@@ -760,6 +760,7 @@ static bool fits(const eng_plan *plan, const eng_tensor *inputs)
 {
     for (int i = 0; i < plan->graph->n_inputs; i++) {
         const eng_tensor *a = &plan->key[i], *b = &inputs[i];
+        if (a->dtype >= ENG_SEQUENCE && a->dtype == b->dtype) continue; /* length and elements are data */
         if (a->dtype != b->dtype || !eng_dims_equal(a, b) || a->layout != b->layout || !a->data != !b->data) return false;
         if (a->layout == ENG_CL && a->pitch != b->pitch) return false;
     }

@@ -14,6 +14,25 @@ const eng_op eng_ops[] = {
     /* ---- matrix products, normalization, reduction ---- */
 
     /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
+    /* control.c, scan.c */
+    {"If", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_BOOL), ENG_SEQ, NULL, NULL, eng_if_infer, NULL, NULL, eng_no_run},
+    {"Loop", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_INT64), ENG_SEQ, NULL, NULL, eng_loop_infer, NULL, NULL, eng_no_run},
+    {"Scan", ENG_DOMAIN_ONNX, 8, ENG_T(ENG_INT64), ENG_SEQ, NULL, NULL, eng_scan8_infer, NULL, NULL, eng_no_run},
+    {"Scan", ENG_DOMAIN_ONNX, 9, ENG_T_TENSOR, ENG_SEQ, NULL, NULL, eng_scan_infer, NULL, NULL, eng_no_run},
+    /* sequence.c */
+    {"SequenceEmpty", ENG_DOMAIN_ONNX, 11, ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_sequence_empty_infer, NULL, NULL, eng_no_run},
+    {"SequenceConstruct", ENG_DOMAIN_ONNX, 11, ENG_T_TENSOR, ENG_SEQ, NULL, NULL, eng_sequence_construct_infer, NULL, NULL, eng_no_run},
+    {"SequenceAt", ENG_DOMAIN_ONNX, 11, ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_sequence_at_infer, NULL, NULL, eng_no_run},
+    {"SequenceInsert", ENG_DOMAIN_ONNX, 11, ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_sequence_insert_infer, NULL, NULL, eng_no_run},
+    {"SequenceErase", ENG_DOMAIN_ONNX, 11, ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_sequence_erase_infer, NULL, NULL, eng_no_run},
+    {"SequenceLength", ENG_DOMAIN_ONNX, 11, ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_sequence_length_infer, NULL, NULL, eng_sequence_length_run},
+    {"SplitToSequence", ENG_DOMAIN_ONNX, 11, ENG_T_TENSOR, ENG_SEQ, NULL, NULL, eng_split_to_sequence_infer, NULL, NULL, eng_no_run},
+    {"ConcatFromSequence", ENG_DOMAIN_ONNX, 11, ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_concat_from_sequence_infer, NULL, NULL, eng_concat_from_sequence_run},
+    {"SequenceMap", ENG_DOMAIN_ONNX, 17, ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_sequence_map_infer, NULL, NULL, eng_no_run},
+    /* optional.c */
+    {"Optional", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR | ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_optional_infer, NULL, NULL, eng_no_run},
+    {"OptionalHasElement", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR | ENG_T(ENG_SEQUENCE) | ENG_T(ENG_OPTIONAL), ENG_SEQ, NULL, NULL, eng_optional_has_element_infer, NULL, NULL, eng_optional_has_element_run},
+    {"OptionalGetElement", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR | ENG_T(ENG_SEQUENCE) | ENG_T(ENG_OPTIONAL), ENG_SEQ, NULL, NULL, eng_optional_get_element_infer, NULL, NULL, eng_no_run},
 
     /* ---- ai.onnx.ml ---- */
 

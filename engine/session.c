@@ -29,6 +29,8 @@ struct eng_session {
 
     od_arena scratch; /* of the operator that runs */
     od_arena memory;  /* lives from the start of a run to the start of the next */
+    od_arena carried[2]; /* of a subgraph: what eng_subgraph_carry copied last, and before that */
+    int turn;
     child *children;
     bool (*cancelled)(void *);
     void *cancel_arg;
@@ -288,6 +290,7 @@ static od_code run_dynamic(eng_session *s, const eng_ctx *bound, od_status *st)
     for (int k = 0; k < c.n_out; k++) {
         if (!c.out[k]) continue;
         int64_t offset = 0;
+        if (c.out[k]->data) continue; /* infer did it all */
         if (op->alias && op->alias(&c, k, &offset)) {
             c.out[k]->data = (char *)c.in[0]->data + offset * (int64_t)eng_dtype_size(c.in[0]->dtype);
             continue;
@@ -412,12 +415,24 @@ od_code eng_subgraph_run(eng_ctx *c, const eng_graph *sub, const eng_tensor *con
 {
     eng_session *s = child_of(c->session, sub, st);
     if (!s) return st->code;
+    if (s->cancelled && s->cancelled(s->cancel_arg)) return od_fail(st, OD_CANCELLED, "the run was cancelled");
+    od_arena_mark mark = od_arena_save(c->scratch);
     eng_tensor *in = od_arena_array(c->scratch, eng_tensor, sub->n_inputs);
     if (!in) return od_fail(st, OD_NO_MEMORY, "no memory for %d inputs of a subgraph", sub->n_inputs);
     for (int i = 0; i < sub->n_inputs; i++)
         if (inputs[i]) in[i] = *inputs[i];
-    if (run(s, in, outputs, st) != OD_OK) return od_note(st, "subgraph '%s'", sub->name);
-    for (int k = 0; k < sub->n_outputs; k++) OD_TRY(eng_tensor_copy(&outputs[k], &outputs[k], c->memory, st));
+    od_code rc = run(s, in, outputs, st);
+    od_arena_rewind(c->scratch, mark);
+    return rc == OD_OK ? OD_OK : od_note(st, "subgraph '%s'", sub->name);
+}
+
+od_code eng_subgraph_carry(eng_ctx *c, const eng_graph *sub, eng_tensor *outputs, int n, od_status *st)
+{
+    eng_session *s = child_of(c->session, sub, st);
+    if (!s) return st->code;
+    od_arena *to = &s->carried[s->turn ^= 1];
+    od_arena_reset(to);
+    for (int k = 0; k < n; k++) OD_TRY(eng_tensor_copy(&outputs[k], &outputs[k], to, st));
     return OD_OK;
 }
 
@@ -433,6 +448,7 @@ od_code eng_session_create(eng_session **out, eng_model *model, od_pool *pool, s
     s->memory_limit = memory_limit;
     od_arena_init(&s->scratch, memory_limit);
     od_arena_init(&s->memory, memory_limit);
+    for (int i = 0; i < 2; i++) od_arena_init(&s->carried[i], memory_limit);
     *out = s;
     return OD_OK;
 }
@@ -449,6 +465,7 @@ void eng_session_destroy(eng_session *s)
     od_arena_fini(&s->bound);
     od_arena_fini(&s->scratch);
     od_arena_fini(&s->memory);
+    for (int i = 0; i < 2; i++) od_arena_fini(&s->carried[i]);
     free(s->block);
     free(s);
 }
@@ -462,7 +479,8 @@ void eng_session_set_cancel(eng_session *s, bool (*cancelled)(void *), void *arg
 
 size_t eng_session_bytes(const eng_session *s)
 {
-    size_t n = s->block_size + od_arena_bytes(&s->bound) + od_arena_bytes(&s->scratch) + od_arena_bytes(&s->memory);
+    size_t n = s->block_size + od_arena_bytes(&s->bound) + od_arena_bytes(&s->scratch) + od_arena_bytes(&s->memory) +
+               od_arena_bytes(&s->carried[0]) + od_arena_bytes(&s->carried[1]);
     for (child *c = s->children; c; c = c->next) n += eng_session_bytes(c->session);
     return n;
 }

@@ -108,6 +108,20 @@ eng_run_fn eng_conv_run;
 
 /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
 
+/* control.c, scan.c: all is done in infer; eng_no_run is the run of such */
+eng_infer_fn eng_if_infer, eng_loop_infer, eng_scan_infer, eng_scan8_infer;
+eng_run_fn eng_no_run;
+
+/* sequence.c */
+eng_infer_fn eng_sequence_empty_infer, eng_sequence_construct_infer, eng_sequence_at_infer, eng_sequence_insert_infer,
+    eng_sequence_erase_infer, eng_sequence_length_infer, eng_split_to_sequence_infer, eng_concat_from_sequence_infer,
+    eng_sequence_map_infer;
+eng_run_fn eng_sequence_length_run, eng_concat_from_sequence_run;
+
+/* optional.c */
+eng_infer_fn eng_optional_infer, eng_optional_has_element_infer, eng_optional_get_element_infer;
+eng_run_fn eng_optional_has_element_run;
+
 /* ---- ai.onnx.ml ---- */
 
 /* ---- com.microsoft, beyond the forms of standard operators ---- */
