@@ -8,6 +8,13 @@ const eng_op eng_ops[] = {
     /* ---- convolution, pooling, images ---- */
     /* conv.c */
     {"Conv", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_FUSES | ENG_HALF, NULL, eng_conv_prepare, eng_conv_infer, NULL, NULL, eng_conv_run},
+    /* pool.c, global_pool.c */
+    {"MaxPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT | ENG_T_INT8, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_pool_prepare, eng_pool_infer, NULL, NULL, eng_max_pool_run},
+    {"AveragePool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_pool_prepare, eng_pool_infer, NULL, NULL, eng_average_pool_run},
+    {"LpPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_pool_prepare, eng_lp_pool_infer, NULL, NULL, eng_lp_pool_run},
+    {"GlobalAveragePool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_global_pool_infer, NULL, NULL, eng_global_average_pool_run},
+    {"GlobalMaxPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_global_pool_infer, NULL, NULL, eng_global_max_pool_run},
+    {"GlobalLpPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_global_pool_infer, NULL, NULL, eng_global_lp_pool_run},
 
     /* ---- moving data: shapes, indexing ---- */
 

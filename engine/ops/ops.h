@@ -102,6 +102,16 @@ eng_prepare_fn eng_conv_prepare;
 eng_infer_fn eng_conv_infer;
 eng_run_fn eng_conv_run;
 
+/* pool.c */
+eng_prepare_fn eng_pool_prepare;
+eng_infer_fn eng_pool_infer, eng_lp_pool_infer;
+eng_run_fn eng_max_pool_run, eng_average_pool_run, eng_lp_pool_run;
+double eng_lp_order(const eng_node *n); /* attribute p */
+
+/* global_pool.c */
+eng_infer_fn eng_global_pool_infer;
+eng_run_fn eng_global_average_pool_run, eng_global_max_pool_run, eng_global_lp_pool_run;
+
 /* ---- moving data: shapes, indexing ---- */
 
 /* ---- matrix products, normalization, reduction ---- */

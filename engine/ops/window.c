@@ -39,7 +39,7 @@ static od_code read_pads(const eng_node *n, eng_window *w, od_status *st)
 
 od_code eng_window_read(const eng_node *n, eng_window *w, od_status *st)
 {
-    *w = (eng_window){.given = 0};
+    *w = (eng_window){.ceil_mode = eng_node_int(n, "ceil_mode", 0) != 0};
     OD_TRY(read_list(n, "strides", 1, 1, w->stride, &w->given, st));
     OD_TRY(read_list(n, "dilations", 1, 1, w->dilation, &w->given, st));
     OD_TRY(read_list(n, "kernel_shape", 1, 0, w->kernel, &w->given, st));
@@ -75,7 +75,8 @@ od_code eng_window_fit(eng_window *w, const eng_tensor *x, const int64_t *size, 
         if (room < 0)
             return od_fail(st, OD_BAD_SHAPE, "a window of %" PRId64 " does not fit %" PRId64 " padded by %" PRId64 " and %" PRId64,
                            reach, w->in[i], w->before[i], w->after[i]);
-        w->out[i] = room / w->stride[i] + 1;
+        w->out[i] = (w->ceil_mode ? od_ceil_div(room, w->stride[i]) : room / w->stride[i]) + 1;
+        if (w->ceil_mode && (w->out[i] - 1) * w->stride[i] >= w->in[i] + w->before[i]) w->out[i]--;
     }
     return OD_OK;
 }
