@@ -1,6 +1,7 @@
 /* finish.c - from what a loader built to a model that sessions can run: captures, operators,
  * canonical form, probing, passes, prepared weights. */
 #include "engine/graph.h"
+#include "engine/packed.h"
 #include "engine/plan.h"
 
 #include <stdio.h>
@@ -345,7 +346,10 @@ static od_code fold_constants(eng_graph *g, void *arg, od_status *st)
 
 od_code eng_model_fold(eng_model *m, od_status *st)
 {
-    return for_graphs(m->graph, fold_constants, NULL, st);
+    m->probing = true; /* what is computed once is not worth packing */
+    od_code rc = for_graphs(m->graph, fold_constants, NULL, st);
+    m->probing = false;
+    return rc;
 }
 
 /* ---- the order of it all ------------------------------------------------------------------ */
@@ -378,7 +382,8 @@ od_code eng_model_finish(eng_model *m, const eng_load_options *options, od_statu
     OD_TRY(eng_model_fold(m, st));
     OD_TRY(eng_model_probe(m, st));
     OD_TRY(eng_passes_run(m, options, st));
-    return for_graphs(m->graph, prepare_nodes, options->pool, st);
+    OD_TRY(for_graphs(m->graph, prepare_nodes, options->pool, st));
+    return eng_packs_make(m, options->pool, options->pack_cache, st);
 }
 
 static od_code drop_plans(eng_graph *g, void *arg, od_status *st)
@@ -393,6 +398,7 @@ void eng_model_destroy(eng_model *m)
     od_status st;
     if (!m) return;
     if (m->graph) for_graphs(m->graph, drop_plans, NULL, &st);
+    eng_packs_release(m);
     od_arena_fini(&m->arena);
     if (m->backing_free) m->backing_free(m->backing);
     free(m);

@@ -101,6 +101,7 @@ struct eng_model {
     void *backing; /* the loader's: e.g. a file mapping that constants point into */
     void (*backing_free)(void *);
     size_t packed_bytes; /* what prepare has packed */
+    struct eng_pack_job *pack_jobs; /* private to packed.c */
     /* Types and shapes found by inference, by value of the main graph: rank -1 where unknown,
      * extent -1 where it follows a free extent of an input. NULL until eng_model_finish. */
     eng_tensor *probe;
@@ -142,6 +143,7 @@ typedef struct eng_load_options {
     const char *disabled_passes; /* comma-separated names, or NULL */
     bool keep_graph;             /* no passes at all but those that running needs */
     struct od_pool *pool;        /* packs weights in parallel; NULL: on this thread */
+    const char *pack_cache;      /* folder in which packed weights are kept for the next start; NULL: none */
 } eng_load_options;
 
 /* Check, import, rewrite and prepare. `options` NULL: the usual. On failure only

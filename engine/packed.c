@@ -1,0 +1,314 @@
+#include "engine/packed.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum {
+    FILE_MIN = 64 << 10,  /* bytes of a form below which a file is slower than packing */
+    FILE_VERSION = 1,     /* raise it when a kernel's form changes under its old name */
+    TABLE = 1024
+};
+
+typedef struct pack_key {
+    XXH128_hash_t hash; /* of weights, form and its numbers */
+    uint64_t size;
+} pack_key;
+
+/* One packed form in the process. `ready` is set under the lock; data never changes after it. */
+typedef struct packed {
+    struct packed *next;
+    pack_key key;
+    void *data;
+    size_t mapped; /* bytes of the mapping that `data` lies in; 0: from the heap */
+    int refs;
+    bool ready;
+} packed;
+
+struct eng_pack_job {
+    struct eng_pack_job *next;
+    const eng_tensor *w;
+    const char *form;
+    const void *arg;
+    size_t arg_size, size;
+    eng_pack_fn *fn;
+    const float **slot;
+    int *wanted; /* jobs that still need the weights' bytes, shared by all on the same bytes; NULL: others read them too */
+    packed *result;
+    od_code rc;
+};
+
+/* What a file begins with; the form follows at the next page. */
+typedef struct file_head {
+    char magic[8];
+    uint32_t version, page;
+    pack_key key;
+    XXH128_hash_t sum; /* of the form's bytes */
+} file_head;
+
+static const char magic[8] = "onnxdpk";
+static packed *table[TABLE];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t made = PTHREAD_COND_INITIALIZER;
+
+od_code eng_model_pack(eng_graph *g, const eng_node *n, int input, const char *form, const void *arg, size_t arg_size,
+                       size_t size, eng_pack_fn *fn, const float **slot, od_status *st)
+{
+    od_arena *a = &g->model->arena;
+    struct eng_pack_job *j = od_arena_calloc(a, 1, sizeof *j);
+    char *kept = od_arena_strdup(a, arg ? arg : "", arg_size);
+    if (!j || !kept) return od_fail(st, OD_NO_MEMORY, "no memory to pack weights");
+    *slot = NULL;
+    *j = (struct eng_pack_job){.next = g->model->pack_jobs, .w = g->values[n->in[input]].constant, .form = form, .arg = kept,
+                               .arg_size = arg_size, .size = size, .fn = fn, .slot = slot};
+    g->model->pack_jobs = j;
+    return OD_OK;
+}
+
+static pack_key key_of(const struct eng_pack_job *j)
+{
+    struct {
+        XXH128_hash_t weights;
+        int64_t dims[ENG_MAX_RANK + 2];
+    } all = {.weights = XXH3_128bits(j->w->data, eng_tensor_bytes(j->w)), .dims = {j->w->dtype, j->w->rank}};
+    if (j->w->rank) memcpy(all.dims + 2, j->w->dims, (size_t)j->w->rank * sizeof *j->w->dims);
+    uint64_t seed = XXH3_64bits_withSeed(j->arg, j->arg_size, XXH3_64bits(j->form, strlen(j->form)));
+    return (pack_key){XXH3_128bits_withSeed(&all, sizeof all, seed), j->size};
+}
+
+static packed **place_of(const pack_key *k)
+{
+    packed **at = &table[k->hash.low64 % TABLE];
+    while (*at && (!XXH128_isEqual((*at)->key.hash, k->hash) || (*at)->key.size != k->size)) at = &(*at)->next;
+    return at;
+}
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+static void file_name(const char *folder, const pack_key *k, const char *tail, char *path, size_t size)
+{
+    snprintf(path, size, "%s/%016llx%016llx.pack%s", folder, (unsigned long long)k->hash.high64,
+             (unsigned long long)k->hash.low64, tail);
+}
+
+static bool map_file(const char *folder, packed *p)
+{
+    char path[4096];
+    struct stat info;
+    file_head head;
+    file_name(folder, &p->key, "", path, sizeof path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool fits = read(fd, &head, sizeof head) == (ssize_t)sizeof head && !memcmp(head.magic, magic, sizeof magic) &&
+                head.version == FILE_VERSION && head.page == (uint32_t)sysconf(_SC_PAGESIZE) &&
+                XXH128_isEqual(head.key.hash, p->key.hash) && head.key.size == p->key.size && !fstat(fd, &info) &&
+                (uint64_t)info.st_size == head.page + head.key.size;
+    void *data = MAP_FAILED;
+    if (fits) data = mmap(NULL, p->key.size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, (off_t)head.page);
+    close(fd);
+    if (data == MAP_FAILED) return false;
+    if (!XXH128_isEqual(XXH3_128bits(data, p->key.size), head.sum)) {
+        munmap(data, p->key.size);
+        return false;
+    }
+    p->data = data;
+    p->mapped = p->key.size;
+    return true;
+}
+
+static bool write_all(int fd, const void *bytes, size_t size)
+{
+    for (const char *at = bytes; size;) {
+        ssize_t n = write(fd, at, size);
+        if (n <= 0) return false;
+        at += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+/* Under another name first, so that a reader never sees half a file. */
+static void write_file(const char *folder, const packed *p)
+{
+    char path[4096], tmp[4096];
+    static const char zeros[64 << 10];
+    file_head head = {.version = FILE_VERSION, .page = (uint32_t)sysconf(_SC_PAGESIZE), .key = p->key};
+    memcpy(head.magic, magic, sizeof magic);
+    head.sum = XXH3_128bits(p->data, p->key.size);
+    if (head.page > sizeof zeros) return;
+    file_name(folder, &p->key, "", path, sizeof path);
+    file_name(folder, &p->key, ".XXXXXX", tmp, sizeof tmp);
+    int fd = mkstemp(tmp);
+    if (fd < 0) return;
+    bool well = write_all(fd, &head, sizeof head) && write_all(fd, zeros, head.page - sizeof head) &&
+                write_all(fd, p->data, p->key.size);
+    if (close(fd) || !well || rename(tmp, path)) unlink(tmp);
+}
+
+/* ---- making --------------------------------------------------------------------------------- */
+
+static od_code fill(const struct eng_pack_job *j, packed *p, const char *folder)
+{
+    bool cached = folder && p->key.size >= FILE_MIN;
+    if (cached && map_file(folder, p)) return OD_OK;
+    size_t size = (p->key.size + 63) & ~(size_t)63;
+    p->data = aligned_alloc(64, size ? size : 64);
+    if (!p->data) return OD_NO_MEMORY;
+    memset(p->data, 0, size);
+    j->fn(j->w, j->arg, p->data);
+    if (cached) write_file(folder, p);
+    return OD_OK;
+}
+
+static void unref(packed *p)
+{
+    pthread_mutex_lock(&lock);
+    bool last = --p->refs == 0;
+    if (last) {
+        packed **at = &table[p->key.hash.low64 % TABLE];
+        while (*at != p) at = &(*at)->next;
+        *at = p->next;
+    }
+    pthread_mutex_unlock(&lock);
+    if (!last) return;
+    if (p->mapped) munmap(p->data, p->mapped);
+    else free(p->data);
+    free(p);
+}
+
+/* Whole pages inside the weights go back to the system. */
+static void give_back(const eng_tensor *w)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)w->data, to = from + eng_tensor_bytes(w);
+    from = (from + page - 1) & ~(page - 1);
+    to &= ~(page - 1);
+    if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
+static od_code make(struct eng_pack_job *j, const char *folder)
+{
+    pack_key key = key_of(j);
+    od_code rc = OD_OK;
+    pthread_mutex_lock(&lock);
+    packed **at = place_of(&key), *p = *at;
+    bool ours = !p;
+    if (ours && (p = *at = calloc(1, sizeof *p))) p->key = key;
+    if (p) p->refs++;
+    while (p && !ours && !p->ready) pthread_cond_wait(&made, &lock);
+    pthread_mutex_unlock(&lock);
+    if (!p) return OD_NO_MEMORY;
+    if (ours) {
+        rc = fill(j, p, folder);
+        pthread_mutex_lock(&lock);
+        p->ready = true;
+        pthread_cond_broadcast(&made);
+        pthread_mutex_unlock(&lock);
+    }
+    j->result = p;
+    *j->slot = p->data;
+    if (j->wanted && __atomic_sub_fetch(j->wanted, 1, __ATOMIC_ACQ_REL) == 0) give_back(j->w);
+    return p->data ? rc : OD_NO_MEMORY;
+}
+
+typedef struct make_all {
+    struct eng_pack_job **jobs;
+    const char *folder;
+} make_all;
+
+static void make_chunk(void *arg, int64_t chunk, int slot)
+{
+    const make_all *m = arg;
+    (void)slot;
+    m->jobs[chunk]->rc = make(m->jobs[chunk], m->folder);
+}
+
+static int by_data(const void *a, const void *b)
+{
+    const struct eng_pack_job *x = *(struct eng_pack_job *const *)a, *y = *(struct eng_pack_job *const *)b;
+    return x->w->data < y->w->data ? -1 : x->w->data > y->w->data;
+}
+
+/* Uses of the bytes at `data` by nodes and outputs of `g` and the graphs below it. */
+static int count_uses(const eng_graph *g, const void *data)
+{
+    int n = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const eng_node *node = &g->nodes[i];
+        for (int k = 0; !node->dead && k < node->n_in; k++) {
+            const eng_tensor *t = node->in[k] < 0 ? NULL : g->values[node->in[k]].constant;
+            n += t && t->data == data;
+        }
+        for (int k = 0; k < node->n_attrs; k++) {
+            const eng_attr *a = &node->attrs[k];
+            if (!a->name || (a->kind != ENG_ATTR_GRAPH && a->kind != ENG_ATTR_GRAPHS)) continue;
+            for (int64_t s = 0; s < a->n; s++) n += a->graphs[s] ? count_uses(a->graphs[s], data) : 0;
+        }
+    }
+    for (int k = 0; k < g->n_outputs; k++) {
+        const eng_tensor *t = g->values[g->outputs[k]].constant;
+        n += t && t->data == data;
+    }
+    for (int k = 0; k < g->n_inputs; k++) { /* a default */
+        const eng_tensor *t = g->values[g->inputs[k]].constant;
+        n += t && t->data == data;
+    }
+    return n;
+}
+
+/* Jobs on the same bytes share a counter when nobody else reads these. */
+static void count_wanted(eng_model *m, struct eng_pack_job **jobs, int n)
+{
+    enum { WORTH = 1 << 20 };
+    for (int i = 0, end; i < n; i = end) {
+        for (end = i; end < n && jobs[end]->w->data == jobs[i]->w->data;) end++;
+        if (eng_tensor_bytes(jobs[i]->w) < WORTH || count_uses(m->graph, jobs[i]->w->data) != end - i) continue;
+        int *wanted = od_arena_array(&m->arena, int, 1);
+        if (wanted) *wanted = end - i;
+        for (int k = i; k < end; k++) jobs[k]->wanted = wanted;
+    }
+}
+
+/* The largest first, so that no thread is left with a large one at the end. */
+static int by_size(const void *a, const void *b)
+{
+    const struct eng_pack_job *x = *(struct eng_pack_job *const *)a, *y = *(struct eng_pack_job *const *)b;
+    return x->size < y->size ? 1 : x->size > y->size ? -1 : 0;
+}
+
+od_code eng_packs_make(eng_model *m, od_pool *pool, const char *folder, od_status *st)
+{
+    int n = 0;
+    for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next) n += !j->result;
+    struct eng_pack_job **jobs = calloc((size_t)n + 1, sizeof *jobs);
+    if (!jobs) return od_fail(st, OD_NO_MEMORY, "no memory to pack %d weights", n);
+    n = 0;
+    for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next)
+        if (!j->result) jobs[n++] = j;
+    qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_data);
+    count_wanted(m, jobs, n);
+    qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_size);
+    if (folder) mkdir(folder, 0777); /* it may exist; writing tells */
+    make_all all = {jobs, folder};
+    od_pool_for(pool, n, make_chunk, &all);
+    od_code rc = OD_OK;
+    for (int i = 0; i < n; i++) {
+        m->packed_bytes += jobs[i]->size;
+        if (jobs[i]->rc != OD_OK) rc = od_fail(st, jobs[i]->rc, "no memory for %zu bytes of packed weights", jobs[i]->size);
+    }
+    free(jobs);
+    return rc;
+}
+
+void eng_packs_release(eng_model *m)
+{
+    for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next) {
+        if (j->result) unref(j->result);
+        j->result = NULL;
+    }
+}

@@ -1,0 +1,147 @@
+#include "engine/packed.h"
+#include "engine/graph.h"
+#include "tests/test.h"
+
+#include <dirent.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static atomic_int packs; /* how often something was packed */
+
+static void negate(const eng_tensor *w, const void *arg, void *to)
+{
+    const float *from = w->data;
+    packs++;
+    for (int64_t i = 0; i < eng_tensor_count(w); i++) ((float *)to)[i] = -from[i] * *(const float *)arg;
+}
+
+/* A model with one node that reads one constant of `n` floats; `slot` is filled when packs are made. */
+static eng_model *model_of(float *weights, int64_t n, float scale, const float **slot)
+{
+    eng_model *m;
+    CHECK_OK(eng_model_create(&m, &st));
+    eng_graph *g = m->graph;
+    int w = eng_graph_value(g, "w");
+    eng_tensor t = {.dtype = ENG_FLOAT, .rank = 1, .dims = {n}, .data = weights};
+    CHECK_OK(eng_graph_set_constant(g, w, &t, &st));
+    eng_node *node = eng_graph_add_node(g, "Neg", "", 1, 1, 0);
+    node->in[0] = w;
+    node->out[0] = eng_graph_value(g, "y");
+    CHECK_OK(eng_model_pack(g, node, 0, "negated", &scale, sizeof scale, (size_t)n * sizeof(float), negate, slot, &st));
+    return m;
+}
+
+static float small[3] = {1, 2, 3};
+
+TEST(the_same_weights_in_the_same_form_are_packed_once)
+{
+    const float *a, *b;
+    packs = 0;
+    eng_model *one = model_of(small, 3, 2, &a);
+    float copy[3] = {1, 2, 3};
+    eng_model *two = model_of(copy, 3, 2, &b);
+    CHECK_OK(eng_packs_make(one, NULL, NULL, &st));
+    CHECK_OK(eng_packs_make(two, NULL, NULL, &st));
+    CHECK_EQ(packs, 1);
+    CHECK(a == b);
+    eng_model_destroy(one);
+    CHECK_EQ(b[2], -6);
+    eng_model_destroy(two);
+}
+
+TEST(other_numbers_of_a_form_make_another_one)
+{
+    const float *a, *b;
+    packs = 0;
+    eng_model *one = model_of(small, 3, 2, &a), *two = model_of(small, 3, 3, &b);
+    CHECK_OK(eng_packs_make(one, NULL, NULL, &st));
+    CHECK_OK(eng_packs_make(two, NULL, NULL, &st));
+    CHECK_EQ(packs, 2);
+    CHECK_EQ(a[0], -2);
+    CHECK_EQ(b[0], -3);
+    eng_model_destroy(one);
+    eng_model_destroy(two);
+}
+
+enum { LARGE = 100000 };
+
+static float *large(void)
+{
+    float *w = malloc(LARGE * sizeof *w);
+    for (int i = 0; i < LARGE; i++) w[i] = (float)i;
+    return w;
+}
+
+static int files_in(const char *folder, char *last, size_t size)
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] == '.') continue;
+        snprintf(last, size, "%s/%s", folder, e->d_name);
+        n++;
+    }
+    if (d) closedir(d);
+    return n;
+}
+
+TEST(a_large_form_is_kept_in_a_file_and_mapped_by_the_next_who_wants_it)
+{
+    char folder[] = "/tmp/onnxd-packs-XXXXXX", path[300];
+    CHECK(mkdtemp(folder));
+    packs = 0;
+    for (int round = 0; round < 4; round++) {
+        const float *slot;
+        float *w = large();
+        eng_model *m = model_of(w, LARGE, 1, &slot);
+        CHECK_OK(eng_packs_make(m, NULL, folder, &st));
+        CHECK_EQ(slot[LARGE - 1], -(LARGE - 1));
+        eng_model_destroy(m);
+        free(w);
+        CHECK_EQ(files_in(folder, path, sizeof path), 1);
+        CHECK_EQ(packs, round < 2 ? 1 : 2); /* the second maps; the third finds a damaged file, the fourth a new one */
+        if (round == 1) {
+            FILE *f = fopen(path, "r+");
+            fseek(f, 50000, SEEK_SET);
+            fputc(1, f);
+            fclose(f);
+        }
+    }
+    unlink(path);
+    rmdir(folder);
+}
+
+TEST(a_file_that_was_cut_short_is_made_anew)
+{
+    char folder[] = "/tmp/onnxd-packs-XXXXXX", path[300];
+    CHECK(mkdtemp(folder));
+    packs = 0;
+    for (int round = 0; round < 2; round++) {
+        const float *slot;
+        float *w = large();
+        eng_model *m = model_of(w, LARGE, 1, &slot);
+        CHECK_OK(eng_packs_make(m, NULL, folder, &st));
+        CHECK_EQ(slot[1], -1);
+        eng_model_destroy(m);
+        free(w);
+        files_in(folder, path, sizeof path);
+        CHECK(!truncate(path, 9000));
+    }
+    CHECK_EQ(packs, 2);
+    unlink(path);
+    rmdir(folder);
+}
+
+TEST(a_folder_that_cannot_be_written_is_done_without)
+{
+    const float *slot;
+    float *w = large();
+    eng_model *m = model_of(w, LARGE, 1, &slot);
+    CHECK_OK(eng_packs_make(m, NULL, "/proc/nowhere", &st));
+    CHECK_EQ(slot[1], -1);
+    eng_model_destroy(m);
+    free(w);
+}
+
+TEST_MAIN
