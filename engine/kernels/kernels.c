@@ -8,8 +8,13 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void choose(void)
 {
+    unsigned isa = od_cpu_isa();
+    (void)isa;
 #if defined(__x86_64__)
-    if (od_cpu_isa() & OD_ISA_AVX2) chosen = &eng_kernels_avx2;
+    if (isa & OD_ISA_AVX2) chosen = &eng_kernels_avx2;
+    if (isa & OD_ISA_AVX512) chosen = &eng_kernels_avx512;
+#elif defined(__aarch64__)
+    if (isa & OD_ISA_NEON) chosen = &eng_kernels_neon;
 #endif
 }
 
@@ -17,19 +22,4 @@ const eng_kernels *eng_kernels_get(void)
 {
     pthread_once(&once, choose);
     return chosen;
-}
-
-void eng_gemm_pack(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, float *packed)
-{
-    for (int64_t p = 0; p < n; p += ENG_NR, packed += k * ENG_NR) {
-        int64_t width = od_min_i64(ENG_NR, n - p);
-        const float *from = b + p * col;
-        if (row == 1) { /* columns are dense: read along them */
-            for (int64_t j = 0; j < ENG_NR; j++)
-                for (int64_t i = 0; i < k; i++) packed[i * ENG_NR + j] = j < width ? from[j * col + i] : 0.0f;
-        } else {
-            for (int64_t i = 0; i < k; i++)
-                for (int64_t j = 0; j < ENG_NR; j++) packed[i * ENG_NR + j] = j < width ? from[i * row + j * col] : 0.0f;
-        }
-    }
 }

@@ -5,7 +5,7 @@
 #ifndef ENG_KERNELS_H
 #define ENG_KERNELS_H
 
-#include "engine/base/status.h"
+#include "engine/base/threads.h"
 #include "engine/epilogue.h"
 
 enum { ENG_NR = 16 }; /* columns of a packed panel */
@@ -13,13 +13,14 @@ enum { ENG_NR = 16 }; /* columns of a packed panel */
 /* C = A B (+ bias) through an epilogue, for one block of rows and some panels of columns.
  * B is packed: panel p holds columns 16 p .. as [k][16], tail columns zero; k = segments * length.
  * A's rows are dense at a + i * lda (segments 1), or given by pointers to their segments:
- * rows[s * m + i] is segment s of row i, `length` floats (a tap of a convolution's window). */
+ * rows[s * ld_rows + i] is segment s of row i, `length` floats (a tap of a convolution's window). */
 typedef struct eng_gemm {
     int64_t m, n;
     int64_t segments, length;
     const float *a;
     int64_t lda;
     const float *const *rows; /* NULL: a, lda */
+    int64_t ld_rows;          /* pointers from one segment's to the next's; 0: m */
     const float *b;
     const float *bias; /* n floats, or NULL */
     float *c;
@@ -62,9 +63,13 @@ typedef struct eng_kernels {
     float (*sum_f32)(const float *x, int64_t n); /* the same order on every call */
 } eng_kernels;
 
+/* The table of a file that defines all of these by the names of its own. */
+#define ENG_KERNELS_TABLE                                                                                            \
+    {gemm, depthwise, act_row, exp_row, log_row, tanh_row, erf_row, softmax_row, logsoftmax_row, layernorm_row, sum_row}
+
 const eng_kernels *eng_kernels_get(void);
 
-extern const eng_kernels eng_kernels_ref, eng_kernels_avx2;
+extern const eng_kernels eng_kernels_ref, eng_kernels_avx2, eng_kernels_avx512, eng_kernels_neon;
 
 /* Floats of B packed; 16 n-columns a panel. */
 static inline int64_t eng_packed_floats(int64_t k, int64_t n)
@@ -72,7 +77,15 @@ static inline int64_t eng_packed_floats(int64_t k, int64_t n)
     return od_ceil_div(n, ENG_NR) * ENG_NR * k;
 }
 
-/* Pack columns `from` .. `to` of panels: element (k, n) of B lies at b[k * row + n * col]. */
+/* Pack a B of k x n: element (k, n) lies at b[k * row + n * col]. */
 void eng_gemm_pack(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, float *packed);
+void eng_gemm_pack_parallel(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, float *packed, od_pool *pool);
+
+/* The product of m rows from `row` on and n columns from `col` on (a multiple of ENG_NR). */
+eng_gemm eng_gemm_part(const eng_gemm *g, int64_t row, int64_t m, int64_t col, int64_t n);
+
+/* gemm_f32 over the pool's threads, by rows where there are many and by columns where not. Not inside a
+ * region. The bits do not depend on the cut, so neither on the number of threads. */
+void eng_gemm_parallel(const eng_gemm *g, od_pool *pool);
 
 #endif

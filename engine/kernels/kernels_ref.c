@@ -31,7 +31,7 @@ static void gemm(const eng_gemm *g)
             const float *b = g->b + j / ENG_NR * ENG_NR * k + j % ENG_NR;
             float sum = g->bias ? g->bias[j] : 0.0f;
             for (int64_t s = 0; s < g->segments; s++) {
-                const float *a = g->rows ? g->rows[s * g->m + i] : g->a + i * g->lda;
+                const float *a = g->rows ? g->rows[s * (g->ld_rows ? g->ld_rows : g->m) + i] : g->a + i * g->lda;
                 for (int64_t x = 0; x < g->length; x++, b += ENG_NR) sum += a[x] * *b;
             }
             float add = g->residual ? g->add[i * g->ld_add + j] : 0.0f;
@@ -118,5 +118,4 @@ static float sum_row(const float *x, int64_t n)
     return (float)sum;
 }
 
-const eng_kernels eng_kernels_ref = {gemm,    depthwise, act_row,     exp_row,        log_row,      tanh_row,
-                                     erf_row, softmax_row, logsoftmax_row, layernorm_row, sum_row};
+const eng_kernels eng_kernels_ref = ENG_KERNELS_TABLE;

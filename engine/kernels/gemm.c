@@ -1,0 +1,91 @@
+/* gemm.c - packing and cutting of matrix products, for every variant alike. */
+#include "engine/kernels/kernels.h"
+
+enum { WIDE = 2 * ENG_NR }; /* columns of the widest tile */
+
+void eng_gemm_pack(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, float *packed)
+{
+    for (int64_t p = 0; p < n; p += ENG_NR, packed += k * ENG_NR) {
+        int64_t width = od_min_i64(ENG_NR, n - p);
+        const float *from = b + p * col;
+        if (row == 1) { /* columns are dense: read along them */
+            for (int64_t j = 0; j < ENG_NR; j++)
+                for (int64_t i = 0; i < k; i++) packed[i * ENG_NR + j] = j < width ? from[j * col + i] : 0.0f;
+        } else {
+            for (int64_t i = 0; i < k; i++)
+                for (int64_t j = 0; j < ENG_NR; j++) packed[i * ENG_NR + j] = j < width ? from[i * row + j * col] : 0.0f;
+        }
+    }
+}
+
+typedef struct pack_job {
+    const float *b;
+    int64_t row, col, k, n, share; /* share: columns of a chunk */
+    float *packed;
+} pack_job;
+
+static void pack_chunk(void *arg, int64_t chunk, int slot)
+{
+    const pack_job *j = arg;
+    int64_t from = chunk * j->share;
+    (void)slot;
+    eng_gemm_pack(j->b + from * j->col, j->row, j->col, j->k, od_min_i64(j->share, j->n - from), j->packed + from * j->k);
+}
+
+void eng_gemm_pack_parallel(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, float *packed, od_pool *pool)
+{
+    enum { FLOATS = 1 << 14 }; /* of a chunk at least */
+    pack_job j = {b, row, col, k, n, od_ceil_div(FLOATS, od_max_i64(k, 1) * ENG_NR) * ENG_NR, packed};
+    od_pool_for(pool, od_ceil_div(n, j.share), pack_chunk, &j);
+}
+
+eng_gemm eng_gemm_part(const eng_gemm *g, int64_t row, int64_t m, int64_t col, int64_t n)
+{
+    eng_gemm p = *g;
+    p.m = m;
+    p.n = n;
+    p.ld_rows = g->ld_rows ? g->ld_rows : g->m;
+    if (g->rows) p.rows += row;
+    else p.a += row * g->lda;
+    p.b += col * g->segments * g->length;
+    if (g->bias) p.bias += col;
+    if (g->add) p.add += row * g->ld_add + col;
+    p.c += row * g->ldc + col;
+    return p;
+}
+
+typedef struct product {
+    const eng_gemm *g;
+    int64_t row_parts, col_parts;
+} product;
+
+static void multiply_part(void *arg, int64_t chunk, int slot)
+{
+    const product *p = arg;
+    const eng_gemm *g = p->g;
+    int64_t wide = od_ceil_div(g->n, WIDE), r = chunk / p->col_parts, c = chunk % p->col_parts;
+    int64_t row = g->m * r / p->row_parts, end = g->m * (r + 1) / p->row_parts;
+    int64_t col = wide * c / p->col_parts * WIDE, stop = wide * (c + 1) / p->col_parts * WIDE;
+    (void)slot;
+    eng_gemm part = eng_gemm_part(g, row, end - row, col, od_min_i64(stop, g->n) - col);
+    eng_kernels_get()->gemm_f32(&part);
+}
+
+void eng_gemm_parallel(const eng_gemm *g, od_pool *pool)
+{
+    enum {
+        ROWS = 48,     /* of a part at least: B passes through once a part */
+        WORK = 1 << 17 /* multiply-adds of a part at least: some microseconds */
+    };
+    int64_t threads = od_pool_slots(pool), parts = threads * 4;
+    double work = (double)g->m * (double)g->n * (double)(g->segments * g->length) / WORK;
+    if (g->m < 1 || g->n < 1) return;
+    if (work < (double)parts) parts = (int64_t)work;
+    if (threads == 1 || parts < 2) {
+        eng_kernels_get()->gemm_f32(g);
+        return;
+    }
+    product p = {g, od_min_i64(parts, od_max_i64(g->m / ROWS, 1)), 1};
+    p.col_parts = od_min_i64(od_ceil_div(parts, p.row_parts), od_ceil_div(g->n, WIDE));
+    od_pool_for(pool, p.row_parts * p.col_parts, multiply_part, &p);
+}

@@ -1,0 +1,15 @@
+#include "engine/kernels/kernels.h"
+
+#if defined(__AVX512F__)
+#include "engine/kernels/vec_avx512.h"
+
+#include "engine/kernels/kernels_rows.h"
+
+#include "engine/kernels/kernels_gemm.h"
+
+#include "engine/kernels/kernels_depthwise.h"
+
+const eng_kernels eng_kernels_avx512 = ENG_KERNELS_TABLE;
+#else
+const eng_kernels eng_kernels_avx512 = {0};
+#endif

@@ -1,0 +1,151 @@
+/* kernels_gemm.h - the matrix product of one thread: a template for kernels_*.c, after kernels_rows.h.
+ * Tiles: 6 x 16 with 8-float registers (12 accumulators of 16) and with 4-float ones (24 of 32), 8 x 32
+ * with 16-float ones (16 of 32), where a lone last panel takes 8 x 16. */
+
+typedef struct tile_end {
+    eng_act act;
+    float alpha, beta;
+    eng_residual residual;
+    const float *add;
+    int64_t ld_add;
+    int64_t cols; /* of the tile that exist */
+} tile_end;
+
+typedef void tile_fn(const float *const *rows, int64_t stride, int64_t segments, int64_t length, const float *b, int64_t panel,
+                     const float *bias, float *c, int64_t ldc, const tile_end *e);
+
+enum {
+    TILE_MAX = VL == 16 ? 8 : 6,   /* rows */
+    TILE_WIDE = VL == 16 ? 32 : 16 /* columns */
+};
+
+/* Bring a tile from t (`width` floats a row) through its epilogue to c. */
+static void finish_tile(int rows, int width, float *t, float *c, int64_t ldc, const tile_end *e)
+{
+    if (e->residual == ENG_RES_BEFORE_ACT)
+        for (int r = 0; r < rows; r++)
+            for (int64_t j = 0; j < e->cols; j += VL) {
+                vf x = v_load(t + r * width + j);
+                v_store(t + r * width + j, v_add(x, v_load_part(e->add + r * e->ld_add + j, v_first(e->cols - j))));
+            }
+    if (e->act) act_row(e->act, e->alpha, e->beta, t, t, (int64_t)rows * width);
+    for (int r = 0; r < rows; r++)
+        for (int64_t j = 0; j < e->cols; j += VL) {
+            vpart part = v_first(e->cols - j);
+            vf x = v_load(t + r * width + j);
+            if (e->residual == ENG_RES_AFTER_ACT) x = v_add(x, v_load_part(e->add + r * e->ld_add + j, part));
+            v_store_part(c + r * ldc + j, part, x);
+        }
+}
+
+#define ROWS_1(X) X(0)
+#define ROWS_2(X) ROWS_1(X) X(1)
+#define ROWS_3(X) ROWS_2(X) X(2)
+#define ROWS_4(X) ROWS_3(X) X(3)
+#define ROWS_5(X) ROWS_4(X) X(4)
+#define ROWS_6(X) ROWS_5(X) X(5)
+#define ROWS_7(X) ROWS_6(X) X(6)
+#define ROWS_8(X) ROWS_7(X) X(7)
+
+#if defined(__AVX512F__)
+#define TILE_ROWS_MAX 8
+#define TILE_NV 1
+#include "engine/kernels/kernels_tile.h"
+#undef TILE_NV
+#define TILE_NV 2
+#include "engine/kernels/kernels_tile.h"
+static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return cols > ENG_NR ? tiles_2[rows] : tiles_1[rows]; }
+#elif defined(__AVX2__)
+#define TILE_ROWS_MAX 6
+#define TILE_NV 2
+#include "engine/kernels/kernels_tile.h"
+static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return (void)cols, tiles_2[rows]; }
+#else
+#define TILE_ROWS_MAX 6
+#define TILE_NV 4
+#include "engine/kernels/kernels_tile.h"
+static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return (void)cols, tiles_4[rows]; }
+#endif
+
+/* One row by one panel: four sums, since one would wait for itself, over memory read in one stream. */
+static void one_row(const float *a, const float *b, int64_t k, float *sum)
+{
+    vf c[4][ENG_NR / VL];
+    for (int u = 0; u < 4; u++)
+        for (int v = 0; v < ENG_NR / VL; v++) c[u][v] = v_zero();
+    int64_t i = 0;
+    for (; i + 4 <= k; i += 4, b += 4 * ENG_NR)
+        for (int u = 0; u < 4; u++)
+            for (int v = 0; v < ENG_NR / VL; v++)
+                c[u][v] = v_fma(v_spread(a + i + u), v_load(b + u * ENG_NR + v * VL), c[u][v]);
+    for (; i < k; i++, b += ENG_NR)
+        for (int v = 0; v < ENG_NR / VL; v++) c[0][v] = v_fma(v_spread(a + i), v_load(b + v * VL), c[0][v]);
+    for (int v = 0; v < ENG_NR / VL; v++)
+        v_store(sum + v * VL, v_add(v_load(sum + v * VL), v_add(v_add(c[0][v], c[1][v]), v_add(c[2][v], c[3][v]))));
+}
+
+static void gemm_row(const eng_gemm *g, tile_end *e)
+{
+    int64_t k = g->segments * g->length;
+    for (int64_t j = 0; j < g->n; j += ENG_NR) {
+        float sum[ENG_NR] = {0};
+        e->cols = od_min_i64(ENG_NR, g->n - j);
+        for (int64_t x = 0; g->bias && x < e->cols; x++) sum[x] = g->bias[j + x];
+        for (int64_t s = 0; s < g->segments; s++)
+            one_row(g->rows ? g->rows[s * g->ld_rows] : g->a, g->b + j * k + s * g->length * ENG_NR, g->length, sum);
+        e->add = g->add ? g->add + j : NULL;
+        finish_tile(1, ENG_NR, sum, g->c + j, g->ldc, e);
+    }
+}
+
+/* Rows of a block: as many as a third of a common second-level cache holds of A. B then passes through
+ * once a block, from wherever it lies, at less than two bytes a cycle. */
+static int64_t rows_of_block(int64_t k)
+{
+    enum { BYTES = 192 << 10, FEWEST = 4 * TILE_MAX, MOST = 384 };
+    int64_t rows = BYTES / 4 / od_max_i64(k, 1);
+    return rows < FEWEST ? FEWEST : rows > MOST ? MOST : rows;
+}
+
+/* Tiles of nearly equal height: one row less still keeps the FMA pipes full, one row alone does not. */
+static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
+{
+    int64_t k = g->segments * g->length;
+    for (int64_t j = 0; j < g->n; j += TILE_WIDE) {
+        float bias[TILE_WIDE] = {0};
+        const float *b = g->b + j * k, *dense[TILE_MAX];
+        e->cols = od_min_i64(TILE_WIDE, g->n - j);
+        if (g->bias)
+            for (int64_t x = 0; x < e->cols; x++) bias[x] = g->bias[j + x];
+        int64_t i = from;
+        for (int64_t left = od_ceil_div(to - from, TILE_MAX); left > 0; left--) {
+            int64_t rows = od_ceil_div(to - i, left);
+            const float *const *pointers = g->rows + i;
+            if (!g->rows) {
+                for (int64_t r = 0; r < rows; r++) dense[r] = g->a + (i + r) * g->lda;
+                pointers = dense;
+            }
+            e->add = g->add ? g->add + i * g->ld_add + j : NULL;
+            tile_for(rows, e->cols)(pointers, g->ld_rows, g->segments, g->length, b, k * ENG_NR, bias,
+                                    g->c + i * g->ldc + j, g->ldc, e);
+            i += rows;
+        }
+    }
+}
+
+static void gemm(const eng_gemm *g)
+{
+    tile_end e = {.act = g->act, .alpha = g->alpha, .beta = g->beta, .residual = g->residual, .ld_add = g->ld_add};
+    eng_gemm own = *g;
+    if (!own.ld_rows) own.ld_rows = own.m;
+    if (g->m == 1) {
+        gemm_row(&own, &e);
+        return;
+    }
+    int64_t blocks = od_ceil_div(g->m, rows_of_block(g->segments * g->length));
+    for (int64_t i = 0; blocks > 0; blocks--) {
+        int64_t to = i + od_ceil_div(g->m - i, blocks);
+        gemm_block(&own, i, to, &e);
+        i = to;
+    }
+}

@@ -1,0 +1,156 @@
+/* kernels_rows.h - activations and row kernels in vectors of any width: a template for kernels_*.c. */
+#include "engine/kernels/kernels.h"
+#include "engine/kernels/vmath.h"
+
+#include <math.h>
+
+static inline vf apply(eng_act act, vf alpha, vf beta, vf x)
+{
+    const vf zero = v_zero(), one = VM(1.0f);
+    switch (act) {
+    case ENG_ACT_RELU: return v_max(zero, x);
+    case ENG_ACT_CLIP: return v_min(beta, v_max(alpha, x));
+    case ENG_ACT_LEAKY_RELU: return v_pick(v_less(x, zero), v_mul(alpha, x), x);
+    case ENG_ACT_SIGMOID: return vm_sigmoid(x);
+    case ENG_ACT_SILU: return v_mul(x, vm_sigmoid(v_mul(alpha, x)));
+    case ENG_ACT_HARD_SIGMOID: return v_min(one, v_max(zero, v_fma(alpha, x, beta)));
+    case ENG_ACT_HARD_SWISH: return v_mul(x, v_min(one, v_max(zero, v_fma(x, VM(1.0f / 6), VM(0.5f)))));
+    case ENG_ACT_GELU_ERF: return v_mul(v_mul(VM(0.5f), x), v_add(one, vm_erf(v_mul(x, VM(0.70710678f)))));
+    case ENG_ACT_GELU_TANH: return vm_gelu_tanh(x);
+    case ENG_ACT_TANH: return vm_tanh(x);
+    case ENG_ACT_MISH: return vm_mish(x);
+    case ENG_ACT_ELU: return v_pick(v_less(x, zero), v_mul(alpha, vm_expm1(x)), x);
+    case ENG_ACT_SOFTPLUS: return vm_softplus(x);
+    default: return x;
+    }
+}
+
+/* y[i] = EXPRESSION of v for a whole row; the tail goes through partial moves. */
+#define FOR_ROW(x, y, n, EXPRESSION)                           \
+    do {                                                       \
+        int64_t i_ = 0;                                        \
+        for (; i_ + VL <= (n); i_ += VL) {                     \
+            vf v = v_load((x) + i_);                           \
+            v_store((y) + i_, EXPRESSION);                     \
+        }                                                      \
+        if (i_ < (n)) {                                        \
+            vpart part_ = v_first((n) - i_);                   \
+            vf v = v_load_part((x) + i_, part_);               \
+            v_store_part((y) + i_, part_, EXPRESSION);         \
+        }                                                      \
+    } while (0)
+
+static void act_row(eng_act act, float alpha, float beta, const float *x, float *y, int64_t n)
+{
+    const vf a = VM(alpha), b = VM(beta);
+#define CASE(A) \
+    case A: FOR_ROW(x, y, n, apply(A, a, b, v)); break
+    switch (act) { /* one loop each, so that the choice is made once */
+        CASE(ENG_ACT_RELU);
+        CASE(ENG_ACT_CLIP);
+        CASE(ENG_ACT_LEAKY_RELU);
+        CASE(ENG_ACT_SIGMOID);
+        CASE(ENG_ACT_SILU);
+        CASE(ENG_ACT_HARD_SIGMOID);
+        CASE(ENG_ACT_HARD_SWISH);
+        CASE(ENG_ACT_GELU_ERF);
+        CASE(ENG_ACT_GELU_TANH);
+        CASE(ENG_ACT_TANH);
+        CASE(ENG_ACT_MISH);
+        CASE(ENG_ACT_ELU);
+        CASE(ENG_ACT_SOFTPLUS);
+    default: FOR_ROW(x, y, n, v); break;
+    }
+#undef CASE
+}
+
+static void exp_row(const float *x, float *y, int64_t n)
+{
+    FOR_ROW(x, y, n, vm_exp(v));
+}
+
+static void log_row(const float *x, float *y, int64_t n)
+{
+    FOR_ROW(x, y, n, vm_log(v));
+}
+
+static void tanh_row(const float *x, float *y, int64_t n)
+{
+    FOR_ROW(x, y, n, vm_tanh(v));
+}
+
+static void erf_row(const float *x, float *y, int64_t n)
+{
+    FOR_ROW(x, y, n, vm_erf(v));
+}
+
+/* Pairs of partial sums in blocks keep the error near that of one rounding. */
+static float sum_row(const float *x, int64_t n)
+{
+    enum { BLOCK = 512 };
+    double total = 0.0;
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        int64_t end = od_min_i64(at + BLOCK, n), i = at;
+        vf s = v_zero(), t = s;
+        for (; i + 2 * VL <= end; i += 2 * VL) {
+            s = v_add(s, v_load(x + i));
+            t = v_add(t, v_load(x + i + VL));
+        }
+        for (; i < end; i += VL) s = v_add(s, v_load_part(x + i, v_first(end - i)));
+        total += (double)v_sum(v_add(s, t));
+    }
+    return (float)total;
+}
+
+static float largest(const float *x, int64_t n)
+{
+    const vf low = VM(-INFINITY);
+    vf top = low;
+    vb nan = v_none();
+    for (int64_t i = 0; i < n; i += VL) {
+        vpart part = v_first(n - i);
+        vf v = v_pick_part(part, v_load_part(x + i, part), low);
+        nan = v_or(nan, v_is_nan(v));
+        top = v_max(top, v);
+    }
+    return v_any(nan) ? NAN : v_top(top);
+}
+
+static void softmax_row(const float *x, float *y, int64_t n)
+{
+    const vf m = VM(largest(x, n));
+    FOR_ROW(x, y, n, vm_exp(v_sub(v, m)));
+    const vf inverse = VM(1.0f / sum_row(y, n));
+    FOR_ROW(y, y, n, v_mul(v, inverse));
+}
+
+static void logsoftmax_row(const float *x, float *y, int64_t n)
+{
+    const vf m = VM(largest(x, n));
+    vf sum = v_zero();
+    for (int64_t i = 0; i < n; i += VL) {
+        vpart part = v_first(n - i);
+        sum = v_add(sum, v_only(part, vm_exp(v_sub(v_load_part(x + i, part), m))));
+    }
+    const vf shift = VM(logf(v_sum(sum)));
+    FOR_ROW(x, y, n, v_sub(v_sub(v, m), shift));
+}
+
+static void layernorm_row(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n)
+{
+    const vf mean = VM(sum_row(x, n) / (float)n);
+    vf sum = v_zero();
+    for (int64_t i = 0; i < n; i += VL) {
+        vpart part = v_first(n - i);
+        vf d = v_only(part, v_sub(v_load_part(x + i, part), mean));
+        sum = v_fma(d, d, sum);
+    }
+    const vf inverse = VM(1.0f / sqrtf(v_sum(sum) / (float)n + eps));
+    for (int64_t i = 0; i < n; i += VL) {
+        vpart part = v_first(n - i);
+        vf v = v_mul(v_sub(v_load_part(x + i, part), mean), inverse);
+        vf b = bias ? v_load_part(bias + i, part) : v_zero();
+        v = scale ? v_fma(v, v_load_part(scale + i, part), b) : v_add(v, b);
+        v_store_part(y + i, part, v);
+    }
+}

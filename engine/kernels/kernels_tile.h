@@ -1,0 +1,110 @@
+/* kernels_tile.h - the register tile of the matrix product, a template: TILE_ROWS_MAX and TILE_NV (vectors
+ * across its columns) come from kernels_gemm.h, which includes it once for each width of tile.
+ *
+ * A tile of R rows has its accumulators in registers with names: arrays of registers end on the stack with
+ * some compilers. A[r] are read by index from row pointers, one broadcast for all columns of a row. */
+
+#define TILE_JOIN_(a, b, c) a##b##_##c
+#define TILE_JOIN(a, b, c) TILE_JOIN_(a, b, c)
+#define TILE_NAME(r) TILE_JOIN(tile, r, TILE_NV)
+#define TILE_COLS (TILE_NV * VL)
+/* Vector v of a row of the packed panels; panels lie `panel` floats apart. */
+#define TILE_AT(b, v) ((b) + (v) * VL / ENG_NR * panel + (v) * VL % ENG_NR)
+
+#if TILE_NV == 1
+#define EACH_COL(X, r) X(r, 0)
+#elif TILE_NV == 2
+#define EACH_COL(X, r) X(r, 0) X(r, 1)
+#else
+#define EACH_COL(X, r) X(r, 0) X(r, 1) X(r, 2) X(r, 3)
+#endif
+
+#define COL_LOAD(r, v) vf b##v = v_load(TILE_AT(b, v));
+#define COL_BIAS(r, v) vf bias##v = v_load(bias + (v) * VL);
+#define COL_INIT(r, v) vf c##r##_##v = bias##v;
+#define COL_STEP(r, v) c##r##_##v = v_fma(x, b##v, c##r##_##v);
+#define COL_ADD(r, v) c##r##_##v = v_add(c##r##_##v, v_load(e->add + (r) * e->ld_add + (v) * VL));
+#define COL_CLIP(r, v) c##r##_##v = v_min(top, v_max(bottom, c##r##_##v));
+#define COL_STORE(r, v) v_store(c + (r) * ldc + (v) * VL, c##r##_##v);
+#define COL_SPILL(r, v) v_store(t + (r) * TILE_COLS + (v) * VL, c##r##_##v);
+
+#define ROW_INIT(r) EACH_COL(COL_INIT, r)
+#define ROW_POINTER(r) const float *a##r = rows[s * stride + r];
+#define ROW_STEP(r)                   \
+    {                                 \
+        vf x = v_spread(a##r + i);    \
+        EACH_COL(COL_STEP, r)         \
+    }
+#define ROW_ADD(r) EACH_COL(COL_ADD, r)
+#define ROW_CLIP(r) EACH_COL(COL_CLIP, r)
+#define ROW_STORE(r) EACH_COL(COL_STORE, r)
+#define ROW_SPILL(r) EACH_COL(COL_SPILL, r)
+
+/* rows[s * stride + r] is segment s of row r. */
+#define DEFINE_TILE(R)                                                                                                \
+    static void TILE_NAME(R)(const float *const *rows, int64_t stride, int64_t segments, int64_t length,              \
+                             const float *b, int64_t panel, const float *bias, float *c, int64_t ldc,                 \
+                             const tile_end *e)                                                                       \
+    {                                                                                                                 \
+        (void)panel;                                                                                                  \
+        EACH_COL(COL_BIAS, 0) ROWS_##R(ROW_INIT) for (int64_t s = 0; s < segments; s++)                               \
+        {                                                                                                             \
+            ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR)                                   \
+            {                                                                                                         \
+                EACH_COL(COL_LOAD, 0) ROWS_##R(ROW_STEP)                                                              \
+            }                                                                                                         \
+        }                                                                                                             \
+        if (e->cols == TILE_COLS && e->act <= ENG_ACT_CLIP) {                                                         \
+            if (e->residual == ENG_RES_BEFORE_ACT) { ROWS_##R(ROW_ADD) }                                              \
+            if (e->act) {                                                                                             \
+                vf bottom = VM(e->act == ENG_ACT_RELU ? 0.0f : e->alpha);                                             \
+                vf top = VM(e->act == ENG_ACT_RELU ? INFINITY : e->beta);                                             \
+                ROWS_##R(ROW_CLIP)                                                                                    \
+            }                                                                                                         \
+            if (e->residual == ENG_RES_AFTER_ACT) { ROWS_##R(ROW_ADD) }                                               \
+            ROWS_##R(ROW_STORE) return;                                                                               \
+        }                                                                                                             \
+        float t[(R) * TILE_COLS];                                                                                     \
+        ROWS_##R(ROW_SPILL) finish_tile(R, TILE_COLS, t, c, ldc, e);                                                  \
+    }
+
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(3)
+DEFINE_TILE(4)
+DEFINE_TILE(5)
+DEFINE_TILE(6)
+#if TILE_ROWS_MAX >= 8
+DEFINE_TILE(7)
+DEFINE_TILE(8)
+#endif
+
+static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
+    0, TILE_NAME(1), TILE_NAME(2), TILE_NAME(3), TILE_NAME(4), TILE_NAME(5), TILE_NAME(6),
+#if TILE_ROWS_MAX >= 8
+    TILE_NAME(7), TILE_NAME(8),
+#endif
+};
+
+#undef TILE_JOIN_
+#undef TILE_JOIN
+#undef TILE_NAME
+#undef TILE_COLS
+#undef TILE_AT
+#undef EACH_COL
+#undef COL_LOAD
+#undef COL_BIAS
+#undef COL_INIT
+#undef COL_STEP
+#undef COL_ADD
+#undef COL_CLIP
+#undef COL_STORE
+#undef COL_SPILL
+#undef ROW_INIT
+#undef ROW_POINTER
+#undef ROW_STEP
+#undef ROW_ADD
+#undef ROW_CLIP
+#undef ROW_STORE
+#undef ROW_SPILL
+#undef DEFINE_TILE

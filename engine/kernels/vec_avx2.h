@@ -1,0 +1,114 @@
+/* vec_avx2.h - the vector that kernel templates are written in: eight floats of AVX2.
+ * vec_avx512.h and vec_neon.h define the same names over their own registers; a file includes exactly one
+ * of them and is compiled for that processor. vf is a vector of VL floats, vb the answer of a comparison,
+ * vpart "the first n lanes". */
+#ifndef ENG_VEC_H
+#define ENG_VEC_H
+
+#include "engine/base/status.h"
+
+#include <immintrin.h>
+
+enum { VL = 8 };
+typedef __m256 vf, vb;
+typedef struct vpart {
+    __m256i lanes;
+    int n;
+} vpart;
+
+static inline vf v_set(float x) { return _mm256_set1_ps(x); }
+static inline vf v_zero(void) { return _mm256_setzero_ps(); }
+static inline vf v_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void v_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
+static inline vf v_spread(const float *p) { return _mm256_broadcast_ss(p); } /* *p in every lane */
+
+static inline vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }   /* a b + c */
+static inline vf v_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); } /* c - a b */
+/* The second operand comes through when either is NaN. */
+static inline vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf v_abs(vf x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+static inline vf v_with_sign(vf magnitude, vf of) { return _mm256_or_ps(magnitude, _mm256_and_ps(_mm256_set1_ps(-0.0f), of)); }
+static inline vf v_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+static inline vb v_less(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+static inline vb v_equal(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+static inline vb v_is_nan(vf x) { return _mm256_cmp_ps(x, x, _CMP_UNORD_Q); }
+static inline vb v_or(vb a, vb b) { return _mm256_or_ps(a, b); }
+static inline vb v_none(void) { return _mm256_setzero_ps(); }
+static inline bool v_any(vb b) { return _mm256_movemask_ps(b) != 0; }
+static inline vf v_pick(vb b, vf yes, vf no) { return _mm256_blendv_ps(no, yes, b); }
+
+/* x 2^n for whole n. v_scale_tame: n and the result are within the normal range. */
+static inline vf v_scale_tame(vf x, vf n)
+{
+    __m256i e = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), e));
+}
+
+static inline vf v_scale(vf x, vf n) /* in two factors, since n reaches beyond what one exponent holds */
+{
+    __m256i e = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(e, 1), rest = _mm256_sub_epi32(e, half);
+    __m256 s1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23));
+    __m256 s2 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, _mm256_set1_epi32(127)), 23));
+    return _mm256_mul_ps(_mm256_mul_ps(x, s1), s2);
+}
+
+/* Normal positive x as m 2^e, m from sqrt(1/2) to sqrt(2). */
+static inline vf v_split(vf x, vf *e)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i n = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x3f3504f3)), 23);
+    *e = _mm256_cvtepi32_ps(n);
+    return _mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(n, 23)));
+}
+
+static inline vpart v_first(int64_t n) /* n from 0; above VL counts as VL */
+{
+    int some = n > VL ? VL : (int)n;
+    return (vpart){_mm256_cmpgt_epi32(_mm256_set1_epi32(some), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), some};
+}
+
+static inline vf v_load_part(const float *p, vpart k) { return _mm256_maskload_ps(p, k.lanes); } /* zeros elsewhere */
+static inline vf v_only(vpart k, vf x) { return _mm256_and_ps(_mm256_castsi256_ps(k.lanes), x); }
+static inline vf v_pick_part(vpart k, vf yes, vf no) { return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(k.lanes)); }
+
+static inline void v_store_part(float *p, vpart k, vf x) /* in pieces: masked stores are slow on some processors */
+{
+    if (k.n == VL) {
+        _mm256_storeu_ps(p, x);
+        return;
+    }
+    __m128 h = _mm256_castps256_ps128(x);
+    if (k.n & 4) {
+        _mm_storeu_ps(p, h);
+        h = _mm256_extractf128_ps(x, 1);
+        p += 4;
+    }
+    if (k.n & 2) {
+        _mm_storel_pi((__m64 *)(void *)p, h);
+        h = _mm_movehl_ps(h, h);
+        p += 2;
+    }
+    if (k.n & 1) _mm_store_ss(p, h);
+}
+
+static inline float v_sum(vf x)
+{
+    __m128 m = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    m = _mm_add_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_add_ss(m, _mm_shuffle_ps(m, m, 1)));
+}
+
+static inline float v_top(vf x)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+}
+
+#endif

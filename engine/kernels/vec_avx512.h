@@ -1,0 +1,58 @@
+/* vec_avx512.h - what vec_avx2.h says, with sixteen floats of AVX-512 (F, BW, DQ, VL). */
+#ifndef ENG_VEC_H
+#define ENG_VEC_H
+
+#include "engine/base/status.h"
+
+#include <immintrin.h>
+
+enum { VL = 16 };
+typedef __m512 vf;
+typedef __mmask16 vb, vpart;
+
+static inline vf v_set(float x) { return _mm512_set1_ps(x); }
+static inline vf v_zero(void) { return _mm512_setzero_ps(); }
+static inline vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
+static inline vf v_spread(const float *p) { return _mm512_set1_ps(*p); }
+
+static inline vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf v_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf v_abs(vf x) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), x); }
+static inline vf v_with_sign(vf magnitude, vf of) { return _mm512_or_ps(magnitude, _mm512_and_ps(_mm512_set1_ps(-0.0f), of)); }
+static inline vf v_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+static inline vb v_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+static inline vb v_equal(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static inline vb v_is_nan(vf x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q); }
+static inline vb v_or(vb a, vb b) { return (vb)(a | b); }
+static inline vb v_none(void) { return 0; }
+static inline bool v_any(vb b) { return b != 0; }
+static inline vf v_pick(vb b, vf yes, vf no) { return _mm512_mask_blend_ps(b, no, yes); }
+
+static inline vf v_scale(vf x, vf n) { return _mm512_scalef_ps(x, n); }
+static inline vf v_scale_tame(vf x, vf n) { return _mm512_scalef_ps(x, n); }
+
+static inline vf v_split(vf x, vf *e)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i n = _mm512_srai_epi32(_mm512_sub_epi32(bits, _mm512_set1_epi32(0x3f3504f3)), 23);
+    *e = _mm512_cvtepi32_ps(n);
+    return _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(n, 23)));
+}
+
+static inline vpart v_first(int64_t n) { return n >= VL ? (vpart)0xffff : (vpart)((1u << n) - 1u); }
+static inline vf v_load_part(const float *p, vpart k) { return _mm512_maskz_loadu_ps(k, p); }
+static inline vf v_only(vpart k, vf x) { return _mm512_maskz_mov_ps(k, x); }
+static inline vf v_pick_part(vpart k, vf yes, vf no) { return _mm512_mask_blend_ps(k, no, yes); }
+static inline void v_store_part(float *p, vpart k, vf x) { _mm512_mask_storeu_ps(p, k, x); }
+static inline float v_sum(vf x) { return _mm512_reduce_add_ps(x); }
+static inline float v_top(vf x) { return _mm512_reduce_max_ps(x); }
+
+#endif

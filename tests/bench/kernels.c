@@ -1,0 +1,177 @@
+/* kernels.c - flop per cycle of the float kernels and their share of the FMA peak, shape by shape.
+ *
+ *     build/tests/bench/kernels [gemm|conv|depthwise|rows]
+ *
+ * User cycles of this thread (nanoseconds where they cannot be counted), the smallest of many runs; the peak is that of a loop of nothing but
+ * independent multiply-adds in this process. ONNXD_ISA chooses a lower variant. */
+#include "engine/base/cpu.h"
+#include "engine/kernels/kernels.h"
+
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int counter = -1;
+static double peak;
+static const char *unit = "cycle";
+
+static uint64_t cycles(void)
+{
+    uint64_t v = 0;
+    if (counter >= 0 && read(counter, &v, sizeof v) == sizeof v) return v;
+    return (uint64_t)od_now_ns();
+}
+
+static void open_counter(void)
+{
+    struct perf_event_attr a = {.size = sizeof a, .type = PERF_TYPE_HARDWARE, .config = PERF_COUNT_HW_CPU_CYCLES,
+                                .exclude_kernel = 1};
+    counter = (int)syscall(SYS_perf_event_open, &a, 0, -1, -1, 0);
+    if (counter < 0) unit = "ns"; /* no counter here */
+}
+
+#if defined(__x86_64__)
+#define FMA_LOOP(NAME, ATTR, T, N)                                                                     \
+    __attribute__((target(ATTR), noinline)) static double NAME(void)                                   \
+    {                                                                                                  \
+        enum { ROUNDS = 200000 };                                                                      \
+        uint64_t best = UINT64_MAX;                                                                    \
+        for (int r = 0; r < 20; r++) {                                                                 \
+            T a = {0}, b = {0}, c0 = a, c1 = a, c2 = a, c3 = a, c4 = a, c5 = a, c6 = a, c7 = a, c8 = a, c9 = a; \
+            uint64_t t = cycles();                                                                     \
+            for (int i = 0; i < ROUNDS; i++) {                                                         \
+                c0 = a * b + c0, c1 = a * b + c1, c2 = a * b + c2, c3 = a * b + c3, c4 = a * b + c4;   \
+                c5 = a * b + c5, c6 = a * b + c6, c7 = a * b + c7, c8 = a * b + c8, c9 = a * b + c9;   \
+                __asm__ volatile("" : "+x"(a), "+x"(b), "+x"(c0), "+x"(c1), "+x"(c2), "+x"(c3));       \
+                __asm__ volatile("" : "+x"(c4), "+x"(c5), "+x"(c6), "+x"(c7), "+x"(c8), "+x"(c9));     \
+            }                                                                                          \
+            t = cycles() - t;                                                                          \
+            if (t < best) best = t;                                                                    \
+        }                                                                                              \
+        return 20.0 * N * ROUNDS / (double)best;                                                       \
+    }
+typedef float v8 __attribute__((vector_size(32)));
+typedef float v16 __attribute__((vector_size(64)));
+FMA_LOOP(fma_avx2, "avx2,fma", v8, 8)
+FMA_LOOP(fma_avx512, "avx512f", v16, 16)
+#endif
+
+static void find_peak(void)
+{
+#if defined(__x86_64__)
+    unsigned isa = od_cpu_isa();
+    if (isa & OD_ISA_AVX2) peak = fma_avx2();
+    if (isa & OD_ISA_AVX512) {
+        double wide = fma_avx512();
+        peak = wide > peak ? wide : peak;
+    }
+#endif
+    printf("variant %s, FMA peak %.1f flop/%s\n", od_cpu_isa_name(od_cpu_isa()), peak, unit);
+}
+
+static float *random_floats(int64_t n)
+{
+    static uint32_t x = 1;
+    float *p = aligned_alloc(64, ((size_t)n * sizeof(float) + 127) & ~(size_t)63);
+    if (!p) abort();
+    for (int64_t i = 0; i < n; i++) {
+        x = x * 1664525u + 1013904223u;
+        p[i] = (float)(x >> 8) / (1 << 24) - 0.5f;
+    }
+    return p;
+}
+
+/* The smallest cycles of some runs that take about `budget` cycles together. */
+static double measure(void (*run)(void *), void *arg)
+{
+    uint64_t best = UINT64_MAX, total = 0;
+    for (int i = 0; i < 400 && (i < 5 || total < 200000000); i++) {
+        uint64_t t = cycles();
+        run(arg);
+        t = cycles() - t;
+        total += t;
+        if (t < best) best = t;
+    }
+    return (double)best;
+}
+
+static void report(const char *what, double flops, double best)
+{
+    printf("  %-44s %9.4f M%ss %6.1f flop/%s %5.1f %%\n", what, best / 1e6, unit, flops / best, unit, 100 * flops / best / peak);
+}
+
+/* ---- matrix products ----------------------------------------------------------------------- */
+
+static void run_gemm(void *arg)
+{
+    eng_kernels_get()->gemm_f32(arg);
+}
+
+static void bench_gemm(void)
+{
+    static const int64_t shapes[][3] = {
+        {48, 32, 64}, /* all of it in the first-level cache */
+        {3136, 256, 64}, {3136, 64, 256}, {784, 512, 128}, {784, 128, 512}, {196, 1024, 256}, {196, 256, 1024}, {49, 2048, 512},
+        {49, 512, 2048}, {197, 1152, 384}, {197, 384, 1536}, {197, 3072, 768}, {197, 768, 3072}, {12544, 16, 96}, {3136, 24, 144},
+        {784, 32, 192}, {196, 96, 576}, {49, 160, 960}, {196, 512, 4608}, {8, 1000, 2048}, {4, 1000, 512}, {2, 1000, 512},
+        {1, 1000, 512}, {1, 4096, 4096}};
+    printf("matrix products, M x N x K\n");
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
+        char name[64];
+        float *a = random_floats(m * k), *b = random_floats(eng_packed_floats(k, n)), *c = random_floats(m * n);
+        float *bias = random_floats(n);
+        eng_gemm g = {.m = m, .n = n, .segments = 1, .length = k, .a = a, .lda = k, .b = b, .bias = bias, .c = c, .ldc = n,
+                      .act = ENG_ACT_RELU};
+        snprintf(name, sizeof name, "%d x %d x %d", (int)m, (int)n, (int)k);
+        report(name, 2.0 * (double)m * (double)n * (double)k, measure(run_gemm, &g));
+        free(a), free(b), free(c), free(bias);
+    }
+}
+
+/* ---- rows ---------------------------------------------------------------------------------- */
+
+typedef struct row_case {
+    eng_act act;
+    float *x, *y;
+    int64_t n;
+    void (*row)(const float *, float *, int64_t);
+} row_case;
+
+static void run_act(void *arg)
+{
+    row_case *r = arg;
+    if (r->row) r->row(r->x, r->y, r->n);
+    else eng_kernels_get()->act_f32(r->act, 1.0f, 0.5f, r->x, r->y, r->n);
+}
+
+static void bench_rows(void)
+{
+    static const char *const names[] = {"copy", "Relu", "Clip", "LeakyRelu", "Sigmoid", "SiLU", "HardSigmoid", "HardSwish",
+                                        "Gelu", "Gelu (tanh)", "Tanh", "Mish", "Elu", "Softplus"};
+    const eng_kernels *k = eng_kernels_get();
+    row_case r = {.x = random_floats(4096), .y = random_floats(4096), .n = 4096};
+    printf("rows of 4096 floats, %ss an element\n", unit);
+    for (int a = 0; a < ENG_ACTS; a++) {
+        r.act = (eng_act)a;
+        printf("  %-44s %9.3f\n", names[a], measure(run_act, &r) / 4096);
+    }
+    r.row = k->softmax_f32;
+    printf("  %-44s %9.3f\n", "Softmax", measure(run_act, &r) / 4096);
+    r.row = k->exp_f32;
+    printf("  %-44s %9.3f\n", "exp", measure(run_act, &r) / 4096);
+    free(r.x), free(r.y);
+}
+
+int main(int argc, char **argv)
+{
+    const char *only = argc > 1 ? argv[1] : "";
+    open_counter();
+    find_peak();
+    if (!*only || !strcmp(only, "gemm")) bench_gemm();
+    if (!*only || !strcmp(only, "rows")) bench_rows();
+    return 0;
+}
