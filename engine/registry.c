@@ -1,5 +1,6 @@
 /* registry.c - every operator onnxd runs, one line a variant: by name, then since. */
 #include "engine/ops/ops.h"
+#include "engine/ops/shape.h"
 
 #include <string.h>
 
@@ -17,6 +18,31 @@ const eng_op eng_ops[] = {
     {"GlobalLpPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_global_pool_infer, NULL, NULL, eng_global_lp_pool_run},
 
     /* ---- moving data: shapes, indexing ---- */
+    /* identity.c */
+    {"Identity", ENG_DOMAIN_ONNX, 1, ENG_T_ANY, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_infer_same, eng_layout_keep, eng_alias_same, eng_identity_run},
+    {"Dropout", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN, NULL, NULL, eng_dropout_infer, eng_layout_keep, eng_dropout_alias, eng_dropout_run},
+    {"Shape", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_SHAPE_ONLY | ENG_PITCH_IN, NULL, NULL, eng_shape_infer, eng_layout_any, NULL, eng_shape_run},
+    {"Size", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_SHAPE_ONLY | ENG_PITCH_IN, NULL, NULL, eng_size_infer, eng_layout_any, NULL, eng_size_run},
+    {"ConstantOfShape", ENG_DOMAIN_ONNX, 9, ENG_T(ENG_INT64), 0, NULL, NULL, eng_constant_of_shape_infer, NULL, NULL, eng_constant_of_shape_run},
+    {"Range", ENG_DOMAIN_ONNX, 11, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_range_infer, NULL, NULL, eng_range_run},
+    {"EyeLike", ENG_DOMAIN_ONNX, 9, ENG_T_NUMERIC | ENG_T(ENG_BOOL), ENG_SHAPE_ONLY, NULL, NULL, eng_eye_like_infer, NULL, NULL, eng_eye_like_run},
+    /* reshape.c */
+    {"Reshape", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN, eng_reshape_import, NULL, eng_reshape_infer, eng_reshape_layout, eng_reshape_alias, eng_reshape_run},
+    {"Flatten", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN, NULL, NULL, eng_flatten_infer, eng_reshape_layout, eng_reshape_alias, eng_reshape_run},
+    {"Squeeze", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN, eng_squeeze_import, NULL, eng_squeeze_infer, eng_reshape_layout, eng_reshape_alias, eng_reshape_run},
+    {"Unsqueeze", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN, eng_squeeze_import, NULL, eng_unsqueeze_infer, eng_reshape_layout, eng_reshape_alias, eng_reshape_run},
+    {"ExpandDims", ENG_DOMAIN_MS, 1, ENG_T_TENSOR, ENG_PITCH_IN, NULL, NULL, eng_unsqueeze_infer, eng_reshape_layout, eng_reshape_alias, eng_reshape_run},
+    /* transpose.c, concat.c, slice.c, expand.c, gather.c, pad.c */
+    {"Transpose", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_transpose_infer, eng_transpose_layout, eng_transpose_alias, eng_transpose_run},
+    {"Concat", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_CL_ALL | ENG_PITCH_IN | ENG_PITCH_OUT, eng_concat_import, NULL, eng_concat_infer, NULL, NULL, eng_concat_run},
+    {"Split", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, eng_split_import, NULL, eng_split_infer, eng_layout_keep, eng_split_alias, eng_split_run},
+    {"Slice", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, eng_slice_import, NULL, eng_slice_infer, eng_layout_keep, eng_slice_alias, eng_slice_run},
+    {"Expand", ENG_DOMAIN_ONNX, 8, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_expand_infer, eng_layout_keep, eng_alias_same, eng_expand_run},
+    {"Tile", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_tile_infer, eng_layout_keep, eng_alias_same, eng_tile_run},
+    {"Gather", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, 0, NULL, NULL, eng_gather_infer, eng_gather_layout, eng_gather_alias, eng_gather_run},
+    {"Pad", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, 0, eng_pad_import, NULL, eng_pad_infer, eng_layout_keep, eng_pad_alias, eng_pad_run},
+    {"Pad", ENG_DOMAIN_MS, 1, ENG_T_TENSOR, 0, eng_pad_import, NULL, eng_pad_infer, eng_layout_keep, eng_pad_alias, eng_pad_run},
+    {"CenterCropPad", ENG_DOMAIN_ONNX, 18, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_center_crop_pad_infer, eng_layout_keep, eng_alias_same, eng_center_crop_pad_run},
 
     /* ---- matrix products, normalization, reduction ---- */
 

@@ -114,6 +114,54 @@ eng_run_fn eng_global_average_pool_run, eng_global_max_pool_run, eng_global_lp_p
 
 /* ---- moving data: shapes, indexing ---- */
 
+/* identity.c */
+eng_infer_fn eng_dropout_infer, eng_shape_infer, eng_size_infer, eng_constant_of_shape_infer, eng_range_infer,
+    eng_eye_like_infer;
+eng_alias_fn eng_dropout_alias;
+eng_run_fn eng_identity_run, eng_dropout_run, eng_shape_run, eng_size_run, eng_constant_of_shape_run, eng_range_run,
+    eng_eye_like_run;
+
+/* reshape.c */
+eng_import_fn eng_reshape_import, eng_squeeze_import;
+eng_infer_fn eng_reshape_infer, eng_flatten_infer, eng_squeeze_infer, eng_unsqueeze_infer;
+eng_layout_fn eng_reshape_layout;
+eng_alias_fn eng_reshape_alias;
+eng_run_fn eng_reshape_run;
+
+/* transpose.c */
+eng_infer_fn eng_transpose_infer;
+eng_layout_fn eng_transpose_layout;
+eng_alias_fn eng_transpose_alias;
+eng_run_fn eng_transpose_run;
+
+/* concat.c */
+eng_import_fn eng_concat_import, eng_split_import;
+eng_infer_fn eng_concat_infer, eng_split_infer;
+eng_alias_fn eng_split_alias;
+eng_run_fn eng_concat_run, eng_split_run;
+
+/* slice.c */
+eng_import_fn eng_slice_import;
+eng_infer_fn eng_slice_infer;
+eng_alias_fn eng_slice_alias;
+eng_run_fn eng_slice_run;
+
+/* expand.c */
+eng_infer_fn eng_expand_infer, eng_tile_infer;
+eng_run_fn eng_expand_run, eng_tile_run;
+
+/* gather.c */
+eng_infer_fn eng_gather_infer;
+eng_layout_fn eng_gather_layout;
+eng_alias_fn eng_gather_alias;
+eng_run_fn eng_gather_run;
+
+/* pad.c */
+eng_import_fn eng_pad_import;
+eng_infer_fn eng_pad_infer, eng_center_crop_pad_infer;
+eng_alias_fn eng_pad_alias;
+eng_run_fn eng_pad_run, eng_center_crop_pad_run;
+
 /* ---- matrix products, normalization, reduction ---- */
 
 /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
