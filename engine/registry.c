@@ -45,6 +45,38 @@ const eng_op eng_ops[] = {
     {"CenterCropPad", ENG_DOMAIN_ONNX, 18, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_center_crop_pad_infer, eng_layout_keep, eng_alias_same, eng_center_crop_pad_run},
 
     /* ---- matrix products, normalization, reduction ---- */
+    /* matmul.c, gemm.c */
+    {"MatMul", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT | ENG_T(ENG_INT32) | ENG_T(ENG_INT64) | ENG_T(ENG_UINT32) | ENG_T(ENG_UINT64), ENG_FUSES | ENG_HALF, NULL, eng_matmul_prepare, eng_matmul_infer, NULL, NULL, eng_matmul_run},
+    {"Gemm", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT | ENG_T(ENG_INT32) | ENG_T(ENG_INT64) | ENG_T(ENG_UINT32) | ENG_T(ENG_UINT64), ENG_FUSES | ENG_HALF, NULL, eng_gemm_prepare, eng_gemm_infer, NULL, NULL, eng_gemm_run},
+    /* softmax.c */
+    {"Softmax", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_INPLACE | ENG_HALF, NULL, NULL, eng_softmax_infer, eng_softmax_layout, NULL, eng_softmax_run},
+    {"LogSoftmax", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_INPLACE | ENG_HALF, NULL, NULL, eng_softmax_infer, eng_softmax_layout, NULL, eng_logsoftmax_run},
+    {"Hardmax", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_INPLACE | ENG_HALF, NULL, NULL, eng_softmax_infer, eng_softmax_layout, NULL, eng_hardmax_run},
+    /* reduce.c */
+    {"ReduceSum", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_sum_run},
+    {"ReduceSum", ENG_DOMAIN_ONNX, 13, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_sum_run},
+    {"ReduceMean", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_mean_run},
+    {"ReduceMean", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_mean_run},
+    {"ReduceMax", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC | ENG_T(ENG_BOOL), ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_max_run},
+    {"ReduceMax", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC | ENG_T(ENG_BOOL), ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_max_run},
+    {"ReduceMin", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC | ENG_T(ENG_BOOL), ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_min_run},
+    {"ReduceMin", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC | ENG_T(ENG_BOOL), ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_min_run},
+    {"ReduceProd", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_prod_run},
+    {"ReduceProd", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_prod_run},
+    {"ReduceL1", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_l1_run},
+    {"ReduceL1", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_l1_run},
+    {"ReduceL2", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_l2_run},
+    {"ReduceL2", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_l2_run},
+    {"ReduceSumSquare", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_sum_square_run},
+    {"ReduceSumSquare", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_sum_square_run},
+    {"ReduceLogSum", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_log_sum_run},
+    {"ReduceLogSum", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_log_sum_run},
+    {"ReduceLogSumExp", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_log_sum_exp_run},
+    {"ReduceLogSumExp", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_log_sum_exp_run},
+    /* batchnorm.c, layernorm.c */
+    {"BatchNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_batchnorm_infer, eng_batchnorm_layout, NULL, eng_batchnorm_run},
+    {"LayerNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
+    {"RMSNormalization", ENG_DOMAIN_ONNX, 23, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
 
     /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
     /* control.c, scan.c */

@@ -164,6 +164,29 @@ eng_run_fn eng_pad_run, eng_center_crop_pad_run;
 
 /* ---- matrix products, normalization, reduction ---- */
 
+/* matmul.c, gemm.c */
+eng_prepare_fn eng_matmul_prepare, eng_gemm_prepare;
+eng_infer_fn eng_matmul_infer, eng_gemm_infer;
+eng_run_fn eng_matmul_run, eng_gemm_run;
+
+/* softmax.c */
+eng_infer_fn eng_softmax_infer;
+eng_layout_fn eng_softmax_layout;
+eng_run_fn eng_softmax_run, eng_logsoftmax_run, eng_hardmax_run;
+
+/* reduce.c */
+eng_import_fn eng_reduce_import;
+eng_infer_fn eng_reduce_infer;
+eng_layout_fn eng_reduce_layout;
+eng_run_fn eng_reduce_sum_run, eng_reduce_mean_run, eng_reduce_max_run, eng_reduce_min_run, eng_reduce_prod_run,
+    eng_reduce_l1_run, eng_reduce_l2_run, eng_reduce_sum_square_run, eng_reduce_log_sum_run,
+    eng_reduce_log_sum_exp_run;
+
+/* batchnorm.c, layernorm.c */
+eng_infer_fn eng_batchnorm_infer, eng_layernorm_infer;
+eng_layout_fn eng_batchnorm_layout;
+eng_run_fn eng_batchnorm_run, eng_layernorm_run;
+
 /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
 
 /* control.c, scan.c: all is done in infer; eng_no_run is the run of such */

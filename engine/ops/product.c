@@ -1,0 +1,265 @@
+#include "engine/ops/product.h"
+
+#include "engine/kernels/kernels.h"
+
+#include <string.h>
+
+od_code eng_product_batch(eng_product *p, int ra, const int64_t *da, const int64_t *sa, int rb, const int64_t *db,
+                          const int64_t *sb, int *rank, int64_t *dims, od_status *st)
+{
+    OD_TRY(eng_broadcast(ra, da, rb, db, rank, dims, st));
+    int64_t c_step = p->m * p->n;
+    int used = 0;
+    for (int i = 0; i < *rank; i++) used += dims[i] != 1;
+    p->batch_rank = used;
+    for (int i = *rank - 1; i >= 0; i--) {
+        int a = i - (*rank - ra), b = i - (*rank - rb);
+        if (dims[i] == 1) continue;
+        used--;
+        p->batch[used] = dims[i];
+        p->a_step[used] = a < 0 || da[a] == 1 ? 0 : sa[a];
+        p->b_step[used] = b < 0 || db[b] == 1 ? 0 : sb[b];
+        p->c_step[used] = p->add_step[used] = c_step;
+        c_step *= dims[i];
+    }
+    return OD_OK;
+}
+
+/* ---- packing B ----------------------------------------------------------------------------- */
+
+/* Matrices that differ. */
+static int64_t distinct(const eng_product *p)
+{
+    int64_t n = 1;
+    for (int i = 0; i < p->batch_rank; i++)
+        if (p->b_step[i]) n *= p->batch[i];
+    return n;
+}
+
+int64_t eng_product_packed_floats(const eng_product *p)
+{
+    int64_t floats, width = od_ceil_div(p->n, ENG_NR) * ENG_NR;
+    if (!od_mul_i64(distinct(p), width, &floats) || !od_mul_i64(floats, p->k, &floats)) return -1;
+    return floats < INT64_MAX / 8 ? floats : -1;
+}
+
+typedef struct pack_job {
+    const eng_product *p;
+    float factor, *to;
+    int64_t panels, parts, part; /* panels of a matrix; parts of them, and panels of a part */
+} pack_job;
+
+static void pack_part(void *arg, int64_t chunk, int slot)
+{
+    const pack_job *j = arg;
+    const eng_product *p = j->p;
+    (void)slot;
+    int64_t matrix = chunk / j->parts, col = chunk % j->parts * j->part * ENG_NR, at = matrix;
+    int64_t cols = od_min_i64(j->part * ENG_NR, p->n - col);
+    const float *b = p->b + col * p->b_col;
+    for (int i = p->batch_rank - 1; i >= 0; i--) {
+        if (!p->b_step[i]) continue;
+        b += at % p->batch[i] * p->b_step[i];
+        at /= p->batch[i];
+    }
+    float *to = j->to + (matrix * j->panels * ENG_NR + col) * p->k;
+    if (cols <= 0) return;
+    eng_gemm_pack(b, p->b_row, p->b_col, p->k, cols, to);
+    if (j->factor != 1.0f)
+        for (int64_t i = 0; i < eng_packed_floats(p->k, cols); i++) to[i] *= j->factor;
+}
+
+void eng_product_pack(const eng_product *p, float factor, float *packed, od_pool *pool)
+{
+    enum { GRAIN = 16384 }; /* floats of a part */
+    pack_job j = {.p = p, .factor = factor, .to = packed, .panels = od_ceil_div(p->n, ENG_NR)};
+    int64_t matrices = distinct(p);
+    if (!matrices || !j.panels || !p->k) return;
+    j.part = od_min_i64(j.panels, od_max_i64(1, GRAIN / (ENG_NR * p->k)));
+    j.parts = od_ceil_div(j.panels, j.part);
+    bool small = matrices * j.panels * ENG_NR * p->k < GRAIN;
+    od_pool_for(small ? NULL : pool, matrices * j.parts, pack_part, &j);
+}
+
+/* ---- products ------------------------------------------------------------------------------ */
+
+typedef struct product_job {
+    eng_product p;
+    int64_t b_number[ENG_MAX_RANK]; /* packed matrices from one index of a batch axis to the next */
+    int64_t block, blocks, split, splits; /* rows of a block, columns of a part */
+    int64_t units, per_chunk;
+    float *slots; /* rows of A made dense, where its columns are not */
+} product_job;
+
+/* Batch axes along which B stays and A, C and the residual just go on are more rows. */
+static void fold_batches(eng_product *p)
+{
+    for (int i = p->batch_rank - 1; i >= 0; i--) {
+        bool on = !p->b_step[i] && p->a_step[i] == p->m * p->a_row && p->c_step[i] == p->m * p->c_row;
+        if (!on || (p->residual && p->add_step[i] != p->m * p->add_row)) return;
+        p->m *= p->batch[i];
+        p->batch_rank--;
+    }
+}
+
+static void run_unit(const product_job *j, int64_t unit, int slot)
+{
+    const eng_product *p = &j->p;
+    int64_t col = unit % j->splits * j->split, rest = unit / j->splits, row = rest % j->blocks * j->block;
+    int64_t at = rest / j->blocks, matrix = 0;
+    const float *a = p->a + row * p->a_row, *add = p->residual ? p->add + row * p->add_row + col : NULL;
+    float *c = p->c + row * p->c_row + col;
+    for (int i = p->batch_rank - 1; i >= 0; i--) {
+        int64_t x = at % p->batch[i];
+        at /= p->batch[i];
+        a += x * p->a_step[i];
+        c += x * p->c_step[i];
+        matrix += x * j->b_number[i];
+        if (add) add += x * p->add_step[i];
+    }
+    eng_gemm g = {.m = od_min_i64(j->block, p->m - row), .n = od_min_i64(j->split, p->n - col), .segments = 1,
+                  .length = p->k, .a = a, .lda = p->a_row, .c = c, .ldc = p->c_row, .act = p->act, .alpha = p->alpha,
+                  .beta = p->beta, .residual = p->residual, .add = add, .ld_add = p->add_row};
+    g.b = p->packed + (matrix * od_ceil_div(p->n, ENG_NR) * ENG_NR + col) * p->k;
+    g.bias = p->bias ? p->bias + col : NULL;
+    if (j->slots) {
+        float *dense = j->slots + slot * j->block * p->k;
+        for (int64_t k = 0; k < p->k; k++)
+            for (int64_t i = 0; i < g.m; i++) dense[i * p->k + k] = a[i * p->a_row + k * p->a_col];
+        g.a = dense;
+        g.lda = p->k;
+    }
+    eng_kernels_get()->gemm_f32(&g);
+}
+
+static void run_units(void *arg, int64_t chunk, int slot)
+{
+    const product_job *j = arg;
+    int64_t end = od_min_i64((chunk + 1) * j->per_chunk, j->units);
+    for (int64_t u = chunk * j->per_chunk; u < end; u++) run_unit(j, u, slot);
+}
+
+/* Blocks of rows, and where these are few, parts of the columns, so that all threads find work. */
+static void cut(product_job *j)
+{
+    enum { BLOCK = 96, BLOCK_LEAST = 24, WANTED = 16, GRAIN = 1 << 16 };
+    const eng_product *p = &j->p;
+    int64_t batches = 1, panels = od_ceil_div(p->n, ENG_NR);
+    for (int i = 0; i < p->batch_rank; i++) batches *= p->batch[i];
+    j->block = BLOCK;
+    while (j->block > BLOCK_LEAST && batches * od_ceil_div(p->m, j->block) < WANTED) j->block -= BLOCK_LEAST;
+    j->block = od_min_i64(j->block, p->m);
+    j->blocks = od_ceil_div(p->m, j->block);
+    j->splits = od_max_i64(1, od_min_i64(panels, od_ceil_div(WANTED, od_max_i64(1, batches * j->blocks))));
+    j->split = od_ceil_div(panels, j->splits) * ENG_NR;
+    int64_t work = j->block * j->split * od_max_i64(p->k, 1);
+    if (work < GRAIN) { /* little work: no parts */
+        j->split = panels * ENG_NR;
+        work = j->block * j->split * od_max_i64(p->k, 1);
+    }
+    j->splits = od_ceil_div(panels * ENG_NR, j->split);
+    j->units = batches * j->blocks * j->splits;
+    j->per_chunk = od_max_i64(1, GRAIN / work);
+}
+
+od_code eng_product_run(const eng_product *p, od_arena *scratch, od_pool *pool, od_status *st)
+{
+    product_job j = {.p = *p};
+    if (!p->m || !p->n) return OD_OK;
+    for (int i = 0; i < p->batch_rank; i++)
+        if (!p->batch[i]) return OD_OK;
+    if (!p->packed) {
+        int64_t floats = eng_product_packed_floats(p);
+        float *to = od_arena_alloc(scratch, floats < 0 ? SIZE_MAX / 2 : (size_t)floats * sizeof(float));
+        if (!to) return od_fail(st, OD_NO_MEMORY, "no memory to pack %" PRId64 "x%" PRId64 " matrices", p->k, p->n);
+        eng_product_pack(p, 1.0f, to, pool);
+        j.p.packed = to;
+    }
+    fold_batches(&j.p);
+    int64_t number = 1;
+    for (int i = j.p.batch_rank - 1; i >= 0; i--) {
+        if (!j.p.b_step[i]) continue;
+        j.b_number[i] = number;
+        number *= j.p.batch[i];
+    }
+    cut(&j);
+    if (p->a_col != 1 && p->k > 1) {
+        size_t bytes;
+        bool fits = od_mul((size_t)(j.block * p->k), sizeof(float) * (size_t)od_pool_slots(pool), &bytes);
+        j.slots = fits ? od_arena_alloc(scratch, bytes) : NULL;
+        if (!j.slots) return od_fail(st, OD_NO_MEMORY, "no memory for rows of %" PRId64 " numbers", p->k);
+    }
+    int64_t chunks = od_ceil_div(j.units, j.per_chunk);
+    od_pool_for(chunks > 1 ? pool : NULL, chunks, run_units, &j);
+    return OD_OK;
+}
+
+/* ---- other types --------------------------------------------------------------------------- */
+
+typedef void plain_rows(const eng_product *p, int64_t row, int64_t rows, const void *a, const void *b, void *c);
+
+/* Rows of the inner loop run along C when B's columns are dense, else along k. */
+#define PLAIN(NAME, T, SUM)                                                                                   \
+    static void NAME(const eng_product *p, int64_t row, int64_t rows, const void *pa, const void *pb, void *pc) \
+    {                                                                                                         \
+        for (int64_t i = row; i < row + rows; i++) {                                                          \
+            const T *a = (const T *)pa + i * p->a_row;                                                        \
+            T *c = (T *)pc + i * p->c_row;                                                                    \
+            for (int64_t j = 0; j < p->n; j++) c[j] = 0;                                                      \
+            for (int64_t k = 0; k < p->k; k++) {                                                              \
+                const T *b = (const T *)pb + k * p->b_row;                                                    \
+                SUM x = (SUM)a[k * p->a_col];                                                                 \
+                for (int64_t j = 0; j < p->n; j++) c[j] = (T)((SUM)c[j] + x * (SUM)b[j * p->b_col]);          \
+            }                                                                                                 \
+        }                                                                                                     \
+    }
+PLAIN(rows_double, double, double)
+PLAIN(rows_32, int32_t, uint32_t)
+PLAIN(rows_64, int64_t, uint64_t)
+
+typedef struct plain_job {
+    const eng_product *p;
+    plain_rows *fn;
+    int64_t size, rows; /* bytes of an element; of C in all */
+    int64_t chunks;
+} plain_job;
+
+static void run_plain(void *arg, int64_t chunk, int slot)
+{
+    const plain_job *j = arg;
+    const eng_product *p = j->p;
+    (void)slot;
+    int64_t from = j->rows * chunk / j->chunks, to = j->rows * (chunk + 1) / j->chunks;
+    while (from < to) {
+        int64_t row = from % p->m, rows = od_min_i64(p->m - row, to - from), at = from / p->m;
+        int64_t a = 0, b = 0, c = 0;
+        for (int i = p->batch_rank - 1; i >= 0; i--) {
+            int64_t x = at % p->batch[i];
+            at /= p->batch[i];
+            a += x * p->a_step[i];
+            b += x * p->b_step[i];
+            c += x * p->c_step[i];
+        }
+        j->fn(p, row, rows, (const char *)(const void *)p->a + a * j->size, (const char *)(const void *)p->b + b * j->size,
+              (char *)(void *)p->c + c * j->size);
+        from += rows;
+    }
+}
+
+od_code eng_product_plain(const eng_product *p, eng_dtype type, od_pool *pool, od_status *st)
+{
+    plain_job j = {.p = p, .size = (int64_t)eng_dtype_size(type), .rows = p->m};
+    switch (type) {
+    case ENG_DOUBLE: j.fn = rows_double; break;
+    case ENG_INT32:
+    case ENG_UINT32: j.fn = rows_32; break;
+    case ENG_INT64:
+    case ENG_UINT64: j.fn = rows_64; break;
+    default: return od_fail(st, OD_BAD_TYPE, "matrices of %s", eng_dtype_name(type));
+    }
+    for (int i = 0; i < p->batch_rank; i++) j.rows *= p->batch[i];
+    if (!j.rows || !p->n) return OD_OK;
+    j.chunks = od_min_i64(j.rows, eng_chunks(j.rows * p->n * od_max_i64(p->k, 1), 1 << 15));
+    od_pool_for(j.chunks > 1 ? pool : NULL, j.chunks, run_plain, &j);
+    return OD_OK;
+}
