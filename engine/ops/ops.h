@@ -108,6 +108,13 @@ eng_infer_fn eng_pool_infer, eng_lp_pool_infer;
 eng_run_fn eng_max_pool_run, eng_average_pool_run, eng_lp_pool_run;
 double eng_lp_order(const eng_node *n); /* attribute p */
 
+/* resize.c */
+eng_import_fn eng_resize10_import;
+eng_prepare_fn eng_resize_prepare;
+eng_infer_fn eng_resize_infer;
+eng_layout_fn eng_resize_layout;
+eng_run_fn eng_resize_run;
+
 /* global_pool.c */
 eng_infer_fn eng_global_pool_infer;
 eng_run_fn eng_global_average_pool_run, eng_global_max_pool_run, eng_global_lp_pool_run;
