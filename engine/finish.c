@@ -316,7 +316,7 @@ static od_code fold_node(eng_graph *g, eng_node *n, size_t limit, bool *done, od
             rc = od_fail(st, OD_NO_MEMORY, "no memory for a constant of %zu bytes", bytes);
             goto done;
         }
-    if ((rc = eng_op_run(&c, st)) != OD_OK) goto done;
+    if ((rc = eng_op_compute(&c, st)) != OD_OK) goto done;
     for (int k = 0; k < n->n_out; k++)
         if (c.out[k]) g->values[n->out[k]].constant = c.out[k];
 done:

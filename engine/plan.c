@@ -114,6 +114,46 @@ void eng_layout_choose(const eng_ctx *c, eng_layout *want_in, eng_layout *want_o
     }
 }
 
+/* `t` in `layout`, dense, with the bytes of `t` when `copy`. NULL: no memory. */
+static eng_tensor *laid_out(const eng_tensor *t, eng_layout layout, bool copy, od_arena *a)
+{
+    eng_tensor *to = od_arena_array(a, eng_tensor, 1);
+    if (!to) return NULL;
+    *to = *t;
+    to->layout = layout;
+    to->pitch = layout == ENG_CL ? t->dims[1] : 0;
+    if (!(to->data = od_arena_zalloc(a, eng_tensor_bytes(to)))) return NULL;
+    if (copy) eng_tensor_relayout(to, t);
+    return to;
+}
+
+od_code eng_op_compute(eng_ctx *c, od_status *st)
+{
+    od_arena *a = c->scratch;
+    eng_ctx own = *c;
+    eng_layout want_out, *want_in = od_arena_array(a, eng_layout, c->n_in);
+    own.in = od_arena_array(a, const eng_tensor *, c->n_in);
+    own.out = od_arena_array(a, eng_tensor *, c->n_out);
+    if (!want_in || !own.in || !own.out) return od_fail(st, OD_NO_MEMORY, "no memory for a node");
+    eng_layout_choose(c, want_in, &want_out);
+    for (int i = 0; i < c->n_in; i++) {
+        own.in[i] = c->in[i];
+        if (!c->in[i] || !c->in[i]->data || c->in[i]->rank < 3 || want_in[i] == ENG_ROW) continue;
+        if (!(own.in[i] = laid_out(c->in[i], want_in[i], true, a)))
+            return od_fail(st, OD_NO_MEMORY, "no memory for input %d in another layout", i);
+    }
+    for (int k = 0; k < c->n_out; k++) {
+        own.out[k] = c->out[k];
+        if (!c->out[k] || c->out[k]->rank < 3 || want_out == ENG_ROW) continue;
+        if (!(own.out[k] = laid_out(c->out[k], want_out, false, a)))
+            return od_fail(st, OD_NO_MEMORY, "no memory for output %d in another layout", k);
+    }
+    OD_TRY(eng_op_run(&own, st));
+    for (int k = 0; k < c->n_out; k++)
+        if (own.out[k] != c->out[k]) eng_tensor_relayout(c->out[k], own.out[k]);
+    return OD_OK;
+}
+
 /* ---- planned values and steps ------------------------------------------------------------- */
 
 static bool grow_list(od_arena *a, void **list, int n, int *cap, size_t size)
@@ -286,7 +326,7 @@ static od_code evaluate(planner *p, eng_ctx *c, bool *done, od_status *st)
             c->out[k]->data = od_arena_zalloc(p->arena, eng_tensor_bytes(c->out[k]));
             if (!c->out[k]->data) return od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes", bytes);
         }
-        OD_TRY(eng_op_run(c, st));
+        OD_TRY(eng_op_compute(c, st));
         p->evaluated += bytes;
         *done = true;
     }

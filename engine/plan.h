@@ -83,6 +83,10 @@ bool eng_node_has_graph(const eng_node *n);
  * In session.c. */
 od_code eng_op_run(eng_ctx *c, od_status *st);
 
+/* The same with inputs and outputs that are all ENG_ROW: brought to the layouts that the operator wants and
+ * back, in c->scratch. For what is computed ahead of a run. */
+od_code eng_op_compute(eng_ctx *c, od_status *st);
+
 /* Put "node 17 'fc1' (Reshape)" in front of the message. */
 od_code eng_note_node(const eng_graph *g, const eng_node *n, od_status *st);
 
