@@ -102,6 +102,10 @@ const eng_op eng_ops[] = {
     {"Optional", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR | ENG_T(ENG_SEQUENCE), ENG_SEQ, NULL, NULL, eng_optional_infer, NULL, NULL, eng_no_run},
     {"OptionalHasElement", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR | ENG_T(ENG_SEQUENCE) | ENG_T(ENG_OPTIONAL), ENG_SEQ, NULL, NULL, eng_optional_has_element_infer, NULL, NULL, eng_optional_has_element_run},
     {"OptionalGetElement", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR | ENG_T(ENG_SEQUENCE) | ENG_T(ENG_OPTIONAL), ENG_SEQ, NULL, NULL, eng_optional_get_element_infer, NULL, NULL, eng_no_run},
+    /* rnn.c */
+    {"RNN", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
+    {"GRU", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
+    {"LSTM", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
 
     /* ---- ai.onnx.ml ---- */
 

@@ -210,6 +210,11 @@ eng_run_fn eng_sequence_length_run, eng_concat_from_sequence_run;
 eng_infer_fn eng_optional_infer, eng_optional_has_element_infer, eng_optional_get_element_infer;
 eng_run_fn eng_optional_has_element_run;
 
+/* rnn.c */
+eng_prepare_fn eng_rnn_prepare;
+eng_infer_fn eng_rnn_infer;
+eng_run_fn eng_rnn_run;
+
 /* ---- ai.onnx.ml ---- */
 
 /* ---- com.microsoft, beyond the forms of standard operators ---- */
