@@ -106,6 +106,14 @@ const eng_op eng_ops[] = {
     {"RNN", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
     {"GRU", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
     {"LSTM", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
+    /* signal.c */
+    {"DFT", ENG_DOMAIN_ONNX, 17, ENG_T_FLOAT, ENG_HALF, eng_dft17_import, NULL, eng_dft_infer, NULL, NULL, eng_dft_run},
+    {"DFT", ENG_DOMAIN_ONNX, 20, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_dft_infer, NULL, NULL, eng_dft_run},
+    {"STFT", ENG_DOMAIN_ONNX, 17, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_stft_infer, NULL, NULL, eng_stft_run},
+    {"HannWindow", ENG_DOMAIN_ONNX, 17, ENG_T(ENG_INT32) | ENG_T(ENG_INT64), ENG_HALF, NULL, NULL, eng_cosine_window_infer, NULL, NULL, eng_hann_window_run},
+    {"HammingWindow", ENG_DOMAIN_ONNX, 17, ENG_T(ENG_INT32) | ENG_T(ENG_INT64), ENG_HALF, NULL, NULL, eng_cosine_window_infer, NULL, NULL, eng_hamming_window_run},
+    {"BlackmanWindow", ENG_DOMAIN_ONNX, 17, ENG_T(ENG_INT32) | ENG_T(ENG_INT64), ENG_HALF, NULL, NULL, eng_cosine_window_infer, NULL, NULL, eng_blackman_window_run},
+    {"MelWeightMatrix", ENG_DOMAIN_ONNX, 17, ENG_T(ENG_INT32) | ENG_T(ENG_INT64), ENG_HALF, NULL, NULL, eng_mel_weights_infer, NULL, NULL, eng_mel_weights_run},
 
     /* ---- ai.onnx.ml ---- */
 

@@ -215,6 +215,12 @@ eng_prepare_fn eng_rnn_prepare;
 eng_infer_fn eng_rnn_infer;
 eng_run_fn eng_rnn_run;
 
+/* signal.c */
+eng_import_fn eng_dft17_import;
+eng_infer_fn eng_dft_infer, eng_stft_infer, eng_cosine_window_infer, eng_mel_weights_infer;
+eng_run_fn eng_dft_run, eng_stft_run, eng_hann_window_run, eng_hamming_window_run, eng_blackman_window_run,
+    eng_mel_weights_run;
+
 /* ---- ai.onnx.ml ---- */
 
 /* ---- com.microsoft, beyond the forms of standard operators ---- */
