@@ -48,9 +48,13 @@ typedef struct eng_depthwise {
     int64_t ld_add;
 } eng_depthwise;
 
+struct eng_winograd_block;
+
 typedef struct eng_kernels {
     void (*gemm_f32)(const eng_gemm *g);
     void (*depthwise_f32)(const eng_depthwise *d);
+    void (*winograd_in)(const struct eng_winograd_block *b); /* winograd.h */
+    void (*winograd_out)(const struct eng_winograd_block *b);
     void (*act_f32)(eng_act act, float alpha, float beta, const float *x, float *y, int64_t n);
     void (*exp_f32)(const float *x, float *y, int64_t n);
     void (*log_f32)(const float *x, float *y, int64_t n);
@@ -64,8 +68,9 @@ typedef struct eng_kernels {
 } eng_kernels;
 
 /* The table of a file that defines all of these by the names of its own. */
-#define ENG_KERNELS_TABLE                                                                                            \
-    {gemm, depthwise, act_row, exp_row, log_row, tanh_row, erf_row, softmax_row, logsoftmax_row, layernorm_row, sum_row}
+#define ENG_KERNELS_TABLE                                                                                          \
+    {gemm,    depthwise, winograd_in, winograd_out,   act_row,       exp_row, log_row, tanh_row,                   \
+     erf_row, softmax_row, logsoftmax_row, layernorm_row, sum_row}
 
 const eng_kernels *eng_kernels_get(void);
 

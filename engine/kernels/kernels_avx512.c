@@ -9,6 +9,8 @@
 
 #include "engine/kernels/kernels_depthwise.h"
 
+#include "engine/kernels/kernels_winograd.h"
+
 const eng_kernels eng_kernels_avx512 = ENG_KERNELS_TABLE;
 #else
 const eng_kernels eng_kernels_avx512 = {0};

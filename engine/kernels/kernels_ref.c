@@ -1,5 +1,6 @@
 /* kernels_ref.c - what every variant must compute, in plain C. */
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/winograd.h"
 
 #include <math.h>
 
@@ -23,6 +24,12 @@ static float act(eng_act a, float alpha, float beta, float x)
     }
 }
 
+static float finish(const eng_gemm *g, float x, float add)
+{
+    x = act(g->act, g->alpha, g->beta, g->residual == ENG_RES_BEFORE_ACT ? x + add : x);
+    return g->residual == ENG_RES_AFTER_ACT ? x + add : x;
+}
+
 static void gemm(const eng_gemm *g)
 {
     int64_t k = g->segments * g->length;
@@ -34,11 +41,7 @@ static void gemm(const eng_gemm *g)
                 const float *a = g->rows ? g->rows[s * (g->ld_rows ? g->ld_rows : g->m) + i] : g->a + i * g->lda;
                 for (int64_t x = 0; x < g->length; x++, b += ENG_NR) sum += a[x] * *b;
             }
-            float add = g->residual ? g->add[i * g->ld_add + j] : 0.0f;
-            if (g->residual == ENG_RES_BEFORE_ACT) sum += add;
-            sum = act(g->act, g->alpha, g->beta, sum);
-            if (g->residual == ENG_RES_AFTER_ACT) sum += add;
-            g->c[i * g->ldc + j] = sum;
+            g->c[i * g->ldc + j] = finish(g, sum, g->residual ? g->add[i * g->ld_add + j] : 0.0f);
         }
     }
 }
@@ -54,6 +57,71 @@ static void depthwise(const eng_depthwise *d)
             sum = act(d->act, d->alpha, d->beta, sum);
             if (d->residual == ENG_RES_AFTER_ACT) sum += add;
             d->c[p * d->ldc + c] = sum;
+        }
+    }
+}
+
+#define S 1.41421356f
+#define H 0.70710678f
+static const float windows_f4[6][6] = {{1, 0, -2.5f, 0, 1, 0},     {0, -S, -2, H, 1, 0},  {0, S, -2, -H, 1, 0},
+                                       {0, -H, -0.5f, S, 1, 0},    {0, H, -0.5f, -S, 1, 0}, {0, 1, 0, -2.5f, 0, 1}};
+static const float windows_f2[6][6] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}};
+static const float products_f4[4][6] = {{1, 1, 1, 1, 1, 0}, {0, H, -H, S, -S, 0}, {0, 0.5f, 0.5f, 2, 2, 0},
+                                        {0, H / 2, -H / 2, 2 * S, -2 * S, 1}};
+static const float products_f2[4][6] = {{1, 1, 1, 0}, {0, 1, -1, 1}};
+
+/* t x t' for a `rows` x `side` matrix t. */
+static void both_sides(const float (*t)[6], int rows, int side, float (*x)[6], float (*y)[6])
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < rows; j++) {
+            y[i][j] = 0;
+            for (int a = 0; a < side; a++)
+                for (int b = 0; b < side; b++) y[i][j] += t[i][a] * x[a][b] * t[j][b];
+        }
+}
+
+static void winograd_in(const eng_winograd_block *k)
+{
+    const eng_winograd *w = k->w;
+    int side = (int)w->form + 2;
+    for (int64_t t = 0; t < k->tiles; t++) {
+        int64_t item, row, col;
+        eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
+        for (int64_t c = 0; c < w->channels; c++) {
+            float x[6][6], y[6][6];
+            for (int i = 0; i < side; i++)
+                for (int j = 0; j < side; j++) {
+                    int64_t iy = row - w->top + i, ix = col - w->left + j;
+                    bool inside = iy >= 0 && iy < w->height && ix >= 0 && ix < w->width;
+                    x[i][j] = inside ? w->x[((item * w->height + iy) * w->width + ix) * w->x_pitch + c] : 0.0f;
+                }
+            both_sides(w->form == ENG_WINOGRAD_F4 ? windows_f4 : windows_f2, side, side, x, y);
+            for (int i = 0; i < side; i++)
+                for (int j = 0; j < side; j++) k->v[(i * side + j) * k->v_plane + t * k->v_pitch + c] = y[i][j];
+        }
+    }
+}
+
+static void winograd_out(const eng_winograd_block *k)
+{
+    const eng_winograd *w = k->w;
+    const eng_gemm *end = &w->end;
+    int side = (int)w->form + 2;
+    for (int64_t t = 0; t < k->tiles; t++) {
+        int64_t item, row, col;
+        eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
+        for (int64_t c = 0; c < k->cols; c++) {
+            float x[6][6], y[6][6];
+            for (int i = 0; i < side; i++)
+                for (int j = 0; j < side; j++) x[i][j] = k->m[(i * side + j) * k->m_plane + t * k->m_pitch + c];
+            both_sides(w->form == ENG_WINOGRAD_F4 ? products_f4 : products_f2, (int)w->form, side, x, y);
+            for (int64_t i = row; i < od_min_i64(row + w->form, w->out_height); i++)
+                for (int64_t j = col; j < od_min_i64(col + w->form, w->out_width); j++) {
+                    int64_t pixel = (item * w->out_height + i) * w->out_width + j, n = k->col + c;
+                    float sum = y[i - row][j - col] + (end->bias ? end->bias[n] : 0.0f);
+                    end->c[pixel * end->ldc + n] = finish(end, sum, end->add ? end->add[pixel * end->ld_add + n] : 0.0f);
+                }
         }
     }
 }

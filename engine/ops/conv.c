@@ -1,10 +1,11 @@
 /* conv.c - Conv, on channels-last tensors of one to three spatial axes.
  * Every form is a matrix product whose rows are pixels (kernels.h): a 1x1 convolution reads the input in
  * place, a larger window goes through pointers to its taps, and few input channels are gathered into
- * dense rows first. One channel a group is the depthwise kernel. Padding is a pointer to zeros. */
+ * dense rows first. One channel a group is the depthwise kernel. Padding is a pointer to zeros.
+ * 3x3 of stride 1 with constant weights may go through Winograd's transforms (winograd.h). */
 #include "engine/ops/conv.h"
 
-#include "engine/kernels/kernels.h"
+#include "engine/kernels/winograd.h"
 #include "engine/ops/ops.h"
 
 #include <string.h>
@@ -15,6 +16,8 @@ typedef struct conv_params {
     eng_window window;
     int64_t group;
     const float *direct;    /* packed constant weights; NULL: not constant */
+    eng_winograd_form form;
+    const float *winograd;  /* the same transformed; then direct is NULL */
 } conv_params;
 
 /* ---- packing ------------------------------------------------------------------------------- */
@@ -57,9 +60,25 @@ static int64_t window_taps(const eng_tensor *w)
     return taps;
 }
 
+/* Is a transformed product cheaper? By the weights and, where it is known, the input's shape. */
+static eng_winograd_form winograd_form(const eng_graph *g, const eng_node *n, const conv_params *p, const eng_tensor *w)
+{
+    const eng_window *win = &p->window;
+    if (p->group != 1 || w->rank != 4 || w->dims[2] != 3 || w->dims[3] != 3) return ENG_WINOGRAD_NONE;
+    for (int i = 1; i < 3; i++)
+        if (win->stride[i] != 1 || win->dilation[i] != 1) return ENG_WINOGRAD_NONE;
+    int64_t size[3] = {0, 56, 56}; /* unknown: a map of medium size */
+    const eng_tensor *x = !g->parent && g->model->probe && n->in[0] < g->model->n_probe ? &g->model->probe[n->in[0]] : NULL;
+    if (x && x->rank == 4) {
+        size[0] = od_max_i64(x->dims[0], 0);
+        for (int i = 1; i < 3; i++)
+            if (x->dims[i + 1] > 0) size[i] = x->dims[i + 1];
+    }
+    return eng_winograd_choose(size[0], size[1], size[2], w->dims[1], w->dims[0]);
+}
+
 od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 {
-    (void)pool;
     conv_params *p = eng_model_alloc(g, sizeof *p);
     if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for a convolution");
     n->params = p;
@@ -70,6 +89,13 @@ od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st
     if (!w || w->dtype != ENG_FLOAT || w->rank < 3 || g->model->probing) return OD_OK;
     int64_t taps = window_taps(w), out = w->dims[0], per_group = w->dims[1];
     if (out % p->group || taps < 1 || per_group < 1) return OD_OK; /* infer refuses it */
+    if ((p->form = winograd_form(g, n, p, w)) != ENG_WINOGRAD_NONE) {
+        float *to = eng_model_alloc(g, (size_t)eng_winograd_floats(p->form, per_group, out) * sizeof(float));
+        if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for transformed weights");
+        eng_winograd_pack(p->form, w->data, per_group, out, to, pool);
+        p->winograd = to;
+        return OD_OK;
+    }
     float *to = eng_model_alloc(g, (size_t)packed_floats(p->group, out, per_group, taps) * sizeof(float));
     if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for packed weights");
     pack_weights(w->data, p->group, out, per_group, taps, to);
@@ -282,6 +308,18 @@ static void cut(conv_job *j, bool depthwise)
     j->slot_bytes = (j->slot_bytes + 63) & ~(size_t)63;
 }
 
+static od_code run_winograd(eng_ctx *c, const conv_job *j, od_status *st)
+{
+    eng_winograd w = {.form = j->p->form, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0], .height = j->win.in[1],
+                      .width = j->win.in[2], .channels = j->channels, .top = j->win.before[1], .left = j->win.before[2],
+                      .out_height = j->win.out[1], .out_width = j->win.out[2], .out = j->out, .weights = j->p->winograd,
+                      .end = j->proto};
+    w.end.c = j->y;
+    w.end.bias = j->bias;
+    w.end.add = j->add;
+    return eng_winograd_run(&w, c->pool, c->scratch, st);
+}
+
 static od_code run_float(eng_ctx *c, od_status *st)
 {
     conv_job j = {0};
@@ -290,6 +328,7 @@ static od_code run_float(eng_ctx *c, od_status *st)
     j.win = j.p->window;
     OD_TRY(eng_window_fit(&j.win, c->in[0], w->dims + 2, st));
     if (!j.pixels || !j.out) return OD_OK;
+    if (j.p->winograd) return run_winograd(c, &j, st);
     bool depthwise = is_depthwise(j.group, j.channels, j.out);
     if (!j.packed) {
         float *to = od_arena_array(c->scratch, float, packed_floats(j.group, j.out, j.per_group, j.taps));

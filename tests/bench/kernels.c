@@ -5,7 +5,7 @@
  * User cycles of this thread (nanoseconds where they cannot be counted), the smallest of many runs; the peak is that of a loop of nothing but
  * independent multiply-adds in this process. ONNXD_ISA chooses a lower variant. */
 #include "engine/base/cpu.h"
-#include "engine/kernels/kernels.h"
+#include "engine/kernels/winograd.h"
 
 #include <linux/perf_event.h>
 #include <stdio.h>
@@ -132,6 +132,46 @@ static void bench_gemm(void)
     }
 }
 
+/* ---- 3x3 convolutions ---------------------------------------------------------------------- */
+
+static od_arena arena;
+
+static void run_winograd(void *arg)
+{
+    od_status st;
+    od_arena_mark mark = od_arena_save(&arena);
+    if (eng_winograd_run(arg, NULL, &arena, &st) != OD_OK) abort();
+    od_arena_rewind(&arena, mark);
+}
+
+/* The flops are those of the direct sum, so that Winograd's share may exceed 100 %. */
+static void bench_conv(void)
+{
+    static const int64_t shapes[][4] = {/* items, side, channels, out */
+        {1, 224, 16, 16}, {1, 112, 32, 32}, {1, 112, 64, 64}, {1, 56, 64, 64}, {1, 28, 128, 128}, {1, 28, 256, 256},
+        {1, 14, 256, 256}, {1, 14, 512, 512}, {1, 7, 512, 512}, {1, 7, 160, 160}, {1, 40, 64, 64}, {1, 20, 128, 128},
+        {1, 28, 128, 32}, {1, 7, 128, 32}, {8, 7, 512, 512}, {8, 14, 256, 256}};
+    printf("3x3 convolutions, items x side x channels x out\n");
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int64_t items = shapes[i][0], side = shapes[i][1], c = shapes[i][2], out = shapes[i][3], pixels = items * side * side;
+        double flops = 18.0 * (double)(pixels * c * out);
+        float *x = random_floats(pixels * c), *y = random_floats(pixels * out), *w = random_floats(out * c * 9);
+        float *bias = random_floats(out);
+        for (int form = 2; form <= 4; form += 2) {
+            char name[64];
+            float *packed = random_floats(eng_winograd_floats((eng_winograd_form)form, c, out));
+            eng_winograd_pack((eng_winograd_form)form, w, c, out, packed, NULL);
+            eng_winograd job = {.form = (eng_winograd_form)form, .x = x, .x_pitch = c, .items = items, .height = side, .width = side,
+                                .channels = c, .top = 1, .left = 1, .out_height = side, .out_width = side, .out = out,
+                                .weights = packed, .end = {.c = y, .ldc = out, .bias = bias, .act = ENG_ACT_RELU}};
+            snprintf(name, sizeof name, "%d x %d x %d x %d F(%d)", (int)items, (int)side, (int)c, (int)out, form);
+            report(name, flops, measure(run_winograd, &job));
+            free(packed);
+        }
+        free(x), free(y), free(w), free(bias);
+    }
+}
+
 /* ---- rows ---------------------------------------------------------------------------------- */
 
 typedef struct row_case {
@@ -172,6 +212,7 @@ int main(int argc, char **argv)
     open_counter();
     find_peak();
     if (!*only || !strcmp(only, "gemm")) bench_gemm();
+    if (!*only || !strcmp(only, "conv")) bench_conv();
     if (!*only || !strcmp(only, "rows")) bench_rows();
     return 0;
 }

@@ -1,0 +1,149 @@
+/* kernels_winograd.h - Winograd's transforms of windows and of products: a template for kernels_*.c, after
+ * kernels_rows.h. The formulas are written out; tests compare them with the matrices of kernels_ref.c. */
+#include "engine/kernels/winograd.h"
+
+#define WINOGRAD_INLINE static inline __attribute__((always_inline))
+
+/* Points 0, +-h, +-s and infinity with h = 1/sqrt(2), s = sqrt(2). */
+#define WINO_S 1.41421356f
+#define WINO_H 0.70710678f
+
+WINOGRAD_INLINE void window_1d(const int form, const vf *r, vf *o)
+{
+    if (form == ENG_WINOGRAD_F2) {
+        o[0] = v_sub(r[0], r[2]);
+        o[1] = v_add(r[1], r[2]);
+        o[2] = v_sub(r[2], r[1]);
+        o[3] = v_sub(r[3], r[1]);
+        return;
+    }
+    vf c = VM(-2.5f);
+    o[0] = v_fma(c, r[2], v_add(r[0], r[4]));
+    vf odd = v_fma(VM(WINO_H), r[3], v_mul(VM(-WINO_S), r[1])), even = v_fma(VM(-2.0f), r[2], r[4]);
+    o[1] = v_add(even, odd);
+    o[2] = v_sub(even, odd);
+    odd = v_fma(VM(WINO_S), r[3], v_mul(VM(-WINO_H), r[1])), even = v_fma(VM(-0.5f), r[2], r[4]);
+    o[3] = v_add(even, odd);
+    o[4] = v_sub(even, odd);
+    o[5] = v_fma(c, r[3], v_add(r[1], r[5]));
+}
+
+WINOGRAD_INLINE void product_1d(const int form, const vf *m, vf *o)
+{
+    vf a = v_add(m[1], m[2]), b = v_sub(m[1], m[2]);
+    if (form == ENG_WINOGRAD_F2) {
+        o[0] = v_add(m[0], a);
+        o[1] = v_add(b, m[3]);
+        return;
+    }
+    vf c = v_add(m[3], m[4]), d = v_sub(m[3], m[4]);
+    o[0] = v_add(m[0], v_add(a, c));
+    o[1] = v_fma(VM(WINO_H), b, v_mul(VM(WINO_S), d));
+    o[2] = v_fma(VM(0.5f), a, v_mul(VM(2.0f), c));
+    o[3] = v_add(m[5], v_fma(VM(WINO_H / 2), b, v_mul(VM(2 * WINO_S), d)));
+}
+
+WINOGRAD_INLINE void transform_windows(const int form, const eng_winograd_block *k)
+{
+    const int side = form + 2;
+    const eng_winograd *w = k->w;
+    for (int64_t t = 0; t < k->tiles; t++) {
+        int64_t item, row, col;
+        const float *pixels[36];
+        eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
+        for (int i = 0; i < side; i++)
+            for (int j = 0; j < side; j++) {
+                int64_t y = row - w->top + i, x = col - w->left + j;
+                bool inside = y >= 0 && y < w->height && x >= 0 && x < w->width;
+                pixels[i * side + j] = inside ? w->x + ((item * w->height + y) * w->width + x) * w->x_pitch : k->zeros;
+            }
+        for (int64_t c = 0; c < w->channels; c += VL) {
+            vf half[6][6], in[6], out[6];
+            float *v = k->v + t * k->v_pitch + c;
+            vpart part = v_first(w->channels - c);
+            bool whole = c + VL <= w->channels;
+            for (int j = 0; j < side; j++) {
+                for (int i = 0; i < side; i++) {
+                    const float *p = pixels[i * side + j] + c;
+                    in[i] = whole ? v_load(p) : v_load_part(p, part);
+                }
+                window_1d(form, in, out);
+                for (int i = 0; i < side; i++) half[i][j] = out[i];
+            }
+            for (int i = 0; i < side; i++) {
+                window_1d(form, half[i], out);
+                for (int j = 0; j < side; j++) v_store(v + (i * side + j) * k->v_plane, out[j]);
+            }
+        }
+    }
+}
+
+/* What of an epilogue is left when bias, the residual before, and a clamp have been dealt with. */
+WINOGRAD_INLINE void finish_pixel(const eng_gemm *end, float *c, const float *add, int64_t n)
+{
+    if (end->act > ENG_ACT_CLIP) act_row(end->act, end->alpha, end->beta, c, c, n);
+    if (end->residual != ENG_RES_AFTER_ACT) return;
+    for (int64_t i = 0; i < n; i += VL) {
+        vpart part = v_first(n - i);
+        v_store_part(c + i, part, v_add(v_load_part(c + i, part), v_load_part(add + i, part)));
+    }
+}
+
+WINOGRAD_INLINE void transform_products(const int form, const eng_winograd_block *k)
+{
+    const int side = form + 2;
+    const eng_winograd *w = k->w;
+    const eng_gemm *end = &w->end;
+    const bool clamp = end->act == ENG_ACT_RELU || end->act == ENG_ACT_CLIP;
+    const bool later = end->act > ENG_ACT_CLIP || end->residual == ENG_RES_AFTER_ACT;
+    const vf bottom = VM(end->act == ENG_ACT_RELU ? 0.0f : end->alpha), top = VM(end->act == ENG_ACT_RELU ? INFINITY : end->beta);
+    for (int64_t t = 0; t < k->tiles; t++) {
+        int64_t item, row, col;
+        eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
+        int64_t pixel = (item * w->out_height + row) * w->out_width + col;
+        int rows = (int)od_min_i64(form, w->out_height - row), cols = (int)od_min_i64(form, w->out_width - col);
+        float *to = end->c + pixel * end->ldc + k->col;
+        const float *add = end->residual ? end->add + pixel * end->ld_add + k->col : NULL;
+        for (int64_t c = 0; c < k->cols; c += VL) {
+            vf half[4][6], in[6], out[4];
+            const float *m = k->m + t * k->m_pitch + c;
+            vpart part = v_first(k->cols - c);
+            bool whole = c + VL <= k->cols;
+            vf bias = end->bias ? v_load_part(end->bias + k->col + c, part) : v_zero();
+            for (int j = 0; j < side; j++) {
+                for (int i = 0; i < side; i++) in[i] = v_load(m + (i * side + j) * k->m_plane);
+                product_1d(form, in, out);
+                for (int i = 0; i < form; i++) half[i][j] = out[i];
+            }
+            for (int i = 0; i < rows; i++) {
+                product_1d(form, half[i], out);
+                for (int j = 0; j < form; j++) {
+                    if (j >= cols) break;
+                    int64_t at = i * w->out_width + j;
+                    vf y = v_add(out[j], bias);
+                    if (end->residual == ENG_RES_BEFORE_ACT) y = v_add(y, v_load_part(add + at * end->ld_add + c, part));
+                    if (clamp) y = v_min(top, v_max(bottom, y));
+                    if (whole) v_store(to + at * end->ldc + c, y);
+                    else v_store_part(to + at * end->ldc + c, part, y);
+                }
+            }
+        }
+        for (int i = 0; later && i < rows; i++)
+            for (int j = 0; j < cols; j++) {
+                int64_t at = i * w->out_width + j;
+                finish_pixel(end, to + at * end->ldc, add ? add + at * end->ld_add : NULL, k->cols);
+            }
+    }
+}
+
+static void winograd_in(const eng_winograd_block *k)
+{
+    if (k->w->form == ENG_WINOGRAD_F4) transform_windows(ENG_WINOGRAD_F4, k);
+    else transform_windows(ENG_WINOGRAD_F2, k);
+}
+
+static void winograd_out(const eng_winograd_block *k)
+{
+    if (k->w->form == ENG_WINOGRAD_F4) transform_products(ENG_WINOGRAD_F4, k);
+    else transform_products(ENG_WINOGRAD_F2, k);
+}

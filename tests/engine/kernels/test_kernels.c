@@ -1,0 +1,219 @@
+#include "engine/base/cpu.h"
+#include "engine/kernels/kernels.h"
+#include "tests/engine/kernels/guard.h"
+#include "tests/test.h"
+
+/* The variants that this processor runs. */
+static int variants(const eng_kernels **k)
+{
+    unsigned isa = od_cpu_isa();
+    int n = 0;
+    (void)isa;
+#if defined(__x86_64__)
+    if (isa & OD_ISA_AVX2) k[n++] = &eng_kernels_avx2;
+    if (isa & OD_ISA_AVX512) k[n++] = &eng_kernels_avx512;
+#elif defined(__aarch64__)
+    if (isa & OD_ISA_NEON) k[n++] = &eng_kernels_neon;
+#endif
+    return n;
+}
+
+static bool close_to(float a, float b, float tolerance)
+{
+    return fabsf(a - b) <= tolerance * (1.0f + fabsf(b)) || (isnan(a) && isnan(b));
+}
+
+static void compare(const float *got, const float *want, int64_t rows, int64_t n, int64_t pitch, const char *what)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < n; i++)
+            if (!close_to(got[r * pitch + i], want[r * pitch + i], 2e-5f))
+                TEST_FAIL("%s: row %d, column %d is %g, wanted %g", what, (int)r, (int)i, (double)got[r * pitch + i],
+                          (double)want[r * pitch + i]);
+}
+
+/* ---- matrix product ------------------------------------------------------------------------ */
+
+/* Run g by every variant and compare with the reference; nothing between rows may be written. */
+static void check_gemm(eng_gemm g, int64_t floats)
+{
+    const eng_kernels *k[4];
+    int n = variants(k);
+    float *want = guard_bytes((size_t)floats * sizeof(float)), *got = guard_bytes((size_t)floats * sizeof(float));
+    char what[96];
+    for (int64_t i = 0; i < floats; i++) want[i] = 77.0f;
+    g.c = want;
+    eng_kernels_ref.gemm_f32(&g);
+    snprintf(what, sizeof what, "%dx%dx%d act %d residual %d", (int)g.m, (int)g.n, (int)(g.segments * g.length), (int)g.act,
+             (int)g.residual);
+    for (int v = 0; v < n; v++) {
+        for (int64_t i = 0; i < floats; i++) got[i] = 77.0f;
+        g.c = got;
+        k[v]->gemm_f32(&g);
+        compare(got, want, 1, floats, floats, what);
+    }
+}
+
+TEST(products_of_ragged_sizes_agree_and_touch_nothing_else) {
+    static const int64_t ms[] = {1, 2, 3, 5, 7, 8, 9, 13, 17, 49}, ns[] = {1, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 47, 50, 64};
+    static const int64_t ks[] = {1, 2, 3, 5, 8, 33};
+    for (size_t a = 0; a < sizeof ms / sizeof *ms; a++)
+        for (size_t b = 0; b < sizeof ns / sizeof *ns; b++)
+            for (size_t c = 0; c < sizeof ks / sizeof *ks; c++) {
+                int64_t m = ms[a], n = ns[b], k = ks[c], ldc = n + (int64_t)(a % 3), lda = k + (int64_t)(b % 2);
+                float *dense = guard_floats(k * n), *packed = guard_floats(eng_packed_floats(k, n));
+                eng_gemm_pack(dense, n, 1, k, n, packed);
+                eng_gemm g = {.m = m, .n = n, .segments = 1, .length = k, .a = guard_floats((m - 1) * lda + k), .lda = lda,
+                              .b = packed, .bias = (a + b) % 2 ? guard_floats(n) : NULL, .ldc = ldc,
+                              .act = (eng_act)((a + b + c) % ENG_ACTS), .alpha = 0.1f, .beta = 0.7f,
+                              .residual = (eng_residual)((b + c) % 3)};
+                if (g.residual) {
+                    g.ld_add = n + (int64_t)(c % 2);
+                    g.add = guard_floats((m - 1) * g.ld_add + n);
+                }
+                check_gemm(g, (m - 1) * ldc + n);
+                guard_release();
+            }
+}
+
+TEST(rows_given_by_pointers_agree) {
+    static const int64_t shapes[][4] = {{1, 16, 2, 3}, {5, 17, 9, 4}, {50, 33, 9, 16}, {19, 40, 3, 7}};
+    for (size_t i = 0; i < 4; i++) {
+        int64_t m = shapes[i][0], n = shapes[i][1], segments = shapes[i][2], length = shapes[i][3];
+        float *x = guard_floats(m * length), *packed = guard_floats(eng_packed_floats(segments * length, n));
+        const float **rows = guard_bytes((size_t)(segments * m) * sizeof *rows);
+        for (int64_t r = 0; r < segments * m; r++) rows[r] = x + r * 7 % m * length;
+        eng_gemm g = {.m = m, .n = n, .segments = segments, .length = length, .rows = rows, .b = packed,
+                      .bias = guard_floats(n), .ldc = n, .act = ENG_ACT_RELU};
+        check_gemm(g, m * n);
+        guard_release();
+    }
+}
+
+TEST(a_product_in_parts_has_the_bits_of_the_whole) {
+    static const int64_t shapes[][3] = {{1, 300, 700}, {3, 1000, 512}, {49, 512, 300}, {197, 384, 128}, {1000, 24, 77}, {300, 700, 64}};
+    const eng_kernels *k = eng_kernels_get();
+    for (int workers = 1; workers < 4; workers += 2) {
+        od_pool *pool = NULL;
+        CHECK_OK(od_pool_create(&pool, workers, &st));
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            int64_t m = shapes[i][0], n = shapes[i][1], len = shapes[i][2];
+            float *one = guard_floats(m * n), *many = guard_floats(m * n);
+            eng_gemm g = {.m = m, .n = n, .segments = 1, .length = len, .a = guard_floats(m * len), .lda = len,
+                          .b = guard_floats(eng_packed_floats(len, n)), .bias = guard_floats(n), .c = one, .ldc = n,
+                          .act = ENG_ACT_SILU, .alpha = 1.0f, .residual = ENG_RES_AFTER_ACT, .add = guard_floats(m * n), .ld_add = n};
+            k->gemm_f32(&g);
+            g.c = many;
+            eng_gemm_parallel(&g, pool);
+            CHECK(!memcmp(one, many, (size_t)(m * n) * sizeof(float)));
+            guard_release();
+        }
+        od_pool_destroy(pool);
+    }
+}
+
+TEST(packing_in_parallel_is_packing) {
+    od_pool *pool = NULL;
+    CHECK_OK(od_pool_create(&pool, 2, &st));
+    for (int turned = 0; turned < 2; turned++) {
+        int64_t k = 300, n = 333;
+        float *b = guard_floats(k * n), *one = guard_floats(eng_packed_floats(k, n)), *many = guard_floats(eng_packed_floats(k, n));
+        int64_t row = turned ? 1 : n, col = turned ? k : 1;
+        eng_gemm_pack(b, row, col, k, n, one);
+        eng_gemm_pack_parallel(b, row, col, k, n, many, pool);
+        CHECK(!memcmp(one, many, (size_t)eng_packed_floats(k, n) * sizeof(float)));
+        guard_release();
+    }
+    od_pool_destroy(pool);
+}
+
+/* ---- rows ---------------------------------------------------------------------------------- */
+
+static const float specials[] = {0.0f, -0.0f, 1e-30f, -1e-6f, 0.3f, -0.9f, 1.0f, 5.0f, -5.0f, 20.0f, -30.0f, 88.0f, -88.0f,
+                                 1000.0f, -1000.0f, INFINITY, -INFINITY, NAN};
+enum { SPECIALS = sizeof specials / sizeof *specials };
+
+TEST(activations_agree_on_all_magnitudes) {
+    const eng_kernels *k[4];
+    int n_variants = variants(k);
+    for (int act = 0; act < ENG_ACTS; act++)
+        for (int64_t n = 1; n < 40; n++) {
+            float *x = guard_floats(n), *want = guard_floats(n), *got = guard_floats(n);
+            for (int64_t i = 0; i < n; i++) x[i] = n % 2 ? specials[(i + n) % (SPECIALS - 3)] : x[i] * 12.0f;
+            float alpha = act == ENG_ACT_CLIP ? -0.5f : act == ENG_ACT_SILU ? 1.0f : 0.2f, beta = 0.5f;
+            eng_kernels_ref.act_f32((eng_act)act, alpha, beta, x, want, n);
+            for (int v = 0; v < n_variants; v++) {
+                k[v]->act_f32((eng_act)act, alpha, beta, x, got, n);
+                for (int64_t i = 0; i < n; i++)
+                    if (!close_to(got[i], want[i], 3e-6f))
+                        TEST_FAIL("activation %d of %g is %g, wanted %g", act, (double)x[i], (double)got[i], (double)want[i]);
+            }
+            guard_release();
+        }
+}
+
+TEST(nan_comes_through_every_activation) {
+    const eng_kernels *k[4];
+    int n_variants = variants(k);
+    k[n_variants++] = &eng_kernels_ref;
+    for (int v = 0; v < n_variants; v++)
+        for (int act = 0; act < ENG_ACTS; act++) {
+            float x[3] = {NAN, 1.0f, NAN};
+            if (act == ENG_ACT_HARD_SIGMOID || act == ENG_ACT_HARD_SWISH || act == ENG_ACT_CLIP) continue; /* clamps */
+            k[v]->act_f32((eng_act)act, 1.0f, 0.5f, x, x, 3);
+            if (!isnan(x[0]) || isnan(x[1]) || !isnan(x[2])) TEST_FAIL("activation %d, variant %d", act, v);
+        }
+}
+
+typedef void row_fn(const float *, float *, int64_t);
+
+static void check_row(row_fn *f, row_fn *want_f, float tolerance, bool special, float low, const char *name)
+{
+    for (int64_t n = 1; n < 70; n += n < 34 ? 1 : 13) {
+        float *x = guard_floats(n), *want = guard_floats(n), *got = guard_floats(n);
+        for (int64_t i = 0; i < n; i++) {
+            x[i] *= 9.0f;
+            if (special && i % 3 == 0) x[i] = specials[(i + n) % SPECIALS];
+            if (x[i] < low) x[i] = low - x[i];
+        }
+        want_f(x, want, n);
+        f(x, got, n);
+        for (int64_t i = 0; i < n; i++) {
+            if (got[i] == want[i] || close_to(got[i], want[i], tolerance)) continue;
+            TEST_FAIL("%s: %d of %d, of %g, is %g, wanted %g", name, (int)i, (int)n, (double)x[i], (double)got[i], (double)want[i]);
+        }
+        f(x, x, n); /* in place */
+        for (int64_t i = 0; i < n; i++) CHECK(x[i] == got[i] || (isnan(x[i]) && isnan(got[i])));
+        guard_release();
+    }
+}
+
+TEST(row_functions_agree) {
+    const eng_kernels *k[4];
+    int n_variants = variants(k);
+    for (int v = 0; v < n_variants; v++) {
+        check_row(k[v]->exp_f32, eng_kernels_ref.exp_f32, 1e-6f, true, -200.0f, "exp");
+        check_row(k[v]->log_f32, eng_kernels_ref.log_f32, 1e-6f, true, -200.0f, "log");
+        check_row(k[v]->tanh_f32, eng_kernels_ref.tanh_f32, 1e-6f, true, -2000.0f, "tanh");
+        check_row(k[v]->erf_f32, eng_kernels_ref.erf_f32, 1e-6f, true, -2000.0f, "erf");
+        check_row(k[v]->softmax_f32, eng_kernels_ref.softmax_f32, 1e-6f, false, -2000.0f, "softmax");
+        check_row(k[v]->logsoftmax_f32, eng_kernels_ref.logsoftmax_f32, 2e-6f, false, -2000.0f, "log softmax");
+    }
+}
+
+TEST(normalized_rows_and_sums_agree) {
+    const eng_kernels *k[4];
+    int n_variants = variants(k);
+    for (int v = 0; v < n_variants; v++)
+        for (int64_t n = 1; n < 1200; n += n < 34 ? 1 : 97) {
+            float *x = guard_floats(n), *scale = n % 2 ? guard_floats(n) : NULL, *bias = n % 3 ? guard_floats(n) : NULL;
+            float *want = guard_floats(n), *got = guard_floats(n);
+            eng_kernels_ref.layernorm_f32(x, scale, bias, 1e-3f, want, n);
+            k[v]->layernorm_f32(x, scale, bias, 1e-3f, got, n);
+            compare(got, want, 1, n, n, "layer normalization");
+            CHECK(close_to(k[v]->sum_f32(x, n), eng_kernels_ref.sum_f32(x, n), 1e-5f));
+            guard_release();
+        }
+}
+
+TEST_MAIN
