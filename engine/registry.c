@@ -47,6 +47,26 @@ const eng_op eng_ops[] = {
     {"Pad", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, 0, eng_pad_import, NULL, eng_pad_infer, eng_layout_keep, eng_pad_alias, eng_pad_run},
     {"Pad", ENG_DOMAIN_MS, 1, ENG_T_TENSOR, 0, eng_pad_import, NULL, eng_pad_infer, eng_layout_keep, eng_pad_alias, eng_pad_run},
     {"CenterCropPad", ENG_DOMAIN_ONNX, 18, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_center_crop_pad_infer, eng_layout_keep, eng_alias_same, eng_center_crop_pad_run},
+    /* gather_nd.c, scatter.c */
+    {"GatherElements", ENG_DOMAIN_ONNX, 11, ENG_T_TENSOR, 0, NULL, NULL, eng_gather_elements_infer, NULL, NULL, eng_gather_elements_run},
+    {"GatherND", ENG_DOMAIN_ONNX, 11, ENG_T_TENSOR, 0, NULL, NULL, eng_gather_nd_infer, NULL, NULL, eng_gather_nd_run},
+    {"GatherND", ENG_DOMAIN_MS, 1, ENG_T_TENSOR, 0, NULL, NULL, eng_gather_nd_infer, NULL, NULL, eng_gather_nd_run},
+    {"Compress", ENG_DOMAIN_ONNX, 9, ENG_T_TENSOR, 0, NULL, NULL, eng_compress_infer, NULL, NULL, eng_compress_run},
+    {"Scatter", ENG_DOMAIN_ONNX, 9, ENG_T_TENSOR, 0, NULL, NULL, eng_scatter_elements_infer, NULL, NULL, eng_scatter_elements_run},
+    {"ScatterElements", ENG_DOMAIN_ONNX, 11, ENG_T_TENSOR, ENG_HALF, NULL, NULL, eng_scatter_elements_infer, NULL, NULL, eng_scatter_elements_run},
+    {"ScatterND", ENG_DOMAIN_ONNX, 11, ENG_T_TENSOR, ENG_HALF, NULL, NULL, eng_scatter_nd_infer, NULL, NULL, eng_scatter_nd_run},
+    {"TensorScatter", ENG_DOMAIN_ONNX, 24, ENG_T_TENSOR, 0, NULL, NULL, eng_tensor_scatter_infer, NULL, NULL, eng_tensor_scatter_run},
+    /* depth_space.c, onehot.c, unique.c */
+    {"DepthToSpace", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_depth_to_space_infer, eng_layout_keep, NULL, eng_depth_to_space_run},
+    {"SpaceToDepth", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_space_to_depth_infer, eng_layout_keep, NULL, eng_space_to_depth_run},
+    {"Col2Im", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_col2im_infer, NULL, NULL, eng_col2im_run},
+    {"OneHot", ENG_DOMAIN_ONNX, 9, ENG_T_NUMERIC, 0, NULL, NULL, eng_one_hot_infer, NULL, NULL, eng_one_hot_run},
+    {"Trilu", ENG_DOMAIN_ONNX, 14, ENG_T_TENSOR, ENG_INPLACE, NULL, NULL, eng_trilu_infer, NULL, NULL, eng_trilu_run},
+    {"Trilu", ENG_DOMAIN_MS, 1, ENG_T_TENSOR, ENG_INPLACE, NULL, NULL, eng_trilu_infer, NULL, NULL, eng_trilu_run},
+    {"NonZero", ENG_DOMAIN_ONNX, 9, ENG_T_TENSOR, 0, NULL, NULL, eng_non_zero_infer, NULL, NULL, eng_non_zero_run},
+    {"ReverseSequence", ENG_DOMAIN_ONNX, 10, ENG_T_TENSOR, 0, NULL, NULL, eng_reverse_sequence_infer, NULL, NULL, eng_reverse_sequence_run},
+    {"Unique", ENG_DOMAIN_ONNX, 11, ENG_T_TENSOR, 0, NULL, NULL, eng_unique_infer, NULL, NULL, eng_unique_run},
+    {"Unique", ENG_DOMAIN_MS, 1, ENG_T_TENSOR, 0, NULL, NULL, eng_unique_infer, NULL, NULL, eng_unique_run},
 
     /* ---- matrix products, normalization, reduction ---- */
     /* matmul.c, gemm.c */

@@ -169,6 +169,26 @@ eng_infer_fn eng_pad_infer, eng_center_crop_pad_infer;
 eng_alias_fn eng_pad_alias;
 eng_run_fn eng_pad_run, eng_center_crop_pad_run;
 
+/* gather_nd.c */
+eng_infer_fn eng_gather_elements_infer, eng_gather_nd_infer, eng_compress_infer;
+eng_run_fn eng_gather_elements_run, eng_gather_nd_run, eng_compress_run;
+
+/* scatter.c */
+eng_infer_fn eng_scatter_elements_infer, eng_scatter_nd_infer, eng_tensor_scatter_infer;
+eng_run_fn eng_scatter_elements_run, eng_scatter_nd_run, eng_tensor_scatter_run;
+
+/* depth_space.c */
+eng_infer_fn eng_depth_to_space_infer, eng_space_to_depth_infer, eng_col2im_infer;
+eng_run_fn eng_depth_to_space_run, eng_space_to_depth_run, eng_col2im_run;
+
+/* onehot.c */
+eng_infer_fn eng_one_hot_infer, eng_trilu_infer, eng_non_zero_infer, eng_reverse_sequence_infer;
+eng_run_fn eng_one_hot_run, eng_trilu_run, eng_non_zero_run, eng_reverse_sequence_run;
+
+/* unique.c */
+eng_infer_fn eng_unique_infer;
+eng_run_fn eng_unique_run;
+
 /* ---- matrix products, normalization, reduction ---- */
 
 /* matmul.c, gemm.c */

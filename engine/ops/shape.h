@@ -29,6 +29,15 @@ od_code eng_axis_attr(const eng_ctx *c, int64_t otherwise, int *axis, od_status 
  * from the end. OD_BAD_VALUE: one is out of range. */
 od_code eng_indices(const eng_ctx *c, int i, int64_t extent, int64_t **out, od_status *st);
 
+/* Row `row` of `box` (a run along its last axis): the element of `x` at the same position of all axes
+ * but `axis` and the last. */
+int64_t eng_row_base(const eng_tensor *box, const eng_tensor *x, int axis, int64_t row);
+
+/* Input 1 is tuples of indices into `x` behind `batch` axes: where the slice of each tuple begins, how many
+ * there are, and elements of a slice. OD_BAD_VALUE: out of range. */
+od_code eng_tuples(const eng_ctx *c, int batch, const eng_tensor *x, int64_t **out, int64_t *count, int64_t *slice,
+                   od_status *st);
+
 /* Inputs 0 .. n-1 are there; else OD_BAD_MODEL. */
 od_code eng_need_inputs(const eng_ctx *c, int n, od_status *st);
 
