@@ -11,6 +11,7 @@
 #include "engine/tensor.h"
 #include "loaders/card.h"
 #include "loaders/image.h"
+#include "server/text.h"
 
 typedef enum srv_mask { SRV_MASK_DEFAULT, SRV_MASK_NONE, SRV_MASK_RLE, SRV_MASK_POLYGON, SRV_MASK_PNG } srv_mask;
 
@@ -27,22 +28,6 @@ void srv_query_init(srv_query *q);
 /* One key=value of a query string or JSON "parameters". OD_BAD_ARGUMENT: unknown key, or a value that is
  * not possible, with what is. */
 od_code srv_query_set(srv_query *q, const char *key, const char *value, od_status *st);
-
-/* Growing text from an arena. */
-typedef struct srv_text {
-    od_arena *arena;
-    char *data; /* not zero-terminated */
-    size_t len, cap;
-    bool full;  /* no memory: what came after is missing */
-} srv_text;
-
-void srv_text_add(srv_text *t, const char *bytes, size_t len);
-void srv_text_printf(srv_text *t, const char *fmt, ...) OD_PRINTF(2, 3);
-/* A JSON string with its quotes; bytes that are no UTF-8 become U+FFFD. */
-void srv_text_json(srv_text *t, const char *s, size_t len);
-/* The shortest decimal that reads back as the same number; null when it is not finite. */
-void srv_text_float(srv_text *t, float x);
-void srv_text_double(srv_text *t, double x);
 
 typedef struct srv_picture {
     ldr_placement placement;
