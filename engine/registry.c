@@ -16,6 +16,8 @@ const eng_op eng_ops[] = {
     {"GlobalAveragePool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_global_pool_infer, NULL, NULL, eng_global_average_pool_run},
     {"GlobalMaxPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_global_pool_infer, NULL, NULL, eng_global_max_pool_run},
     {"GlobalLpPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_global_pool_infer, NULL, NULL, eng_global_lp_pool_run},
+    /* conv_transpose.c */
+    {"ConvTranspose", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_FUSES | ENG_HALF, NULL, eng_conv_transpose_prepare, eng_conv_transpose_infer, NULL, NULL, eng_conv_transpose_run},
     /* resize.c */
     {"Resize", ENG_DOMAIN_ONNX, 10, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_resize10_import, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
     {"Resize", ENG_DOMAIN_ONNX, 11, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},

@@ -108,6 +108,11 @@ eng_infer_fn eng_pool_infer, eng_lp_pool_infer;
 eng_run_fn eng_max_pool_run, eng_average_pool_run, eng_lp_pool_run;
 double eng_lp_order(const eng_node *n); /* attribute p */
 
+/* conv_transpose.c */
+eng_prepare_fn eng_conv_transpose_prepare;
+eng_infer_fn eng_conv_transpose_infer;
+eng_run_fn eng_conv_transpose_run;
+
 /* resize.c */
 eng_import_fn eng_resize10_import;
 eng_prepare_fn eng_resize_prepare;
