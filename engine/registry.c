@@ -103,6 +103,24 @@ const eng_op eng_ops[] = {
     {"BatchNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_batchnorm_infer, eng_batchnorm_layout, NULL, eng_batchnorm_run},
     {"LayerNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
     {"RMSNormalization", ENG_DOMAIN_ONNX, 23, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
+    /* channelnorm.c, lpnorm.c */
+    {"InstanceNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_groupnorm_infer, eng_channels_layout, NULL, eng_groupnorm_run},
+    {"GroupNormalization", ENG_DOMAIN_ONNX, 18, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_groupnorm_infer, eng_channels_layout, NULL, eng_groupnorm_run},
+    {"LRN", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_lrn_infer, NULL, NULL, eng_lrn_run},
+    {"LpNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_lpnorm_infer, eng_channels_layout, NULL, eng_lpnorm_run},
+    {"MeanVarianceNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_mvn_infer, NULL, NULL, eng_mvn_run},
+    /* arg.c, topk.c, cumulative.c */
+    {"ArgMax", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_arg_infer, eng_arg_layout, NULL, eng_argmax_run},
+    {"ArgMin", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_arg_infer, eng_arg_layout, NULL, eng_argmin_run},
+    {"TopK", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_HALF, eng_topk_import, NULL, eng_topk_infer, NULL, NULL, eng_topk_run},
+    {"TopK", ENG_DOMAIN_ONNX, 10, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_topk_infer, NULL, NULL, eng_topk_run},
+    {"CumSum", ENG_DOMAIN_ONNX, 11, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_cumulative_infer, NULL, NULL, eng_cumsum_run},
+    {"CumProd", ENG_DOMAIN_ONNX, 26, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_cumulative_infer, NULL, NULL, eng_cumprod_run},
+    /* einsum.c, det.c, loss.c */
+    {"Einsum", ENG_DOMAIN_ONNX, 12, ENG_T_FLOAT | ENG_T(ENG_INT32) | ENG_T(ENG_INT64) | ENG_T(ENG_UINT32) | ENG_T(ENG_UINT64), ENG_HALF, NULL, eng_einsum_prepare, eng_einsum_infer, NULL, NULL, eng_einsum_run},
+    {"Det", ENG_DOMAIN_ONNX, 11, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_det_infer, NULL, NULL, eng_det_run},
+    {"NegativeLogLikelihoodLoss", ENG_DOMAIN_ONNX, 12, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_loss_infer, NULL, NULL, eng_nll_loss_run},
+    {"SoftmaxCrossEntropyLoss", ENG_DOMAIN_ONNX, 12, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_loss_infer, NULL, NULL, eng_softmax_loss_run},
 
     /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
     /* control.c, scan.c */

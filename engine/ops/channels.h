@@ -18,4 +18,9 @@ void eng_channels_view(const eng_tensor *x, const eng_tensor *y, eng_channels *v
 void eng_channels_affine(const eng_channels *v, const float *x, float *y, const float *scale, const float *bias,
                          int64_t item_step, od_pool *pool);
 
+/* Mean and variance (of the population) of every item's `groups` groups of channels, each items * groups
+ * long, in two passes. OD_NO_MEMORY. */
+od_code eng_channels_moments(const eng_channels *v, const float *x, int64_t groups, float *mean, float *var, od_arena *scratch,
+                             od_pool *pool, od_status *st);
+
 #endif

@@ -219,6 +219,22 @@ eng_infer_fn eng_batchnorm_infer, eng_layernorm_infer;
 eng_layout_fn eng_batchnorm_layout;
 eng_run_fn eng_batchnorm_run, eng_layernorm_run;
 
+/* channelnorm.c, lpnorm.c */
+eng_infer_fn eng_groupnorm_infer, eng_ms_groupnorm_infer, eng_lrn_infer, eng_lpnorm_infer, eng_mvn_infer;
+eng_layout_fn eng_channels_layout;
+eng_run_fn eng_groupnorm_run, eng_ms_groupnorm_run, eng_lrn_run, eng_lpnorm_run, eng_mvn_run;
+
+/* arg.c, topk.c, cumulative.c */
+eng_import_fn eng_topk_import;
+eng_infer_fn eng_arg_infer, eng_topk_infer, eng_cumulative_infer;
+eng_layout_fn eng_arg_layout;
+eng_run_fn eng_argmax_run, eng_argmin_run, eng_topk_run, eng_cumsum_run, eng_cumprod_run;
+
+/* einsum.c, det.c, loss.c */
+eng_prepare_fn eng_einsum_prepare;
+eng_infer_fn eng_einsum_infer, eng_det_infer, eng_inverse_infer, eng_loss_infer;
+eng_run_fn eng_einsum_run, eng_det_run, eng_inverse_run, eng_nll_loss_run, eng_softmax_loss_run;
+
 /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
 
 /* control.c, scan.c: all is done in infer; eng_no_run is the run of such */
