@@ -123,7 +123,7 @@ static eng_tensor *laid_out(const eng_tensor *t, eng_layout layout, bool copy, o
     to->layout = layout;
     to->pitch = layout == ENG_CL ? t->dims[1] : 0;
     if (!(to->data = od_arena_zalloc(a, eng_tensor_bytes(to)))) return NULL;
-    if (copy) eng_tensor_relayout(to, t);
+    if (copy) eng_tensor_relayout(to, t, NULL);
     return to;
 }
 
@@ -150,7 +150,7 @@ od_code eng_op_compute(eng_ctx *c, od_status *st)
     }
     OD_TRY(eng_op_run(&own, st));
     for (int k = 0; k < c->n_out; k++)
-        if (own.out[k] != c->out[k]) eng_tensor_relayout(c->out[k], own.out[k]);
+        if (own.out[k] != c->out[k]) eng_tensor_relayout(c->out[k], own.out[k], c->pool);
     return OD_OK;
 }
 
@@ -248,7 +248,7 @@ static int in_layout(planner *p, int v, eng_layout layout, bool pitch_ok, od_sta
             od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes of a constant", eng_tensor_bytes(&t));
             return ENG_NONE;
         }
-        eng_tensor_relayout(&t, &was);
+        eng_tensor_relayout(&t, &was, p->pool);
         p->plan->values[to]->t = t;
         p->plan->values[to]->where = ENG_AT_PLAN;
     } else {

@@ -228,7 +228,7 @@ static const eng_tensor *relayout(eng_session *s, const eng_tensor *t, eng_layou
     if (eng_tensor_layout_free(t)) return to;
     to->data = od_arena_alloc(&s->memory, eng_tensor_bytes(to));
     if (!to->data) return NULL;
-    eng_tensor_relayout(to, t);
+    eng_tensor_relayout(to, t, s->pool);
     return to;
 }
 
@@ -310,7 +310,7 @@ static od_code run_step(eng_session *s, int i, od_status *st)
     const eng_step *step = &s->plan->steps[i];
     eng_ctx *c = &s->ctx[i];
     if (!step->node) {
-        eng_tensor_relayout(c->out[0], c->in[0]);
+        eng_tensor_relayout(c->out[0], c->in[0], s->pool);
         return OD_OK;
     }
     od_arena_mark mark = od_arena_save(&s->scratch);

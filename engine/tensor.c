@@ -1,4 +1,5 @@
 #include "engine/tensor.h"
+#include "engine/kernels/move.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -178,75 +179,22 @@ od_code eng_tensor_copy(eng_tensor *out, const eng_tensor *like, od_arena *a, od
             for (int64_t i = 0; i < n; i++)
                 OD_TRY(eng_tensor_copy((eng_tensor *)t.data + i, (const eng_tensor *)like->data + i, a, st));
         } else {
-            eng_tensor_relayout(&t, like);
+            eng_tensor_relayout(&t, like, NULL);
         }
     }
     *out = t;
     return OD_OK;
 }
 
-/* to[c][p] = from[p][c] and the reverse, in blocks that keep both sides' lines in L1. */
-#define DEFINE_TRANSPOSE(TYPE)                                                                         \
-    static void transpose_##TYPE(TYPE *to, int64_t to_row, const TYPE *from, int64_t from_row, int64_t rows, \
-                                 int64_t cols)                                                         \
-    {                                                                                                  \
-        enum { BLOCK = 16 };                                                                           \
-        for (int64_t r = 0; r < rows; r += BLOCK)                                                      \
-            for (int64_t c = 0; c < cols; c += BLOCK)                                                  \
-                for (int64_t i = r; i < od_min_i64(r + BLOCK, rows); i++)                              \
-                    for (int64_t j = c; j < od_min_i64(c + BLOCK, cols); j++)                          \
-                        to[j * to_row + i] = from[i * from_row + j];                                   \
-    }
-typedef struct wide {
-    uint64_t half[2];
-} wide;
-DEFINE_TRANSPOSE(uint8_t)
-DEFINE_TRANSPOSE(uint16_t)
-DEFINE_TRANSPOSE(uint32_t)
-DEFINE_TRANSPOSE(uint64_t)
-DEFINE_TRANSPOSE(wide)
-
-static void transpose(char *to, int64_t to_row, const char *from, int64_t from_row, int64_t rows, int64_t cols,
-                      size_t size)
+void eng_tensor_relayout(const eng_tensor *to, const eng_tensor *from, od_pool *pool)
 {
-    switch (size) {
-    case 1: transpose_uint8_t((uint8_t *)to, to_row, (const uint8_t *)from, from_row, rows, cols); break;
-    case 2:
-        transpose_uint16_t((uint16_t *)(void *)to, to_row, (const uint16_t *)(const void *)from, from_row, rows, cols);
-        break;
-    case 4:
-        transpose_uint32_t((uint32_t *)(void *)to, to_row, (const uint32_t *)(const void *)from, from_row, rows, cols);
-        break;
-    case 8:
-        transpose_uint64_t((uint64_t *)(void *)to, to_row, (const uint64_t *)(const void *)from, from_row, rows, cols);
-        break;
-    default: transpose_wide((wide *)(void *)to, to_row, (const wide *)(const void *)from, from_row, rows, cols); break;
-    }
-}
-
-void eng_tensor_relayout(const eng_tensor *to, const eng_tensor *from)
-{
-    size_t size = eng_dtype_size(from->dtype);
-    char *d = to->data;
-    const char *s = from->data;
-    if (to->layout == ENG_ROW && from->layout == ENG_ROW) {
-        if (d != s) memcpy(d, s, eng_tensor_bytes(from));
-        return;
-    }
-    const eng_tensor *cl = from->layout == ENG_CL ? from : to;
-    int64_t n = cl->dims[0], c = cl->dims[1], area = n ? pixels(cl) / n : 0;
-    if (to->layout == ENG_CL && from->layout == ENG_CL) {
-        for (int64_t p = 0; p < n * area; p++)
-            memcpy(d + (size_t)(p * to->pitch) * size, s + (size_t)(p * from->pitch) * size, (size_t)c * size);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        size_t row_at = (size_t)(i * c * area) * size, cl_at = (size_t)(i * area * cl->pitch) * size;
-        if (to->layout == ENG_ROW)
-            transpose(d + row_at, area, s + cl_at, from->pitch, area, c, size);
-        else
-            transpose(d + cl_at, to->pitch, s + row_at, area, c, area, size);
-    }
+    int64_t to_stride[ENG_MAX_RANK], from_stride[ENG_MAX_RANK];
+    eng_move m = {.to = to->data, .from = from->data, .size = eng_dtype_size(from->dtype)};
+    if (to->data == from->data && to->layout == from->layout) return;
+    eng_tensor_strides(to, to_stride);
+    eng_tensor_strides(from, from_stride);
+    for (int d = 0; d < from->rank; d++) eng_move_axis(&m, from->dims[d], to_stride[d], from_stride[d]);
+    eng_move_run(&m, pool);
 }
 
 char *eng_tensor_text(const eng_tensor *t, char *text, size_t size)

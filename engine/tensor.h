@@ -15,6 +15,7 @@
 #define ENG_TENSOR_H
 
 #include "engine/base/arena.h"
+#include "engine/base/threads.h"
 
 enum { ENG_MAX_RANK = 12 };
 
@@ -119,8 +120,8 @@ od_code eng_tensor_reshape(eng_tensor *t, int rank, const int64_t *dims, od_stat
  * are copied deeply. Any layout is read; NULL data stays NULL. OD_NO_MEMORY. */
 od_code eng_tensor_copy(eng_tensor *out, const eng_tensor *like, od_arena *a, od_status *st);
 
-/* Copy elements between two tensors of equal dims and type in any layouts. */
-void eng_tensor_relayout(const eng_tensor *to, const eng_tensor *from);
+/* Copy elements between two tensors of equal dims and type in any layouts. `pool` may be NULL. */
+void eng_tensor_relayout(const eng_tensor *to, const eng_tensor *from, od_pool *pool);
 
 /* "float[1,3,224,224]" into `text`; returns `text`. */
 char *eng_tensor_text(const eng_tensor *t, char *text, size_t size);

@@ -102,8 +102,8 @@ static bool simplify(job *j, const eng_move *m)
     }
     int kept = 0;
     for (int i = 0; i < j->n; i++) {
-        axis *last = &j->a[kept - 1], x = j->a[i];
-        if (kept && last->to == x.to * x.extent && last->from == x.from * x.extent)
+        axis x = j->a[i], *last = kept ? &j->a[kept - 1] : NULL;
+        if (last && last->to == x.to * x.extent && last->from == x.from * x.extent)
             *last = (axis){last->extent * x.extent, x.to, x.from};
         else
             j->a[kept++] = x;

@@ -408,7 +408,7 @@ od_code eng_resize_run(eng_ctx *c, od_status *st)
         resized |= s.axis[i].resized;
     }
     if (!resized) {
-        eng_tensor_relayout(y, x);
+        eng_tensor_relayout(y, x, c->pool);
         return OD_OK;
     }
     if (r->mode == ENG_RESIZE_NEAREST || x->dtype == ENG_FLOAT || x->dtype == ENG_DOUBLE) OD_TRY(resize(c, &s, x, y, st));
