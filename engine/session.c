@@ -376,9 +376,15 @@ static od_code run(eng_session *s, const eng_tensor *inputs, eng_tensor *outputs
     return collect_outputs(s, outputs, st);
 }
 
+od_code eng_model_check_inputs(const eng_model *model, const eng_tensor *inputs, od_status *st)
+{
+    for (int i = 0; i < model->graph->n_inputs; i++) OD_TRY(check_input(model->graph, i, &inputs[i], st));
+    return OD_OK;
+}
+
 od_code eng_session_run(eng_session *s, const eng_tensor *inputs, eng_tensor *outputs, od_status *st)
 {
-    for (int i = 0; i < s->graph->n_inputs; i++) OD_TRY(check_input(s->graph, i, &inputs[i], st));
+    OD_TRY(eng_model_check_inputs(s->model, inputs, st));
     unsigned was = od_cpu_float_fast();
     od_code rc = run(s, inputs, outputs, st);
     od_cpu_float_restore(was);

@@ -26,6 +26,9 @@ void eng_session_destroy(eng_session *s);
  * usable after a failure. */
 od_code eng_session_run(eng_session *s, const eng_tensor *inputs, eng_tensor *outputs, od_status *st);
 
+/* Would a run accept these inputs' types and shapes? The errors of eng_session_run. */
+od_code eng_model_check_inputs(const eng_model *model, const eng_tensor *inputs, od_status *st);
+
 /* Called between nodes; a non-zero return ends the run with OD_CANCELLED. NULL: none. */
 void eng_session_set_cancel(eng_session *s, bool (*cancelled)(void *), void *arg);
 

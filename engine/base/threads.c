@@ -8,7 +8,8 @@
 
 enum {
     REGIONS = 64,      /* regions that can be open at once; more run on their owners alone */
-    SPIN_ROUNDS = 1500 /* pauses before a worker sleeps: some 30 to 60 microseconds */
+    SPIN_ROUNDS = 1500, /* pauses before a worker sleeps: some 30 to 60 microseconds */
+    AHEAD_RUN = 4      /* tasks from the list ahead that may start in a row while others wait */
 };
 
 /* A worker may be inside a region only between raising and lowering `inside`, and looks at the
@@ -30,6 +31,10 @@ typedef struct task {
     void *arg;
 } task;
 
+typedef struct task_list {
+    task *head, *tail;
+} task_list;
+
 typedef struct worker {
     od_pool *pool;
     pthread_t thread;
@@ -45,7 +50,8 @@ struct od_pool {
     atomic_bool stop;
     pthread_mutex_t lock; /* guards the task list and sleeping */
     pthread_cond_t wake;
-    task *head, *tail;
+    task_list ahead, usual;
+    int ahead_in_a_row;
     int workers;
     worker *worker;
 };
@@ -81,16 +87,24 @@ static bool join_region(od_pool *p, int slot)
     return false;
 }
 
+static task *take_task(od_pool *p)
+{
+    bool ahead = p->ahead.head && (!p->usual.head || p->ahead_in_a_row < AHEAD_RUN);
+    task_list *from = ahead ? &p->ahead : &p->usual;
+    task *t = from->head;
+    if (!t) return NULL;
+    from->head = t->next;
+    if (!from->head) from->tail = NULL;
+    p->ahead_in_a_row = ahead ? p->ahead_in_a_row + 1 : 0;
+    atomic_fetch_sub(&p->queued, 1);
+    return t;
+}
+
 static bool run_task(od_pool *p)
 {
     if (!atomic_load_explicit(&p->queued, memory_order_relaxed)) return false;
     pthread_mutex_lock(&p->lock);
-    task *t = p->head;
-    if (t) {
-        p->head = t->next;
-        if (!p->head) p->tail = NULL;
-        atomic_fetch_sub(&p->queued, 1);
-    }
+    task *t = take_task(p);
     pthread_mutex_unlock(&p->lock);
     if (!t) return false;
     t->fn(t->arg);
@@ -212,20 +226,29 @@ void od_pool_for(od_pool *p, int64_t chunks, od_chunk_fn *fn, void *arg)
     atomic_store(&r->taken, false);
 }
 
-bool od_pool_submit(od_pool *p, od_task_fn *fn, void *arg)
+static bool submit(od_pool *p, task_list *to, od_task_fn *fn, void *arg)
 {
-    if (!p || !p->workers) return false;
-    task *t = malloc(sizeof *t);
+    task *t = p->workers ? malloc(sizeof *t) : NULL;
     if (!t) return false;
     *t = (task){.fn = fn, .arg = arg};
     pthread_mutex_lock(&p->lock);
-    if (p->tail) p->tail->next = t;
-    else p->head = t;
-    p->tail = t;
+    if (to->tail) to->tail->next = t;
+    else to->head = t;
+    to->tail = t;
     atomic_fetch_add(&p->queued, 1);
     pthread_mutex_unlock(&p->lock);
     publish(p);
     return true;
+}
+
+bool od_pool_submit(od_pool *p, od_task_fn *fn, void *arg)
+{
+    return p && submit(p, &p->usual, fn, arg);
+}
+
+bool od_pool_submit_ahead(od_pool *p, od_task_fn *fn, void *arg)
+{
+    return p && submit(p, &p->ahead, fn, arg);
 }
 
 int od_pool_slots(const od_pool *p)

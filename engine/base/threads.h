@@ -33,6 +33,10 @@ void od_pool_for(od_pool *pool, int64_t chunks, od_chunk_fn *fn, void *arg);
 /* Queue fn(arg) to run once on a worker. false when the pool has no workers or no memory. */
 bool od_pool_submit(od_pool *pool, od_task_fn *fn, void *arg);
 
+/* The same, before all tasks of od_pool_submit that wait: for the later stages of work, so that what was
+ * begun is finished before more is begun. When both kinds wait, every fifth start is a usual one. */
+bool od_pool_submit_ahead(od_pool *pool, od_task_fn *fn, void *arg);
+
 /* Threads that can be inside one region: workers + 1; 1 for NULL. */
 int od_pool_slots(const od_pool *pool);
 

@@ -1,0 +1,224 @@
+#include "server/batch/warmup.h"
+#include "engine/base/cpu.h"
+#include "engine/base/log.h"
+#include "server/cli/cli.h"
+
+#include <string.h>
+
+enum {
+    SLOW_NS = 500000000,      /* a run of one row that takes longer is not measured at other sizes */
+    BUDGET_NS = 300000000,    /* of measuring */
+    RUN_COST_NS = 5000,       /* of a run beside the network: scheduling, locks */
+    INPUT_BYTES = 64 << 20    /* of made-up input */
+};
+
+/* A larger run must do a row in this share of a smaller one's time to be worth its latency. */
+static const double PAYS = 0.95;
+
+int64_t srv_warmup_size(int64_t rows)
+{
+    int64_t size = 1;
+    while (size * 2 <= rows) size *= 2;
+    return rows >= size + size / 2 ? size + size / 2 : size; /* 1 2 3 4 6 8 12 16 24 .. */
+}
+
+/* Does the model leave one and the same first extent free in all inputs, and give plain tensors? */
+static bool declares_batch(const eng_model *m)
+{
+    const eng_graph *g = m->graph;
+    const char *name = NULL;
+    int free_inputs = 0;
+    for (int i = 0; i < g->n_inputs; i++) {
+        const eng_value *v = &g->values[g->inputs[i]];
+        if (v->constant) continue;
+        if (v->rank < 1 || v->dims[0] >= 0 || v->dtype >= ENG_SEQUENCE) return false;
+        if (name && v->dim_names[0] && strcmp(name, v->dim_names[0])) return false;
+        if (v->dim_names[0]) name = v->dim_names[0];
+        free_inputs++;
+    }
+    for (int k = 0; k < g->n_outputs; k++) {
+        const eng_value *v = &g->values[g->outputs[k]];
+        if (v->constant || v->dtype >= ENG_SEQUENCE || v->rank == 0 || (v->rank > 0 && v->dims[0] >= 0)) return false;
+    }
+    return free_inputs && g->n_outputs;
+}
+
+static bool all_but_batch_fixed(const eng_model *m)
+{
+    for (int i = 0; i < m->graph->n_inputs; i++) {
+        const eng_value *v = &m->graph->values[m->graph->inputs[i]];
+        if (v->rank < 0 && !v->constant) return false;
+        for (int d = 1; d < v->rank; d++)
+            if (v->dims[d] < 0) return false;
+    }
+    return true;
+}
+
+typedef struct trial {
+    const eng_model *model;
+    eng_session *session;
+    eng_tensor *inputs; /* of all rows */
+    eng_tensor *view, *outputs;
+    od_arena *arena;
+} trial;
+
+/* Rows from .. from + n of the made-up input. */
+static od_code run_rows(trial *t, int64_t from, int64_t n, bool batched, int64_t *ns, od_status *st)
+{
+    for (int i = 0; i < t->model->graph->n_inputs; i++) {
+        eng_tensor *v = &t->view[i];
+        *v = t->inputs[i];
+        if (!batched || !v->data) continue;
+        int64_t row = eng_tensor_count(v) / v->dims[0];
+        v->data = (char *)v->data + (size_t)(from * row) * eng_dtype_size(v->dtype);
+        v->dims[0] = n;
+    }
+    int64_t begin = od_now_ns();
+    od_code rc = eng_session_run(t->session, t->view, t->outputs, st);
+    *ns = od_now_ns() - begin;
+    return rc;
+}
+
+/* Is `n` elements of `a` near those of `b`? Rows that influence each other are far apart. */
+static bool near(const eng_tensor *a, const eng_tensor *b, int64_t b_from)
+{
+    int64_t n = eng_tensor_count(a);
+    if (a->dtype == ENG_STRING) return true;
+    double scale = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double x = eng_tensor_double(a, i);
+        if (x > scale) scale = x;
+        if (-x > scale) scale = -x;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double x = eng_tensor_double(a, i), y = eng_tensor_double(b, b_from + i), d = x > y ? x - y : y - x;
+        if (d > 1e-3 * scale || (x != x) != (y != y)) return false;
+    }
+    return true;
+}
+
+/* Do two rows together give what each gives alone? */
+static bool rows_are_independent(trial *t, od_status *st)
+{
+    int n = t->model->graph->n_outputs;
+    int64_t ns;
+    eng_tensor *alone[2] = {od_arena_array(t->arena, eng_tensor, n), od_arena_array(t->arena, eng_tensor, n)};
+    if (!alone[0] || !alone[1]) return false;
+    for (int r = 0; r < 2; r++) {
+        if (run_rows(t, r, 1, true, &ns, st) != OD_OK) return false;
+        for (int k = 0; k < n; k++) {
+            if (t->outputs[k].rank < 1 || t->outputs[k].dims[0] != 1 || t->outputs[k].dtype >= ENG_COMPLEX64) {
+                if (t->outputs[k].dtype != ENG_BFLOAT16) return false;
+            }
+            if (eng_tensor_copy(&alone[r][k], &t->outputs[k], t->arena, st) != OD_OK) return false;
+        }
+    }
+    if (run_rows(t, 0, 2, true, &ns, st) != OD_OK) return false;
+    for (int k = 0; k < n; k++) {
+        const eng_tensor *both = &t->outputs[k];
+        if (both->rank != alone[0][k].rank || both->dims[0] != 2) return false;
+        for (int d = 1; d < both->rank; d++)
+            if (both->dims[d] != alone[0][k].dims[d] || both->dims[d] != alone[1][k].dims[d]) return false;
+        if (!near(&alone[0][k], both, 0) || !near(&alone[1][k], both, eng_tensor_count(&alone[0][k]))) return false;
+    }
+    return true;
+}
+
+/* The best of some runs. */
+static od_code time_rows(trial *t, int64_t rows, int64_t *best, od_status *st)
+{
+    *best = INT64_MAX;
+    int64_t spent = 0, ns;
+    for (int i = 0; i < 2 || (i < 9 && spent < 2000000); i++) {
+        OD_TRY(run_rows(t, 0, rows, true, &ns, st));
+        spent += ns;
+        *best = od_min_i64(*best, ns);
+    }
+    return OD_OK;
+}
+
+static int64_t measure_sizes(trial *t, int64_t max_rows, int64_t *run_ns)
+{
+    od_status st = {0};
+    double per_row[64], least = 0;
+    int64_t began = od_now_ns(), ns;
+    int n = 0;
+    for (int64_t rows = 1; rows <= max_rows; rows *= 2, n++) {
+        if (n && od_now_ns() - began > BUDGET_NS) break;
+        if (time_rows(t, rows, &ns, &st) != OD_OK) {
+            max_rows = rows / 2; /* it has not the memory for more */
+            break;
+        }
+        if (rows == 1) *run_ns = ns;
+        per_row[n] = (double)(ns + RUN_COST_NS) / (double)rows;
+        if (!n || per_row[n] < least) least = per_row[n];
+    }
+    for (int i = 0; i < n; i++) {
+        if (per_row[i] * PAYS > least) continue;
+        bool still_falling = i == n - 1 && i && per_row[i] < per_row[i - 1] * PAYS;
+        int64_t rows = (int64_t)1 << i;
+        return still_falling || rows * 2 > max_rows ? max_rows : rows;
+    }
+    return 1;
+}
+
+/* An error that no other input could avoid. */
+static bool hopeless(const eng_model *m, od_code rc)
+{
+    if (rc == OD_UNSUPPORTED || rc == OD_NO_MEMORY || rc == OD_INTERNAL) return true;
+    return (rc == OD_BAD_SHAPE || rc == OD_BAD_TYPE || rc == OD_BAD_MODEL) && all_but_batch_fixed(m);
+}
+
+static od_code observe(trial *t, const srv_batch_options *o, bool batched, srv_warmup *out, od_status *st)
+{
+    const eng_graph *g = t->model->graph;
+    int64_t ns;
+    od_status own = {0};
+    if (run_rows(t, 0, 1, batched, &ns, &own) != OD_OK) {
+        if (hopeless(t->model, own.code)) {
+            *st = own;
+            return od_note(st, "the first run, on made-up input");
+        }
+        od_log(OD_DEBUG, "no warm-up, made-up input does not suit the model: %s", own.msg);
+        return OD_OK;
+    }
+    for (int i = 0; i < g->n_inputs; i++) out->elements += t->view[i].data ? eng_tensor_count(&t->view[i]) : 0;
+    OD_TRY(run_rows(t, 0, 1, batched, &out->run_ns, st)); /* the first one made the plan */
+    if (batched && out->run_ns < SLOW_NS && rows_are_independent(t, &own))
+        out->rows = measure_sizes(t, o->max_batch_size, &out->run_ns);
+    return OD_OK;
+}
+
+od_code srv_warmup_run(eng_model *model, const srv_batch_options *o, srv_warmup *out, od_status *st)
+{
+    int n_in = model->graph->n_inputs, n_out = model->graph->n_outputs;
+    bool batched = o->max_batch_size > 1 && declares_batch(model);
+    od_arena arena;
+    od_arena_init(&arena, (size_t)INPUT_BYTES * 4);
+    trial t = {.model = model, .arena = &arena};
+    od_status own = {0};
+    od_code rc;
+    *out = (srv_warmup){.rows = 1};
+    t.inputs = od_arena_array(&arena, eng_tensor, n_in);
+    t.view = od_arena_array(&arena, eng_tensor, n_in);
+    t.outputs = od_arena_array(&arena, eng_tensor, n_out);
+    if (!t.inputs || !t.view || !t.outputs) {
+        rc = od_fail(st, OD_NO_MEMORY, "no memory for %d inputs", n_in);
+        goto done;
+    }
+    if ((rc = eng_session_create(&t.session, model, NULL, o->memory_limit, st)) != OD_OK) goto done;
+    od_arena_mark mark = od_arena_save(&arena);
+    if (srv_cli_make_inputs(model, NULL, 0, batched ? o->max_batch_size : 1, &arena, t.inputs, &own) != OD_OK) {
+        od_arena_rewind(&arena, mark);
+        batched = false;
+        if (srv_cli_make_inputs(model, NULL, 0, 1, &arena, t.inputs, &own) != OD_OK) {
+            od_log(OD_DEBUG, "no warm-up: %s", own.msg);
+            goto done;
+        }
+    }
+    rc = observe(&t, o, batched, out, st);
+done:
+    eng_session_destroy(t.session);
+    od_arena_fini(&arena);
+    return rc;
+}
