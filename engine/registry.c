@@ -154,6 +154,12 @@ const eng_op eng_ops[] = {
     {"HammingWindow", ENG_DOMAIN_ONNX, 17, ENG_T(ENG_INT32) | ENG_T(ENG_INT64), ENG_HALF, NULL, NULL, eng_cosine_window_infer, NULL, NULL, eng_hamming_window_run},
     {"BlackmanWindow", ENG_DOMAIN_ONNX, 17, ENG_T(ENG_INT32) | ENG_T(ENG_INT64), ENG_HALF, NULL, NULL, eng_cosine_window_infer, NULL, NULL, eng_blackman_window_run},
     {"MelWeightMatrix", ENG_DOMAIN_ONNX, 17, ENG_T(ENG_INT32) | ENG_T(ENG_INT64), ENG_HALF, NULL, NULL, eng_mel_weights_infer, NULL, NULL, eng_mel_weights_run},
+    /* text.c, tfidf.c */
+    {"StringConcat", ENG_DOMAIN_ONNX, 20, ENG_T(ENG_STRING), 0, NULL, NULL, eng_string_concat_infer, NULL, NULL, eng_string_concat_run},
+    {"StringSplit", ENG_DOMAIN_ONNX, 20, ENG_T(ENG_STRING), 0, NULL, NULL, eng_string_split_infer, NULL, NULL, eng_string_split_run},
+    {"StringNormalizer", ENG_DOMAIN_ONNX, 10, ENG_T(ENG_STRING), 0, NULL, NULL, eng_string_normalizer_infer, NULL, NULL, eng_string_normalizer_run},
+    {"RegexFullMatch", ENG_DOMAIN_ONNX, 20, ENG_T(ENG_STRING), 0, NULL, eng_regex_prepare, eng_regex_infer, NULL, NULL, eng_regex_run},
+    {"TfIdfVectorizer", ENG_DOMAIN_ONNX, 9, ENG_T(ENG_INT32) | ENG_T(ENG_INT64) | ENG_T(ENG_STRING), 0, NULL, eng_tfidf_prepare, eng_tfidf_infer, NULL, NULL, eng_tfidf_run},
 
     /* ---- ai.onnx.ml ---- */
 

@@ -262,6 +262,12 @@ eng_infer_fn eng_dft_infer, eng_stft_infer, eng_cosine_window_infer, eng_mel_wei
 eng_run_fn eng_dft_run, eng_stft_run, eng_hann_window_run, eng_hamming_window_run, eng_blackman_window_run,
     eng_mel_weights_run;
 
+/* text.c, tfidf.c */
+eng_prepare_fn eng_regex_prepare, eng_tfidf_prepare;
+eng_infer_fn eng_string_concat_infer, eng_string_split_infer, eng_string_normalizer_infer, eng_regex_infer,
+    eng_tfidf_infer;
+eng_run_fn eng_string_concat_run, eng_string_split_run, eng_string_normalizer_run, eng_regex_run, eng_tfidf_run;
+
 /* ---- ai.onnx.ml ---- */
 
 /* ---- com.microsoft, beyond the forms of standard operators ---- */
