@@ -35,8 +35,10 @@ od_code ldr_image_decode(const void *bytes, size_t size, const ldr_decode_option
 typedef enum ldr_fit {
     LDR_FIT_STRETCH,   /* to width x height, whatever the proportions */
     LDR_FIT_LETTERBOX, /* the largest size inside width x height that keeps proportions, rest padded */
-    LDR_FIT_CROP,      /* shorter side to `shorter`, then width x height from the centre */
-    LDR_FIT_NONE       /* as it is, padded to multiples of `multiple` */
+    LDR_FIT_CROP,      /* shorter side to `shorter`, or all to resize_width x resize_height; then width x height
+                          from the centre, padded where the picture ends */
+    LDR_FIT_SHORTER,   /* shorter side to `shorter`, but the longer one to `longer` at most; no crop */
+    LDR_FIT_NONE       /* as it is */
 } ldr_fit;
 
 typedef enum ldr_filter { LDR_NEAREST, LDR_BILINEAR, LDR_BICUBIC, LDR_LANCZOS, LDR_BOX } ldr_filter;
@@ -44,14 +46,17 @@ typedef enum ldr_filter { LDR_NEAREST, LDR_BILINEAR, LDR_BICUBIC, LDR_LANCZOS, L
 /* From pixels to numbers: y = (x * rescale - mean[c]) / std[c], c in the order of the output. */
 typedef struct ldr_preprocess {
     ldr_fit fit;
-    int64_t width, height; /* of the input; 0: free */
-    int64_t shorter;       /* LDR_FIT_CROP */
-    int64_t multiple;      /* LDR_FIT_LETTERBOX and NONE with free extents: pad to multiples; 0: 1 */
-    bool centered;         /* letterbox: picture in the middle, else top left */
-    bool enlarge;          /* letterbox: small pictures grow too */
+    int64_t width, height; /* of the input; not read by SHORTER and NONE */
+    int64_t shorter, longer;
+    int64_t resize_width, resize_height;
+    int64_t multiple;      /* LETTERBOX: the input is the resized picture, padded to multiples of this, instead of
+                              width x height; SHORTER and NONE: padded to multiples of this; 0: not */
+    bool centered;         /* LETTERBOX: picture in the middle, else top left */
+    bool enlarge;          /* LETTERBOX: small pictures grow too */
+    bool crop_floor;       /* CROP: an odd margin's larger half lies below, always; else alternately (round half to even) */
     ldr_filter filter;
     bool antialias;        /* widen the filter when shrinking, as Pillow does; else as OpenCV does */
-    uint8_t pad[3];
+    uint8_t pad[3];        /* in the order of the output */
     int channels;          /* 1 or 3 */
     bool bgr;
     float rescale, mean[3], std[3];
@@ -65,7 +70,9 @@ typedef struct ldr_placement {
     int64_t input_width, input_height;
 } ldr_placement;
 
-/* The extents that the input gets for a picture of this size. OD_BAD_VALUE, OD_TOO_LARGE. */
+/* The extents that the input gets for a picture of this size, and where the picture lies in it.
+ * OD_TOO_LARGE: an input of more than LDR_INPUT_MAX pixels. */
+enum { LDR_INPUT_MAX = 1 << 26 };
 od_code ldr_image_place(const ldr_preprocess *p, int64_t full_width, int64_t full_height, ldr_placement *out, od_status *st);
 
 /* Resize, pad or crop, normalise `from` into `to`, one item of the batch: rank 4, dims [1, C, H, W] as
@@ -74,7 +81,9 @@ od_code ldr_image_place(const ldr_preprocess *p, int64_t full_width, int64_t ful
 od_code ldr_image_to_tensor(const ldr_pixels *from, const ldr_preprocess *p, const ldr_placement *place, bool nhwc,
                             eng_tensor *to, od_arena *scratch, od_status *st);
 
-/* Resize alone, Pillow's result (antialias) or OpenCV's within 1/255. `to` has its extents, channels and data set. */
+/* Resize alone, within 1/255 of what Pillow (antialias; across first, then down, as Pillow up to 12 always does)
+ * or OpenCV gives; LDR_BOX without antialias is OpenCV's
+ * INTER_AREA. `to` has its width, height, channels (those of `from`), stride and data set. */
 od_code ldr_image_resize(const ldr_pixels *from, ldr_filter filter, bool antialias, ldr_pixels *to, od_arena *scratch,
                          od_status *st);
 

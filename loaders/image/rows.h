@@ -1,0 +1,93 @@
+/* rows.h - the inner loops of resizing and normalising, by rows. Private to loaders/image.
+ *
+ * A picture is resized as Pillow does it: each row across, rounded to whole levels, then down over those
+ * rows. Weights are 16-bit whole numbers whose sum is 1 << bits, so that products of pairs add up in 32.
+ * Where a filter has negative weights a level that is off by one in between could end as two, so their first
+ * direction has weights in two parts, k * 256 + lo.
+ * rows_ref.c is the contract; the variants keep it bit for bit, but for the last bit of the floats.
+ *
+ * Rows of int16 and of results have room for LDR_ROW_SLACK elements behind their last, which may be
+ * overwritten; rows of pixels may not be read beyond their end. */
+#ifndef LDR_IMAGE_ROWS_H
+#define LDR_IMAGE_ROWS_H
+
+#include "loaders/image.h"
+
+enum { LDR_ROW_SLACK = 32 };
+
+/* The weights of one direction: output i is the sum of k[i * n + j] * input[start[i] + j] over j < len[i]. */
+typedef struct ldr_taps {
+    int64_t count;
+    int n;          /* a multiple of 4; weights from len[i] on are zero */
+    int bits;
+    int32_t *start; /* grows, or stays, with i */
+    int32_t *len;
+    int16_t *k;
+    int16_t *lo;    /* the weights' lower 8 bits, or NULL */
+} ldr_taps;
+
+/* Levels to numbers: y = x * scale[c] + bias[c], c the channel of the output; `bgr`: the output's channel c
+ * is the row's channel 2 - c. */
+typedef struct ldr_levels {
+    float scale[3], bias[3];
+    int channels;
+    bool bgr;
+} ldr_levels;
+
+typedef struct ldr_rows {
+    /* One row of `width` pixels across into t->count pixels. `keep` 0: rounded to 0 .. 255; else rounded to
+     * 1 / (1 << keep), with what is out of range kept. */
+    void (*across)(const uint8_t *row, int64_t width, int channels, const ldr_taps *t, int keep, int16_t *to);
+    /* to[i] = the sum of k[j] * rows[j][i] over j < n, divided by 1 << shift, rounded to 0 .. 255; n is at least 1. */
+    void (*down)(const int16_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to);
+    /* `count` pixels into one row of each plane. Planes have no slack. */
+    void (*to_planes)(const uint8_t *row, int64_t count, const ldr_levels *l, float *const *planes);
+    /* The same, interleaved. No slack in `to`; `row` has it. */
+    void (*to_pixels)(const uint8_t *row, int64_t count, const ldr_levels *l, float *to);
+} ldr_rows;
+
+extern const ldr_rows ldr_rows_ref;
+#if defined(__x86_64__)
+extern const ldr_rows ldr_rows_avx2;
+#endif
+
+/* Weights for outputs first .. first + count - 1 of `out`, over `in` inputs; `exact`: in two parts. From `a`;
+ * false: no memory. */
+bool ldr_taps_make(ldr_taps *t, ldr_filter filter, bool antialias, bool exact, int64_t in, int64_t out, int64_t first,
+                   int64_t count, od_arena *a);
+
+/* What is left over from a variant's vectors: outputs from `i` on. */
+static inline void ldr_across_from(int64_t i, const uint8_t *row, int channels, const ldr_taps *t, int keep, int16_t *to)
+{
+    int shift = t->bits - keep;
+    for (; i < t->count; i++) {
+        const int16_t *k = t->k + i * t->n;
+        const uint8_t *from = row + (int64_t)t->start[i] * channels;
+        for (int c = 0; c < channels; c++) {
+            int32_t sum = 1 << (shift - 1);
+            for (int j = 0; j < t->len[i]; j++) {
+                int weight = t->lo ? k[j] * 256 + t->lo[i * t->n + j] : k[j];
+                sum += weight * from[j * channels + c];
+            }
+            sum >>= shift;
+            if (!keep) sum = sum < 0 ? 0 : sum > 255 ? 255 : sum;
+            to[i * channels + c] = (int16_t)sum;
+        }
+    }
+}
+
+static inline void ldr_planes_from(int64_t i, const uint8_t *row, int64_t count, const ldr_levels *l, float *const *planes)
+{
+    for (; i < count; i++)
+        for (int c = 0; c < l->channels; c++)
+            planes[c][i] = (float)row[i * l->channels + (l->bgr ? 2 - c : c)] * l->scale[c] + l->bias[c];
+}
+
+static inline void ldr_pixels_from(int64_t i, const uint8_t *row, int64_t count, const ldr_levels *l, float *to)
+{
+    for (; i < count; i++)
+        for (int c = 0; c < l->channels; c++)
+            to[i * l->channels + c] = (float)row[i * l->channels + (l->bgr ? 2 - c : c)] * l->scale[c] + l->bias[c];
+}
+
+#endif

@@ -1,0 +1,170 @@
+/* taps.c - the weights of the resizing filters: Pillow's, and OpenCV's where nothing is widened. */
+#include "loaders/image/rows.h"
+
+#include <math.h>
+
+static double sinc(double x)
+{
+    return x == 0 ? 1 : sin(M_PI * x) / (M_PI * x);
+}
+
+static double bilinear(double x)
+{
+    x = fabs(x);
+    return x < 1 ? 1 - x : 0;
+}
+
+/* Keys' cubic; a is -0.5 in Pillow and -0.75 in OpenCV. */
+static double cubic(double x, double a)
+{
+    x = fabs(x);
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
+
+static double lanczos(double x, double lobes)
+{
+    return fabs(x) < lobes ? sinc(x) * sinc(x / lobes) : 0;
+}
+
+static double widened(ldr_filter f, double x)
+{
+    switch (f) {
+    case LDR_BOX: return x > -0.5 && x <= 0.5 ? 1 : 0;
+    case LDR_BILINEAR: return bilinear(x);
+    case LDR_BICUBIC: return cubic(x, -0.5);
+    default: return lanczos(x, 3);
+    }
+}
+
+static double plain(ldr_filter f, double x)
+{
+    switch (f) {
+    case LDR_BILINEAR: return bilinear(x);
+    case LDR_BICUBIC: return cubic(x, -0.75);
+    default: return lanczos(x, 4);
+    }
+}
+
+/* Half the width of each filter, in inputs (or, widened, in outputs). */
+static double support_of(ldr_filter f, bool antialias)
+{
+    switch (f) {
+    case LDR_BOX: return 0.5;
+    case LDR_BILINEAR: return 1;
+    case LDR_BICUBIC: return 2;
+    default: return antialias ? 3 : 4;
+    }
+}
+
+typedef struct window {
+    int64_t start;
+    int len;
+} window;
+
+/* The weights of output `at` into w (room enough for any of this direction). */
+static window weigh(ldr_filter f, bool antialias, int64_t in, double scale, int64_t at, double *w)
+{
+    double centre = ((double)at + 0.5) * scale;
+    if (antialias) {
+        double widen = fmax(scale, 1), support = support_of(f, true) * widen;
+        int64_t lo = od_max_i64((int64_t)(centre - support + 0.5), 0), hi = od_min_i64((int64_t)(centre + support + 0.5), in);
+        for (int64_t i = lo; i < hi; i++) w[i - lo] = widened(f, ((double)i - centre + 0.5) / widen);
+        return (window){lo, (int)(hi - lo)};
+    }
+    if (f == LDR_BOX) { /* what the output's area covers of each input */
+        double from = (double)at * scale, to = from + scale;
+        int64_t lo = od_min_i64((int64_t)(from + 1e-9), in - 1), hi = od_min_i64((int64_t)ceil(to - 1e-9), in);
+        if (hi <= lo) hi = lo + 1;
+        for (int64_t i = lo; i < hi; i++) w[i - lo] = fmax(fmin(to, (double)i + 1) - fmax(from, (double)i), 1e-9);
+        return (window){lo, (int)(hi - lo)};
+    }
+    /* Taps around the centre; those beyond the edge count for the edge. */
+    int reach = (int)support_of(f, false);
+    int64_t first = (int64_t)floor(centre - 0.5) - reach + 1;
+    int64_t lo = od_min_i64(od_max_i64(first, 0), in - 1), hi = od_max_i64(od_min_i64(first + 2 * reach, in), lo + 1);
+    for (int64_t i = lo; i < hi; i++) w[i - lo] = 0;
+    for (int64_t i = first; i < first + 2 * reach; i++)
+        w[od_max_i64(od_min_i64(i, hi - 1), lo) - lo] += plain(f, (double)i + 0.5 - centre);
+    return (window){lo, (int)(hi - lo)};
+}
+
+/* To whole numbers whose sum is exactly 1 << bits. What rounding leaves over goes to the largest weight, or
+ * where it is more than a few, as for long filters of small weights, one by one from the first on. */
+static void quantize(const double *w, int len, double sum, int bits, int32_t *k)
+{
+    int32_t left = 1 << bits;
+    int largest = 0;
+    for (int j = 0; j < len; j++) {
+        k[j] = (int32_t)lrint(w[j] / sum * (double)(1 << bits));
+        left -= k[j];
+        if (k[j] > k[largest]) largest = j;
+    }
+    if (left >= -4 && left <= 4) {
+        k[largest] += left;
+        return;
+    }
+    for (int j = 0, step = left > 0 ? 1 : -1; left; j = (j + 1) % len, left -= step) k[j] += step;
+}
+
+static double total(const double *w, int len)
+{
+    double sum = 0;
+    for (int j = 0; j < len; j++) sum += w[j];
+    return sum;
+}
+
+/* One tap each: the input under the output's centre as Pillow finds it, step by step, or under its corner. */
+static bool nearest(ldr_taps *t, bool antialias, int64_t in, double scale, int64_t first, od_arena *a)
+{
+    t->n = 4;
+    t->bits = 14;
+    if (!(t->k = od_arena_zalloc(a, (size_t)t->count * 4 * sizeof *t->k))) return false;
+    double at = scale * 0.5;
+    for (int64_t i = 0; i < first + t->count; i++, at += scale) {
+        if (i < first) continue;
+        t->start[i - first] = (int32_t)od_min_i64((int64_t)(antialias ? at : (double)i * scale), in - 1);
+        t->len[i - first] = 1;
+        t->k[(i - first) * 4] = 1 << 14;
+    }
+    return true;
+}
+
+bool ldr_taps_make(ldr_taps *t, ldr_filter filter, bool antialias, bool exact, int64_t in, int64_t out, int64_t first,
+                   int64_t count, od_arena *a)
+{
+    enum { BITS = 20, EXACT_BITS = 22, LARGEST = 32760 };
+    double scale = (double)in / (double)out, most = 0;
+    double taps = 2 * ceil(support_of(filter, antialias) * (antialias || filter == LDR_BOX ? fmax(scale, 1) : 1)) + 2;
+    *t = (ldr_taps){.count = count, .n = (int)(od_ceil_div((int64_t)taps, 4) * 4)};
+    double *w = od_arena_array(a, double, t->n);
+    int32_t *whole = od_arena_array(a, int32_t, t->n);
+    t->start = od_arena_array(a, int32_t, count);
+    t->len = od_arena_array(a, int32_t, count);
+    if (filter == LDR_NEAREST) return t->start && t->len && nearest(t, antialias, in, scale, first, a);
+    size_t weights = (size_t)count * (size_t)t->n;
+    t->k = od_arena_calloc(a, weights, sizeof *t->k);
+    if (exact && !(t->lo = od_arena_calloc(a, weights, sizeof *t->lo))) return false;
+    if (!w || !whole || !t->start || !t->len || !t->k) return false;
+    int longest = 1;
+    for (int64_t i = 0; i < count; i++) {
+        window win = weigh(filter, antialias, in, scale, first + i, w);
+        double sum = total(w, win.len);
+        for (int j = 0; j < win.len; j++) most = fmax(most, fabs(w[j] / sum));
+        if (win.len > longest) longest = win.len;
+    }
+    t->n = (longest + 3) / 4 * 4;
+    t->bits = exact ? EXACT_BITS : BITS;
+    while (!exact && most * (double)(1 << t->bits) > LARGEST) t->bits--;
+    for (int64_t i = 0; i < count; i++) {
+        window win = weigh(filter, antialias, in, scale, first + i, w);
+        quantize(w, win.len, total(w, win.len), t->bits, whole);
+        for (int j = 0; j < win.len; j++) {
+            t->k[i * t->n + j] = (int16_t)(exact ? whole[j] >> 8 : whole[j]);
+            if (exact) t->lo[i * t->n + j] = whole[j] & 255;
+        }
+        t->start[i] = (int32_t)win.start;
+        t->len[i] = win.len;
+    }
+    return true;
+}
