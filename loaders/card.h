@@ -22,14 +22,15 @@ typedef enum ldr_task {
 typedef struct ldr_card {
     ldr_task task;
     const char *source;   /* where it came from: "model.json", "config.json", "guessed", ... */
-    int input;            /* the graph input that takes the picture */
+    int input;            /* index of the graph input that takes the picture */
     bool nhwc;            /* it is [N, H, W, C] */
     ldr_preprocess pre;
-    const char *decoder;  /* "softmax", "sigmoid", "yolov8", ...: the tasks' names; NULL: the task's default */
-    const char *const *outputs; /* names the decoder reads, in its order; NULL: its own rule */
+    uint8_t background[3]; /* under transparent pixels */
+    const char *decoder;  /* "softmax", "sigmoid", "yolov8", ...: see docs/cards.md; NULL: the task's default */
+    const int *outputs;   /* indices of the graph outputs the decoder reads, in its order; NULL: all */
     int n_outputs;
     int64_t top_k, max_detections;
-    double score_threshold, iou_threshold;
+    double score_threshold, iou_threshold; /* iou_threshold 1: nothing is suppressed */
     bool class_agnostic;
     int n_labels;
     const char *const *labels; /* NULL: numbers only */
@@ -39,13 +40,15 @@ typedef struct ldr_card {
         const double *values;
     } *params;
     int n_params;
-    /* batching; -1: not said */
+    /* batching; -1: not said, the server's defaults hold */
     int64_t max_batch_size, max_queue_delay_us, max_queue, timeout_us;
 } ldr_card;
 
 /* The card of the model whose file is `model_path` (used to find files beside it and in the folder above;
- * NULL: none), checked against `m`. `json` (NULL: none) is used instead of model.json. Everything is
- * allocated from `a`. OD_BAD_MODEL: a card that breaks its form or contradicts the graph, naming the key. */
+ * NULL: none), checked against `m`. `json` (NULL: none) is used instead of model.json. What a card does not
+ * say is guessed from the graph. Everything is allocated from `a`. OD_BAD_MODEL: a card that breaks its form
+ * or contradicts the graph, naming the key; OD_TOO_LARGE, OD_IO, OD_NOT_FOUND: its files. Names of decoders
+ * are the server's: srv_task_check looks at those. */
 od_code ldr_card_find(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out, od_status *st);
 
 /* The card as the text of a model.json that gives the same card. */

@@ -29,20 +29,29 @@ void srv_query_init(srv_query *q);
  * not possible, with what is. */
 od_code srv_query_set(srv_query *q, const char *key, const char *value, od_status *st);
 
+/* Is there such a decoder, and can it read outputs of these shapes? To be called once a model and its card
+ * are loaded. A card without a task passes. OD_BAD_MODEL, naming what was found and what was wanted. */
+od_code srv_task_check(const ldr_card *card, const eng_model *m, od_status *st);
+
 typedef struct srv_picture {
     ldr_placement placement;
-    eng_tensor *inputs;      /* every input of the model, batch extent 1 */
+    /* Every input of the model, as eng_session_run wants them, batch extent 1. The picture of an NCHW model is
+     * ENG_CL: whoever joins items of a batch copies bytes behind one another and keeps the layout. Inputs
+     * that the model gives a default have data NULL. */
+    eng_tensor *inputs;
     int n_inputs;
     int64_t decode_ns, preprocess_ns, postprocess_ns; /* for Server-Timing */
 } srv_picture;
 
 /* Decode `bytes` and make the model's inputs. All memory from `a`, which the caller keeps until the answer
- * is sent. Errors of ldr_image_decode. */
-od_code srv_picture_open(const ldr_card *card, const void *bytes, size_t size, int64_t max_pixels, od_arena *a,
-                         srv_picture *out, od_status *st);
+ * is sent. `max_pixels` 0: the default of ldr_image_decode, whose errors these are; OD_UNSUPPORTED too: a
+ * card without a task. Any thread. */
+od_code srv_picture_open(const ldr_card *card, const eng_model *m, const void *bytes, size_t size, int64_t max_pixels,
+                         od_arena *a, srv_picture *out, od_status *st);
 
 /* Append the answer's members, such as `"classes":[...]`, without braces around, so that callers can add
- * their own. `outputs` are the model's, in graph order, batch extent 1. */
+ * their own. `outputs` are the model's, in graph order, ENG_ROW, batch extent 1. OD_BAD_SHAPE, OD_BAD_TYPE:
+ * outputs that the decoder cannot read. Any thread. */
 od_code srv_picture_answer(const ldr_card *card, srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
                            srv_text *json, od_status *st);
 
