@@ -12,9 +12,10 @@ typedef struct eng_attention_kernels {
     /* panels[n / 16][k][16] = element (k, n) of a matrix with the given strides; columns from n to the
      * next multiple of 16 become zero. */
     void (*pack)(const float *m, int64_t row_stride, int64_t col_stride, int64_t k, int64_t n, float *panels);
-    /* c[m][n rounded up to 16] = a[m][k] times panels; ldc is at least that. Rows of `a` are dense. */
-    void (*multiply)(const float *a, int64_t lda, const float *panels, int64_t m, int64_t n, int64_t k, float *c,
-                     int64_t ldc);
+    /* c[m][n rounded up to 16] = a[m][k] times panels, which lie `stride` floats apart; ldc is at least
+     * that. Rows of `a` are dense. */
+    void (*multiply)(const float *a, int64_t lda, const float *panels, int64_t stride, int64_t m, int64_t n, int64_t k,
+                     float *c, int64_t ldc);
     /* row[i] = exp(scale row[i] + mask[i] - largest); gives the sum. mask NULL: none; its stride is 0 or 1.
      * A row of nothing but -inf gives zeros and the sum 0. */
     float (*exp_row)(float *row, int64_t n, float scale, const float *mask, int64_t mask_stride);

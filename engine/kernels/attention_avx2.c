@@ -57,12 +57,13 @@ DEFINE_TILE(4)
 DEFINE_TILE(5)
 DEFINE_TILE(6)
 
-static void multiply(const float *a, int64_t lda, const float *panels, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc)
+static void multiply(const float *a, int64_t lda, const float *panels, int64_t stride, int64_t m, int64_t n, int64_t k,
+                     float *c, int64_t ldc)
 {
     static void (*const tiles[])(const float *, int64_t, const float *, int64_t, float *, int64_t) = {
         0, tile1, tile2, tile3, tile4, tile5, tile6};
     for (int64_t j = 0; j < n; j += ENG_PANEL) {
-        const float *b = panels + j * k;
+        const float *b = panels + j / ENG_PANEL * stride;
         int64_t left = od_ceil_div(m, 6), i = 0;
         for (; left > 0; left--) { /* tiles of nearly equal height: five rows still keep both FMA pipes full */
             int64_t rows = od_ceil_div(m - i, left);

@@ -10,11 +10,12 @@ static void pack(const float *m, int64_t row_stride, int64_t col_stride, int64_t
                 *panels++ = p + j < n ? m[i * row_stride + (p + j) * col_stride] : 0.0f;
 }
 
-static void multiply(const float *a, int64_t lda, const float *panels, int64_t m, int64_t n, int64_t k, float *c, int64_t ldc)
+static void multiply(const float *a, int64_t lda, const float *panels, int64_t stride, int64_t m, int64_t n, int64_t k,
+                     float *c, int64_t ldc)
 {
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < od_ceil_div(n, ENG_PANEL) * ENG_PANEL; j++) {
-            const float *b = panels + j / ENG_PANEL * ENG_PANEL * k + j % ENG_PANEL;
+            const float *b = panels + j / ENG_PANEL * stride + j % ENG_PANEL;
             float sum = 0.0f;
             for (int64_t x = 0; x < k; x++) sum += a[i * lda + x] * b[x * ENG_PANEL];
             c[i * ldc + j] = sum;

@@ -3,12 +3,12 @@
  * Inputs: what q, k, v are cut from; a mask and a factor that broadcast against the scores, or none.
  * Attributes q, k, v: the axis of batch, head, row, channel (-1: none), then the selected axis and
  * index (-1: none). `rank` of the result is 3 or 4; with heads_last it is [batch, row, head, channel]. */
-#include "engine/kernels/attention.h"
+#include "engine/ops/attention.h"
 #include "engine/ops/ops.h"
 
 #include <string.h>
 
-enum { B, H, L, D, AXES };
+enum { B = ENG_ATT_B, H = ENG_ATT_H, L = ENG_ATT_L, D = ENG_ATT_D, AXES = ENG_ATT_AXES };
 
 typedef struct side {
     int64_t axis[AXES], select_axis, select_index;
@@ -21,25 +21,7 @@ typedef struct params {
     float scale;
 } params;
 
-/* One operand with its extents and strides. */
-typedef struct view {
-    const float *data;
-    int64_t dims[AXES], strides[AXES];
-} view;
-
-typedef struct job {
-    view q, k, v, mask, factor, out;
-    int64_t heads;      /* batch times heads */
-    int64_t block;      /* rows worked on at once */
-    int64_t row_blocks;
-    int64_t k_floats, v_floats; /* of one head's panels */
-    float *k_panels, *v_panels;
-    float *slots;       /* scratch of each thread slot */
-    int64_t slot_floats, score_pitch, value_pitch;
-    bool pack_q;
-    float scale;
-    const eng_attention_kernels *kernels;
-} job;
+typedef eng_att_view view;
 
 od_code eng_attention_own_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 {
@@ -136,92 +118,23 @@ od_code eng_attention_own_infer(eng_ctx *c, od_status *st)
     return eng_set_out(c, 0, ENG_FLOAT, p->rank, p->rank == 4 ? out4 : out3, st);
 }
 
-static const float *head_of(const view *v, int64_t head, int64_t heads)
-{
-    return v->data ? v->data + head / heads * v->strides[B] + head % heads * v->strides[H] : NULL;
-}
-
-static void pack_head(void *arg, int64_t head, int slot)
-{
-    job *j = arg;
-    (void)slot;
-    j->kernels->pack(head_of(&j->k, head, j->q.dims[H]), j->k.strides[D], j->k.strides[L], j->k.dims[D], j->k.dims[L],
-                     j->k_panels + head * j->k_floats);
-    j->kernels->pack(head_of(&j->v, head, j->q.dims[H]), j->v.strides[L], j->v.strides[D], j->v.dims[L], j->v.dims[D],
-                     j->v_panels + head * j->v_floats);
-}
-
-/* Rows of q made dense, where their channels lie apart. */
-static const float *dense_rows(const job *j, const float *q, int64_t rows, float *to)
-{
-    for (int64_t d = 0; d < j->q.dims[D]; d++)
-        for (int64_t i = 0; i < rows; i++) to[i * j->q.dims[D] + d] = q[i * j->q.strides[L] + d * j->q.strides[D]];
-    return to;
-}
-
-static void run_block(void *arg, int64_t index, int slot)
-{
-    const job *j = arg;
-    int64_t head = index / j->row_blocks, row = index % j->row_blocks * j->block, heads = j->q.dims[H];
-    int64_t rows = od_min_i64(j->block, j->q.dims[L] - row), keys = j->k.dims[L], width = j->v.dims[D];
-    float *scores = j->slots + slot * j->slot_floats, *values = scores + j->block * j->score_pitch;
-    const float *q = head_of(&j->q, head, heads) + row * j->q.strides[L];
-    int64_t lda = j->q.strides[L];
-    if (j->pack_q) {
-        q = dense_rows(j, q, rows, values + j->block * j->value_pitch);
-        lda = j->q.dims[D];
-    }
-    const float *factor = head_of(&j->factor, head, heads), *mask = head_of(&j->mask, head, heads);
-    float scale = j->scale * (factor ? *factor : 1.0f);
-    float *out = (float *)(uintptr_t)head_of(&j->out, head, heads) + row * j->out.strides[L];
-    float inverse[64];
-    j->kernels->multiply(q, lda, j->k_panels + head * j->k_floats, rows, keys, j->q.dims[D], scores, j->score_pitch);
-    for (int64_t i = 0; i < rows; i++) {
-        const float *m = mask ? mask + (row + i) * j->mask.strides[L] : NULL;
-        inverse[i] = 1.0f / j->kernels->exp_row(scores + i * j->score_pitch, keys, scale, m, j->mask.strides[D]);
-    }
-    j->kernels->multiply(scores, j->score_pitch, j->v_panels + head * j->v_floats, rows, width, keys, values, j->value_pitch);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t d = 0; d < width; d++) out[i * j->out.strides[L] + d] = values[i * j->value_pitch + d] * inverse[i];
-}
-
-static void look_at_out(const eng_ctx *c, job *j)
+static void look_at_out(const eng_ctx *c, view *out)
 {
     const params *p = c->node->params;
     side s = {.axis = {B, p->rank == 4 ? (p->heads_last ? 2 : 1) : -1, p->rank == 4 ? (p->heads_last ? 1 : 2) : 1, p->rank - 1},
               .select_axis = -1};
     od_status ignored;
-    look_at(c->out[0], &s, &j->out, &ignored);
+    look_at(c->out[0], &s, out, &ignored);
 }
 
 od_code eng_attention_own_run(eng_ctx *c, od_status *st)
 {
-    enum { SCORE_FLOATS = 48 * 1024, BLOCK_MAX = 48, BLOCK_MIN = 6 };
     const params *p = c->node->params;
-    job j = {.scale = p->scale, .kernels = eng_attention_get()};
-    OD_TRY(look(c, &j.q, &j.k, &j.v, st));
-    look_at_broadcast(c->in[3], p->rank, &j.mask);
-    look_at_broadcast(c->in[4], p->rank, &j.factor);
-    look_at_out(c, &j);
-    if (!eng_tensor_count(c->out[0])) return OD_OK;
-    j.heads = j.q.dims[B] * j.q.dims[H];
-    j.score_pitch = od_ceil_div(j.k.dims[L], ENG_PANEL) * ENG_PANEL;
-    j.value_pitch = od_ceil_div(j.v.dims[D], ENG_PANEL) * ENG_PANEL;
-    j.block = SCORE_FLOATS / od_max_i64(j.score_pitch, 1) / 6 * 6; /* whole tiles of rows, in half the L2 cache */
-    j.block = od_max_i64(BLOCK_MIN, od_min_i64(BLOCK_MAX, j.block));
-    j.row_blocks = od_ceil_div(j.q.dims[L], j.block);
-    j.pack_q = j.q.strides[D] != 1 && j.q.dims[D] != 1;
-    j.slot_floats = j.block * (j.score_pitch + j.value_pitch + (j.pack_q ? j.q.dims[D] : 0)) + ENG_PANEL;
-    j.k_floats = eng_panel_floats(j.k.dims[D], j.k.dims[L]);
-    j.v_floats = eng_panel_floats(j.v.dims[L], j.v.dims[D]);
-    size_t bytes;
-    int64_t floats = j.heads * (j.k_floats + j.v_floats) + od_pool_slots(c->pool) * j.slot_floats;
-    float *memory = od_mul((size_t)floats, sizeof(float), &bytes) ? od_arena_alloc(c->scratch, bytes) : NULL;
-    if (!memory) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " packed numbers", floats);
-    j.k_panels = memory;
-    j.v_panels = j.k_panels + j.heads * j.k_floats;
-    j.slots = j.v_panels + j.heads * j.v_floats;
-    od_pool_for(c->pool, j.heads, pack_head, &j);
-    od_pool_for(c->pool, j.heads * j.row_blocks, run_block, &j);
-    return OD_OK;
+    eng_attention a = {.scale = p->scale, .left = -1, .right = -1, .nan_when_empty = true};
+    OD_TRY(look(c, &a.q, &a.k, &a.v, st));
+    look_at_broadcast(c->in[3], p->rank, &a.mask);
+    look_at_broadcast(c->in[4], p->rank, &a.factor);
+    look_at_out(c, &a.out);
+    a.keys = a.k.dims[L];
+    return eng_attention_run(&a, c->scratch, c->pool, st);
 }
