@@ -9,7 +9,7 @@ static float source_of(const eng_resize_rule *r, const eng_resize_axis *a, int64
     switch (r->coord) {
     case ENG_COORD_HALF_PIXEL: return (x + 0.5f) / a->scale - 0.5f;
     case ENG_COORD_HALF_PIXEL_SYMMETRIC: {
-        float adjustment = (float)a->out / a->length, offset = in / 2 * (1 - adjustment);
+        float adjustment = (float)a->out / (a->scale * in), offset = in / 2 * (1 - adjustment);
         return offset + (x + 0.5f) / a->scale - 0.5f;
     }
     case ENG_COORD_PYTORCH_HALF_PIXEL: return a->out > 1 ? (x + 0.5f) / a->scale - 0.5f : 0.0f;
@@ -24,9 +24,11 @@ static float source_of(const eng_resize_rule *r, const eng_resize_axis *a, int64
 
 static float nearest(eng_resize_round round, float x, bool shrinks)
 {
+    const float near = 1e-6f; /* a scale is rounded, so what should lie halfway may miss it a little */
+    float down = floorf(x);
     switch (round) {
-    case ENG_ROUND_PREFER_FLOOR: return ceilf(x - 0.5f);
-    case ENG_ROUND_PREFER_CEIL: return floorf(x + 0.5f);
+    case ENG_ROUND_PREFER_FLOOR: return x - down <= 0.5f + near ? down : down + 1;
+    case ENG_ROUND_PREFER_CEIL: return x - down >= 0.5f - near ? down + 1 : down;
     case ENG_ROUND_FLOOR: return floorf(x);
     case ENG_ROUND_CEIL: return ceilf(x);
     default: return shrinks ? ceilf(x) : truncf(x);
