@@ -1,10 +1,14 @@
 /* store.h - the models of a folder: found, loaded in the background, exchanged while they serve.
  *
  * DIR/NAME/model.onnx, DIR/NAME/VERSION/model.onnx (VERSION a positive number) or DIR/NAME.onnx; a folder
- * with exactly one .onnx file of another name is accepted too. A version is loaded, given its card, and
- * warmed up before it is ready; a new one takes over only then, and the old one is freed when its last
- * user releases it. A file that cannot be loaded is reported with its reason and changes nothing else.
- * Names cannot leave the folder. All functions may be called from any thread. */
+ * with exactly one .onnx file of another name, or with such a folder called onnx, is accepted too. A version
+ * is loaded, given its card, and warmed up before it is ready; a new one takes over only then, and the old
+ * one is freed when its last user releases it. Of several versions the newest that can be loaded are served,
+ * `versions` of them. A file that cannot be loaded is reported with its reason and changes nothing else.
+ * Names cannot leave the folder: they are compared with what is there, and never become part of a path.
+ *
+ * One thread of the store loads, frees and follows changes; it sleeps while there are none. Functions may be
+ * called from any thread; those that wait say so and must not be called on the pool's workers. */
 #ifndef SRV_STORE_H
 #define SRV_STORE_H
 
@@ -32,6 +36,8 @@ typedef struct srv_store_options {
     srv_batch_options batch;    /* defaults; a card may say otherwise */
     eng_load_options load;
     size_t memory_budget;       /* of all models together; 0: none */
+    int versions;               /* served of one model, the newest; 0: 1; below 0: all */
+    int settle_ms;              /* SRV_CONTROL_POLL: files must have been left alone for so long; 0: 500 */
     od_pool *pool;
 } srv_store_options;
 
@@ -44,7 +50,7 @@ typedef struct srv_model {
     const ldr_card *card;
     srv_batcher *batcher;
     int64_t max_batch_size;
-    size_t bytes;              /* weights and packed weights */
+    size_t bytes;              /* weights and packed weights, about */
     double load_seconds;
     atomic_int_least64_t last_used_ms; /* since the epoch; 0: never */
 } srv_model;
@@ -54,8 +60,8 @@ od_code srv_store_create(srv_store **out, const srv_store_options *options, od_s
 /* Waits for loads that run, then frees all. No model may be held. */
 void srv_store_destroy(srv_store *s);
 
-/* Every model that was to be loaded at the start is ready or has failed, and none of them failed. Never
- * turns false again because another one loads. */
+/* Every model that was to be loaded at the start has become ready. Never turns false again because another
+ * one loads. */
 bool srv_store_ready(srv_store *s);
 
 /* `version` below 1: the newest that is ready. OD_NOT_FOUND: no such model or version; OD_UNAVAILABLE:
@@ -64,10 +70,19 @@ od_code srv_store_acquire(srv_store *s, const char *name, int64_t version, srv_m
 void srv_model_release(srv_model *m);
 
 /* Load or reload what is on disk, wait until it is ready, take over. `card_json` (NULL: none) replaces the
- * card's file. OD_NOT_FOUND, loader's and batcher's errors. */
+ * card's file. OD_NOT_FOUND, loader's and batcher's errors. Waits. */
 od_code srv_store_load(srv_store *s, const char *name, const char *card_json, od_status *st);
-/* Stop serving all versions; waits until their users are gone. OD_NOT_FOUND. */
+/* Stop serving all versions, wait until their users are gone and their memory is free. A model that was
+ * unloaded comes back by srv_store_load, or when its files change. OD_NOT_FOUND. Waits. */
 od_code srv_store_unload(srv_store *s, const char *name, od_status *st);
+
+/* The same without waiting: `done` is called once, on the store's thread, with the result. */
+typedef void srv_store_done(void *arg, const od_status *result);
+od_code srv_store_load_begin(srv_store *s, const char *name, const char *card_json, srv_store_done *done, void *arg, od_status *st);
+od_code srv_store_unload_begin(srv_store *s, const char *name, srv_store_done *done, void *arg, od_status *st);
+
+/* Look for changes now, whatever `control` says: for SIGHUP. Does not wait. */
+void srv_store_rescan(srv_store *s);
 
 typedef struct srv_entry {
     char name[256];
@@ -76,7 +91,10 @@ typedef struct srv_entry {
     char reason[240];
 } srv_entry;
 
-/* A line a version (or a name without one), sorted. The list is malloc'd: free() it. */
+/* A line a version that was ever tried (or a name without one), sorted by name. The list is malloc'd: free() it. */
 od_code srv_store_index(srv_store *s, srv_entry **list, int *count, od_status *st);
+
+/* Bytes of all loaded models, those that are being freed included. */
+size_t srv_store_bytes(srv_store *s);
 
 #endif
