@@ -1,0 +1,79 @@
+/* conn.h - what the files of server/http share. Private to them. */
+#ifndef SRV_HTTP_CONN_H
+#define SRV_HTTP_CONN_H
+
+#include "server/http/http.h"
+
+#include <microhttpd.h>
+#include <pthread.h>
+
+typedef enum srv_phase {
+    SRV_IDLE,      /* no request */
+    SRV_RECEIVING, /* its first line has come */
+    SRV_WORKING,   /* a handler has it */
+    SRV_SENDING
+} srv_phase;
+
+/* Where a request stands between its handler and its socket thread. */
+enum { SRV_RUNNING, SRV_SUSPENDED, SRV_DONE };
+
+typedef struct srv_conn {
+    srv_request request; /* first: a request is its connection */
+    struct MHD_Connection *mhd;
+    int fd;
+    struct srv_conn *next, **link; /* in srv_http.conns, under its lock */
+    atomic_int phase;              /* srv_phase */
+    atomic_llong since_ns;         /* when it began */
+    atomic_int progress;           /* SRV_RUNNING, ... */
+    bool began;                    /* the head was looked at */
+    bool refused;                  /* answered already; the rest of the body is thrown away */
+    bool queued;                   /* the reply is with libmicrohttpd */
+    atomic_bool kicked;            /* its socket was shut by the watcher */
+    size_t body_cap, body_want;    /* allocated; Content-Length, or SIZE_MAX: not known */
+    size_t body_lead;              /* unused bytes in front of the body, so that tensors in it are aligned */
+    size_t charged;                /* bytes counted in srv_http.body_bytes */
+    size_t discarded;
+    pthread_mutex_t lock;          /* guards request.gone */
+} srv_conn;
+
+struct srv_http {
+    srv_http_options o;
+    struct MHD_Daemon *daemon;
+    int listen_fd, port;
+    atomic_bool draining;
+    atomic_int active, connections;
+    atomic_size_t body_bytes;
+    pthread_mutex_t lock; /* guards conns and the watcher's sleep */
+    pthread_cond_t wake;
+    srv_conn *conns;
+    bool stop, watching;
+    pthread_t watcher;
+    atomic_uint_least64_t next_id;
+    uint64_t id_seed;
+};
+
+static inline srv_conn *srv_conn_of(srv_request *r)
+{
+    return (srv_conn *)r;
+}
+
+void srv_conn_phase(srv_conn *c, srv_phase phase);
+
+/* route.c: find r->route and captures for r->path. An error has reply.status set (404, 405 with Allow, 400). */
+od_code srv_route_find(srv_request *r, od_status *st);
+
+/* headers.c: refuse a head that is ambiguous, take what requests need of it. */
+od_code srv_head_check(srv_conn *c, od_status *st);
+
+/* coding.c: undo the body's Content-Encoding; compress the reply when it is asked for and worth it. */
+od_code srv_body_decode(srv_request *r, od_status *st);
+void srv_reply_encode(srv_request *r);
+
+/* watcher.c: the thread that looks at deadlines and at clients that have gone. */
+od_code srv_watcher_start(srv_http *h, od_status *st);
+void srv_watcher_stop(srv_http *h);
+
+/* listen.c: a listening socket for the options' address. */
+od_code srv_listen(srv_http *h, od_status *st);
+
+#endif

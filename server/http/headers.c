@@ -1,0 +1,111 @@
+#include "server/http/conn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+typedef struct head {
+    srv_conn *c;
+    int lengths, codings, hosts, header_parts;
+    const char *length, *coding, *header_part;
+    const char *bad_name;
+    size_t bytes;
+} head;
+
+/* RFC 9110's token characters. A name with anything else, such as a blank before the colon, is read one way
+ * by us and another way by a proxy in front of us. */
+static bool is_token(const char *s)
+{
+    if (!*s) return false;
+    for (; *s; s++)
+        if (!(*s >= '0' && *s <= '9') && !((*s | 32) >= 'a' && (*s | 32) <= 'z') && !strchr("!#$%&'*+-.^_`|~", *s)) return false;
+    return true;
+}
+
+static bool visible(const char *s, size_t most)
+{
+    size_t n = strlen(s);
+    if (!n || n > most) return false;
+    for (; *s; s++)
+        if (*s <= ' ' || *s > '~') return false;
+    return true;
+}
+
+/* "00-" 32 hex "-" 16 hex "-" 2 hex, as W3C trace context writes it. */
+static bool is_traceparent(const char *s)
+{
+    if (strlen(s) != 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || !strncmp(s, "ff", 2)) return false;
+    for (int i = 0; i < 55; i++)
+        if (i != 2 && i != 35 && i != 52 && !strchr("0123456789abcdef", s[i])) return false;
+    return strspn(s + 3, "0") < 32 && strspn(s + 36, "0") < 16;
+}
+
+static enum MHD_Result take(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    head *h = arg;
+    srv_request *r = &h->c->request;
+    (void)kind;
+    if (!value) value = "";
+    h->bytes += strlen(name) + strlen(value) + 4;
+    if (!is_token(name)) h->bad_name = name;
+    switch (name[0] | 32) {
+    case 'c':
+        if (!strcasecmp(name, "content-length")) h->lengths++, h->length = value;
+        break;
+    case 'h':
+        if (!strcasecmp(name, "host")) h->hosts++;
+        break;
+    case 'i':
+        if (!strcasecmp(name, "inference-header-content-length")) h->header_parts++, h->header_part = value;
+        break;
+    case 't':
+        if (!strcasecmp(name, "transfer-encoding")) h->codings++, h->coding = value;
+        else if (!strcasecmp(name, "traceparent") && is_traceparent(value)) memcpy(r->traceparent, value, 56);
+        break;
+    case 'x':
+        if (!strcasecmp(name, "x-request-id") && visible(value, SRV_ID_CHARS)) memcpy(r->id, value, strlen(value) + 1);
+        break;
+    default: break;
+    }
+    return MHD_YES;
+}
+
+/* Digits only; false: anything else, or more than 18 of them. */
+static bool whole(const char *s, size_t *out)
+{
+    size_t n = strlen(s);
+    if (!n || n > 18 || strspn(s, "0123456789") != n) return false;
+    *out = strtoull(s, NULL, 10);
+    return true;
+}
+
+od_code srv_head_check(srv_conn *c, od_status *st)
+{
+    head h = {.c = c};
+    srv_request *r = &c->request;
+    MHD_get_connection_values(c->mhd, MHD_HEADER_KIND, take, &h);
+    c->body_want = SIZE_MAX;
+    r->reply.close = true; /* what follows an ambiguous head cannot be trusted to be a request */
+    if (h.bad_name) return od_fail(st, OD_BAD_ARGUMENT, "a header name with impossible characters: %.60s", h.bad_name);
+    if (h.bytes > r->http->o.max_header) {
+        r->reply.status = 431;
+        return od_fail(st, OD_TOO_LARGE, "headers of %zu bytes: at most %zu", h.bytes, r->http->o.max_header);
+    }
+    if (h.lengths > 1) return od_fail(st, OD_BAD_ARGUMENT, "Content-Length is given %d times", h.lengths);
+    if (h.codings > 1) return od_fail(st, OD_BAD_ARGUMENT, "Transfer-Encoding is given %d times", h.codings);
+    if (h.lengths && h.codings) return od_fail(st, OD_BAD_ARGUMENT, "both Content-Length and Transfer-Encoding are given");
+    if (h.hosts > 1) return od_fail(st, OD_BAD_ARGUMENT, "Host is given %d times", h.hosts);
+    if (h.codings && strcasecmp(h.coding, "chunked")) {
+        r->reply.status = 501;
+        return od_fail(st, OD_UNSUPPORTED, "Transfer-Encoding '%.40s': only chunked is known", h.coding);
+    }
+    if (h.lengths && !whole(h.length, &c->body_want))
+        return od_fail(st, OD_BAD_ARGUMENT, "Content-Length '%.40s' is no length", h.length);
+    if (!h.lengths && !h.codings) c->body_want = 0; /* neither: there is no body */
+    r->reply.close = false;
+    if (h.header_parts > 1 || (h.header_part && !whole(h.header_part, &r->header_part)))
+        return od_fail(st, OD_BAD_ARGUMENT, "Inference-Header-Content-Length '%.40s' is no length", h.header_part);
+    r->has_header_part = h.header_part != NULL;
+    return OD_OK;
+}

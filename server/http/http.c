@@ -1,0 +1,554 @@
+#include "server/http/conn.h"
+
+#include "engine/base/cpu.h"
+#include "engine/base/log.h"
+#include "server/protocols/json.h"
+#include "server/reply.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    FIRST_BODY = 64 << 10,    /* allocated at once; larger bodies grow as their bytes come */
+    KEEP_ARENA = 256 << 10,   /* an idle connection holds no more */
+    BODY_ALIGN = 16,
+    BIG_BODY = 32 << 10,      /* parsed on a worker (SRV_ROUTE_WORK_BIG) */
+    ONE_BUFFER = 64 << 10,    /* replies up to this are sent as one buffer */
+    POOL_STEP = 16 << 10
+};
+
+void srv_conn_phase(srv_conn *c, srv_phase phase)
+{
+    atomic_store(&c->since_ns, od_now_ns());
+    atomic_store(&c->phase, (int)phase);
+}
+
+/* ---- the life of a connection's request */
+
+static void clear(srv_conn *c)
+{
+    srv_request *r = &c->request;
+    srv_http *h = r->http;
+    if (c->charged) atomic_fetch_sub(&h->body_bytes, c->charged);
+    if (r->body) free(r->body - c->body_lead);
+    if (od_arena_bytes(&r->arena) > KEEP_ARENA) od_arena_fini(&r->arena);
+    else od_arena_reset(&r->arena);
+    od_arena arena = r->arena;
+    *r = (srv_request){.http = h, .context = h->o.context, .arena = arena,
+                       .queue_ns = -1, .decode_ns = -1, .preprocess_ns = -1, .compute_ns = -1, .postprocess_ns = -1};
+    c->began = c->refused = c->queued = false;
+    atomic_store(&c->progress, SRV_RUNNING);
+    c->body_cap = c->body_want = c->body_lead = c->charged = c->discarded = 0;
+    if (atomic_load(&c->phase) != SRV_IDLE) atomic_fetch_sub(&h->active, 1);
+    srv_conn_phase(c, SRV_IDLE);
+}
+
+static void make_id(srv_request *r)
+{
+    static const char hex[] = "0123456789abcdef";
+    uint64_t x = r->http->id_seed ^ atomic_fetch_add(&r->http->next_id, 1);
+    for (int i = 0; i < 16; i++) r->id[i] = hex[x >> (60 - 4 * i) & 15];
+    r->id[16] = '\0';
+}
+
+/* libmicrohttpd has read the request line. */
+static void *on_line(void *arg, const char *uri, struct MHD_Connection *mhd)
+{
+    srv_http *h = arg;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    srv_conn *c = info ? info->socket_context : NULL;
+    if (!c) return NULL;
+    srv_request *r = &c->request;
+    atomic_fetch_add(&h->active, 1);
+    srv_conn_phase(c, SRV_RECEIVING);
+    size_t len = strlen(uri), prefix = strlen(h->o.prefix);
+    char *target = od_arena_strdup(&r->arena, uri, len), *path = od_arena_strdup(&r->arena, uri, len);
+    if (!target || !path) return c;
+    r->target = target;
+    char *query = strchr(path, '?');
+    if (query) *query = '\0';
+    r->query = query ? query + 1 : "";
+    bool inside = !prefix || (!strncmp(path, h->o.prefix, prefix) && (!path[prefix] || path[prefix] == '/'));
+    r->path = inside ? path + prefix : "/?"; /* no route has that path */
+    return c;
+}
+
+static void on_connection(void *arg, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode what)
+{
+    srv_http *h = arg;
+    srv_conn *c = *context;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+        c = calloc(1, sizeof *c);
+        if (!c || !info) {
+            free(c);
+            return;
+        }
+        c->mhd = mhd;
+        c->fd = (int)info->connect_fd;
+        c->request.http = h;
+        pthread_mutex_init(&c->lock, NULL);
+        clear(c);
+        *context = c;
+        atomic_fetch_add(&h->connections, 1);
+        pthread_mutex_lock(&h->lock);
+        bool first = !h->conns;
+        c->next = h->conns;
+        c->link = &h->conns;
+        if (c->next) c->next->link = &c->next;
+        h->conns = c;
+        if (first) pthread_cond_signal(&h->wake);
+        pthread_mutex_unlock(&h->lock);
+    } else if (c) {
+        pthread_mutex_lock(&h->lock);
+        *c->link = c->next;
+        if (c->next) c->next->link = c->link;
+        pthread_mutex_unlock(&h->lock);
+        clear(c);
+        od_arena_fini(&c->request.arena);
+        pthread_mutex_destroy(&c->lock);
+        atomic_fetch_sub(&h->connections, 1);
+        free(c);
+        *context = NULL;
+    }
+}
+
+static void on_completed(void *arg, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why)
+{
+    srv_http *h = arg;
+    srv_conn *c = *context;
+    (void)mhd;
+    if (!c) return;
+    if (h->o.sent && c->began) h->o.sent(&c->request, why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    clear(c);
+    *context = NULL;
+}
+
+/* ---- the body */
+
+/* Room for `more` bytes and the zeros behind them. */
+static od_code body_room(srv_conn *c, size_t more, od_status *st)
+{
+    srv_request *r = &c->request;
+    srv_http *h = r->http;
+    size_t need = c->body_lead + r->body_len + more + SRV_JSON_PAD;
+    if (need <= c->body_cap) return OD_OK;
+    size_t cap = c->body_cap ? c->body_cap * 2 : FIRST_BODY, whole = SIZE_MAX;
+    if (c->body_want != SIZE_MAX) whole = c->body_lead + c->body_want + SRV_JSON_PAD;
+    if (cap > whole) cap = whole;
+    if (cap < need) cap = need;
+    size_t added = cap - c->body_cap;
+    if (h->o.max_body_total && atomic_fetch_add(&h->body_bytes, added) + added > h->o.max_body_total) {
+        atomic_fetch_sub(&h->body_bytes, added);
+        return od_fail(st, OD_BUSY, "the bodies of all requests together would exceed %zu bytes", h->o.max_body_total);
+    }
+    if (h->o.max_body_total) c->charged += added;
+    char *base = realloc(r->body ? r->body - c->body_lead : NULL, cap);
+    if (!base) return od_fail(st, OD_NO_MEMORY, "no memory for a body of %zu bytes", cap);
+    r->body = base + c->body_lead;
+    c->body_cap = cap;
+    return OD_OK;
+}
+
+static od_code take_body(srv_conn *c, const char *bytes, size_t n, od_status *st)
+{
+    srv_request *r = &c->request;
+    if (r->body_len + n > r->http->o.max_body)
+        return od_fail(st, OD_TOO_LARGE, "a body of more than the %zu bytes that are allowed", r->http->o.max_body);
+    OD_TRY(body_room(c, n, st));
+    memcpy(r->body + r->body_len, bytes, n);
+    r->body_len += n;
+    return OD_OK;
+}
+
+/* ---- the reply */
+
+void srv_reply_header(srv_request *r, const char *name, const char *value)
+{
+    srv_reply *p = &r->reply;
+    if (p->n_headers < SRV_REPLY_HEADERS) p->headers[p->n_headers++] = (srv_header){name, value};
+}
+
+static void make_error(srv_request *r, const od_status *st)
+{
+    srv_reply *p = &r->reply;
+    if (p->status < 400) p->status = srv_reply_status(st->code);
+    p->type = NULL;
+    p->body = (srv_text){.arena = &r->arena};
+    p->n_pieces = 0;
+    p->tensors = false;
+    srv_text_add(&p->body, "{\"error\":", 9);
+    srv_text_json(&p->body, st->msg, strlen(st->msg));
+    srv_text_add(&p->body, "}", 1);
+}
+
+/* "queue;dur=0.123, ..." in milliseconds. */
+static char *timing(char *to, const char *name, int64_t ns, bool first)
+{
+    if (!first) *to++ = ',', *to++ = ' ';
+    size_t n = strlen(name);
+    memcpy(to, name, n);
+    memcpy(to + n, ";dur=", 5);
+    int64_t us = od_min_i64(ns / 1000, 1000000000000);
+    char digits[24];
+    int len = 0;
+    for (; us || len < 4; us /= 10) {
+        if (len == 3) digits[len++] = '.';
+        digits[len++] = (char)('0' + us % 10);
+    }
+    to += n + 5;
+    while (len) *to++ = digits[--len];
+    return to;
+}
+
+static void add_timing(srv_request *r, struct MHD_Response *m)
+{
+    static const char *const names[] = {"queue", "decode", "preprocess", "compute", "postprocess"};
+    const int64_t ns[] = {r->queue_ns, r->decode_ns, r->preprocess_ns, r->compute_ns, r->postprocess_ns};
+    char text[256], *to = text;
+    for (int i = 0; i < 5; i++)
+        if (ns[i] >= 0) to = timing(to, names[i], ns[i], to == text);
+    if (to == text) return;
+    *to = '\0';
+    MHD_add_response_header(m, "Server-Timing", text);
+}
+
+static struct MHD_Response *body_of(srv_request *r)
+{
+    srv_reply *p = &r->reply;
+    size_t total = p->body.len;
+    for (int i = 0; i < p->n_pieces; i++) total += p->pieces[i].len;
+    if (!p->n_pieces) return MHD_create_response_from_buffer(total, p->body.data, MHD_RESPMEM_PERSISTENT);
+    if (total <= ONE_BUFFER) { /* one system call sends it together with the head */
+        char *to = srv_text_room(&p->body, total - p->body.len);
+        if (!to) return NULL;
+        for (int i = 0; i < p->n_pieces; i++) {
+            memcpy(to, p->pieces[i].data, p->pieces[i].len);
+            to += p->pieces[i].len;
+        }
+        return MHD_create_response_from_buffer(total, p->body.data, MHD_RESPMEM_PERSISTENT);
+    }
+    struct MHD_IoVec *v = od_arena_array(&r->arena, struct MHD_IoVec, p->n_pieces + 1);
+    if (!v) return NULL;
+    v[0] = (struct MHD_IoVec){p->body.data, p->body.len};
+    for (int i = 0; i < p->n_pieces; i++) v[i + 1] = (struct MHD_IoVec){p->pieces[i].data, p->pieces[i].len};
+    return MHD_create_response_from_iovec(v, (unsigned)p->n_pieces + 1, NULL, NULL);
+}
+
+static enum MHD_Result send_reply(srv_conn *c)
+{
+    srv_request *r = &c->request;
+    srv_reply *p = &r->reply;
+    srv_http *h = r->http;
+    char length[24];
+    size_t head = p->body.len;
+    struct MHD_Response *m = body_of(r);
+    if (!m) return MHD_NO;
+    MHD_add_response_header(m, "Content-Type", p->type ? p->type : "application/json");
+    if (p->tensors) {
+        snprintf(length, sizeof length, "%zu", head);
+        MHD_add_response_header(m, "Inference-Header-Content-Length", length);
+    }
+    for (int i = 0; i < p->n_headers; i++) MHD_add_response_header(m, p->headers[i].name, p->headers[i].value);
+    MHD_add_response_header(m, "X-Request-Id", r->id);
+    if (r->traceparent[0]) MHD_add_response_header(m, "traceparent", r->traceparent);
+    if (r->compute_ns >= 0) add_timing(r, m);
+    if (h->o.cors_origin) {
+        MHD_add_response_header(m, "Access-Control-Allow-Origin", h->o.cors_origin);
+        MHD_add_response_header(m, "Access-Control-Expose-Headers", "Inference-Header-Content-Length, Server-Timing, X-Request-Id");
+    }
+    if (p->close || atomic_load(&h->draining)) MHD_add_response_header(m, "Connection", "close");
+    srv_conn_phase(c, SRV_SENDING);
+    c->queued = true;
+    enum MHD_Result rc = MHD_queue_response(c->mhd, (unsigned)p->status, m);
+    MHD_destroy_response(m);
+    return rc;
+}
+
+void srv_request_finish(srv_request *r)
+{
+    srv_conn *c = srv_conn_of(r);
+    od_status st = {0};
+    if (r->reply.body.full) {
+        r->reply.status = 0;
+        od_fail(&st, OD_NO_MEMORY, "no memory for the answer");
+        make_error(r, &st);
+    }
+    if (!r->reply.status) r->reply.status = 200;
+    r->finished_ns = od_now_ns();
+    srv_reply_encode(r);
+    pthread_mutex_lock(&c->lock);
+    r->gone = NULL;
+    pthread_mutex_unlock(&c->lock);
+    if (atomic_exchange(&c->progress, SRV_DONE) == SRV_SUSPENDED) MHD_resume_connection(c->mhd);
+}
+
+void srv_request_fail(srv_request *r, const od_status *st)
+{
+    make_error(r, st);
+    srv_request_finish(r);
+}
+
+void srv_request_on_gone(srv_request *r, void (*gone)(srv_request *r))
+{
+    srv_conn *c = srv_conn_of(r);
+    pthread_mutex_lock(&c->lock);
+    r->gone = gone;
+    if (gone && atomic_load(&c->kicked)) gone(r);
+    pthread_mutex_unlock(&c->lock);
+}
+
+const char *srv_request_header(const srv_request *r, const char *name)
+{
+    return MHD_lookup_connection_value(((const srv_conn *)r)->mhd, MHD_HEADER_KIND, name);
+}
+
+/* ---- from head to handler */
+
+typedef struct work {
+    srv_request *r;
+    void (*fn)(srv_request *r);
+} work;
+
+static void run_work(void *arg)
+{
+    work *w = arg;
+    w->fn(w->r);
+}
+
+void srv_request_work(srv_request *r, void (*fn)(srv_request *r))
+{
+    work *w = od_arena_array(&r->arena, work, 1);
+    if (w) {
+        *w = (work){r, fn};
+        if (od_pool_submit(r->http->o.pool, run_work, w)) return;
+    }
+    fn(r);
+}
+
+static void handle(srv_request *r)
+{
+    od_status st = {0};
+    if (srv_body_decode(r, &st) != OD_OK) {
+        srv_request_fail(r, &st);
+        return;
+    }
+    r->route->run(r);
+}
+
+/* Everything that can be said before the body comes. */
+static od_code check_head(srv_conn *c, const char *method, od_status *st)
+{
+    srv_request *r = &c->request;
+    const srv_http_options *o = &r->http->o;
+    r->started_ns = od_now_ns();
+    snprintf(r->method, sizeof r->method, "%s", method);
+    make_id(r);
+    OD_TRY(srv_head_check(c, st));
+    if (!r->path) return od_fail(st, OD_NO_MEMORY, "no memory for a request");
+    OD_TRY(srv_route_find(r, st));
+    if (o->admit) OD_TRY(o->admit(r, st));
+    if (c->body_want != SIZE_MAX && c->body_want > o->max_body)
+        return od_fail(st, OD_TOO_LARGE, "a body of %zu bytes: at most %zu are allowed", c->body_want, o->max_body);
+    if (r->has_header_part) c->body_lead = (BODY_ALIGN - r->header_part % BODY_ALIGN) % BODY_ALIGN;
+    return OD_OK;
+}
+
+/* The reply is made; the rest of the body is thrown away first, so that the client gets to read the reply, unless
+ * it is too long for that or the connection ends anyway. */
+static enum MHD_Result refuse(srv_conn *c, const od_status *st)
+{
+    srv_request *r = &c->request;
+    size_t left = c->body_want == SIZE_MAX ? 1 : c->body_want, most = 2 * r->http->o.max_body;
+    const char *expect = srv_request_header(r, "Expect");
+    c->refused = true;
+    bool now = r->reply.close || left > most || (left && expect);
+    if (now) r->reply.close = true;
+    srv_request_fail(r, st);
+    return now ? send_reply(c) : MHD_YES;
+}
+
+/* CORS preflight: OPTIONS anywhere, when it is switched on. */
+static bool is_preflight(const srv_request *r)
+{
+    return r->http->o.cors_origin && !strcmp(r->method, "OPTIONS");
+}
+
+static enum MHD_Result begin(srv_conn *c, const char *method)
+{
+    srv_request *r = &c->request;
+    od_status st = {0};
+    c->began = true;
+    if (check_head(c, method, &st) == OD_OK) return MHD_YES;
+    if (is_preflight(r) && r->reply.status) {
+        r->reply.n_headers = 0;
+        srv_reply_header(r, "Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
+        srv_reply_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, Content-Encoding, "
+                                                            "Inference-Header-Content-Length, X-Request-Id, traceparent");
+        srv_reply_header(r, "Access-Control-Max-Age", "3600");
+        r->reply.status = 204;
+        c->refused = true;
+        srv_request_finish(r);
+        return MHD_YES;
+    }
+    return refuse(c, &st);
+}
+
+static enum MHD_Result more_body(srv_conn *c, const char *bytes, size_t *n)
+{
+    od_status st = {0};
+    size_t len = *n;
+    *n = 0;
+    if (!c->refused && take_body(c, bytes, len, &st) != OD_OK) {
+        c->refused = true;
+        srv_request_fail(&c->request, &st);
+    }
+    if (!c->refused) return MHD_YES;
+    c->discarded += len;
+    return c->discarded <= c->request.http->o.max_body + FIRST_BODY ? MHD_YES : MHD_NO;
+}
+
+static void dispatch(srv_conn *c)
+{
+    srv_request *r = &c->request;
+    od_status st = {0};
+    if (!r->body && body_room(c, 0, &st) != OD_OK) {
+        srv_request_fail(r, &st);
+        return;
+    }
+    memset(r->body + r->body_len, 0, SRV_JSON_PAD);
+    r->received_ns = od_now_ns();
+    srv_conn_phase(c, SRV_WORKING);
+    unsigned flags = r->route->flags;
+    bool big = r->body_len > BIG_BODY || srv_request_header(r, "Content-Encoding");
+    if ((flags & SRV_ROUTE_WORK) || ((flags & SRV_ROUTE_WORK_BIG) && big)) srv_request_work(r, handle);
+    else handle(r);
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const char *url, const char *method,
+                                  const char *version, const char *upload, size_t *upload_size, void **context)
+{
+    srv_conn *c = *context;
+    (void)arg, (void)mhd, (void)url, (void)version;
+    if (!c) return MHD_NO;
+    if (!c->began) return begin(c, method);
+    if (*upload_size) return c->queued ? MHD_NO : more_body(c, upload, upload_size);
+    if (c->queued) return MHD_YES;
+    if (atomic_load(&c->progress) == SRV_RUNNING) {
+        dispatch(c);
+        if (atomic_load(&c->progress) != SRV_DONE) {
+            MHD_suspend_connection(c->mhd);
+            int running = SRV_RUNNING;
+            if (!atomic_compare_exchange_strong(&c->progress, &running, SRV_SUSPENDED)) MHD_resume_connection(c->mhd);
+            return MHD_YES;
+        }
+    }
+    return send_reply(c);
+}
+
+/* ---- the server */
+
+static size_t keep_escapes(void *arg, struct MHD_Connection *mhd, char *s)
+{
+    (void)arg, (void)mhd;
+    return strlen(s); /* segments are decoded after they are split */
+}
+
+static void OD_PRINTF(2, 0) on_log(void *arg, const char *fmt, va_list args)
+{
+    char text[200];
+    (void)arg;
+    vsnprintf(text, sizeof text, fmt, args);
+    text[strcspn(text, "\n")] = '\0';
+    od_log(OD_DEBUG, "http: %s", text);
+}
+
+static od_code start(srv_http *h, od_status *st)
+{
+    const srv_http_options *o = &h->o;
+    struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)o->tls_key},
+        {MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)o->tls_cert},
+        {MHD_OPTION_END, 0, NULL}};
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    if (o->tls_cert) flags |= MHD_USE_TLS;
+    struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+    struct MHD_OptionItem pool[] = {{MHD_OPTION_THREAD_POOL_SIZE, o->threads, NULL}, {MHD_OPTION_END, 0, NULL}};
+    h->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->listen_fd,
+        MHD_OPTION_ARRAY, o->threads > 1 ? pool : none, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, 2 * o->max_header + 2 * POOL_STEP,
+        MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)POOL_STEP, MHD_OPTION_URI_LOG_CALLBACK, on_line, h,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_ARRAY, o->tls_cert ? tls : none, MHD_OPTION_END);
+    if (h->daemon) return OD_OK;
+    if (o->tls_cert) return od_fail(st, OD_BAD_ARGUMENT, "no TLS with this certificate and key");
+    return od_fail(st, OD_IO, "libmicrohttpd could not start %d threads", o->threads);
+}
+
+od_code srv_http_create(srv_http **out, const srv_http_options *options, od_status *st)
+{
+    srv_http *h = calloc(1, sizeof *h);
+    if (!h) return od_fail(st, OD_NO_MEMORY, "no memory for a server");
+    pthread_condattr_t clock;
+    h->o = *options;
+    h->listen_fd = -1;
+    h->id_seed = (uint64_t)od_now_ns() * 0x9e3779b97f4a7c15u ^ (uint64_t)getpid() << 32;
+    pthread_mutex_init(&h->lock, NULL);
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&h->wake, &clock);
+    od_code rc;
+    if ((rc = srv_listen(h, st)) != OD_OK || (rc = srv_watcher_start(h, st)) != OD_OK || (rc = start(h, st)) != OD_OK) {
+        srv_http_destroy(h);
+        return rc;
+    }
+    *out = h;
+    return OD_OK;
+}
+
+int srv_http_port(const srv_http *h)
+{
+    return h->port;
+}
+
+void srv_http_drain(srv_http *h)
+{
+    if (atomic_exchange(&h->draining, true) || !h->daemon) return;
+    MHD_socket fd = MHD_quiesce_daemon(h->daemon);
+    if (fd != MHD_INVALID_SOCKET) close(fd);
+    h->listen_fd = -1;
+    if (h->o.socket_path) unlink(h->o.socket_path);
+}
+
+int srv_http_active(const srv_http *h)
+{
+    return atomic_load(&((srv_http *)(uintptr_t)h)->active);
+}
+
+int srv_http_connections(const srv_http *h)
+{
+    return atomic_load(&((srv_http *)(uintptr_t)h)->connections);
+}
+
+void srv_http_destroy(srv_http *h)
+{
+    if (!h) return;
+    srv_watcher_stop(h);
+    if (h->daemon) {
+        srv_http_drain(h);
+        MHD_stop_daemon(h->daemon);
+    } else if (h->listen_fd >= 0) {
+        close(h->listen_fd);
+    }
+    pthread_cond_destroy(&h->wake);
+    pthread_mutex_destroy(&h->lock);
+    free(h);
+}
