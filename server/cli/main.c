@@ -9,10 +9,12 @@ static const struct {
     int (*run)(int, char **);
     const char *what;
 } commands[] = {
+    {"serve", srv_cmd_serve, "DIR: serve the models of a folder"},
     {"run", srv_cmd_run, "MODEL --input NAME=FILE.npy... --output-dir DIR: tensors in, tensors out"},
     {"verify", srv_cmd_verify, "PATH...: run ONNX test cases"},
     {"bench", srv_cmd_bench, "MODEL: latency and throughput"},
     {"inspect", srv_cmd_inspect, "MODEL: inputs, outputs, operators, size, cost"},
+    {"health", srv_cmd_health, "[URL]: is a server ready?"},
     {"version", srv_cmd_version, "version, processor path, libraries"},
 };
 

@@ -1,0 +1,223 @@
+#include "engine/base/cpu.h"
+#include "engine/base/log.h"
+#include "server/cli/cli.h"
+#include "server/protocols/protocols.h"
+#include "server/settings.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum { DRAIN_TICK_MS = 5, LINGER_MS = 50 };
+
+typedef struct serving {
+    srv_settings settings;
+    srv_server server;
+    od_arena arena;
+    char *cert, *key;
+    const char *initial[256];
+    int n_initial;
+    int signals; /* a signalfd */
+    int argc;
+    char **argv;
+} serving;
+
+static od_code set_log_level(const char *name, od_status *st)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error", "silent"};
+    for (size_t i = 0; i < OD_COUNT(names); i++)
+        if (!strcmp(name, names[i])) {
+            od_log_level((od_level)i);
+            return OD_OK;
+        }
+    return od_fail(st, OD_BAD_ARGUMENT, "--log-level %.40s: debug, info, warn, error or silent is wanted", name);
+}
+
+static od_code read_pem(serving *s, const char *path, char **text, od_status *st)
+{
+    enum { MOST = 1 << 20 };
+    FILE *f = fopen(path, "re");
+    if (!f) return od_fail(st, OD_IO, "%s: %s", path, strerror(errno));
+    char *buffer = od_arena_alloc(&s->arena, MOST + 1);
+    size_t n = buffer ? fread(buffer, 1, MOST, f) : 0;
+    fclose(f);
+    if (!buffer) return od_fail(st, OD_NO_MEMORY, "no memory for %s", path);
+    buffer[n] = '\0';
+    *text = buffer;
+    return OD_OK;
+}
+
+static od_code check(serving *s, od_status *st)
+{
+    srv_settings *o = &s->settings;
+    if (!o->models) return od_fail(st, OD_BAD_ARGUMENT, "which folder of models? onnxd serve DIR");
+    if (!o->tls_cert != !o->tls_key) return od_fail(st, OD_BAD_ARGUMENT, "--tls-cert and --tls-key belong together");
+    size_t n = strlen(o->prefix);
+    if (n && (o->prefix[0] != '/' || o->prefix[n - 1] == '/' || strpbrk(o->prefix, "?%#")))
+        return od_fail(st, OD_BAD_ARGUMENT, "--api-prefix %.60s: it begins with '/' and does not end with it", o->prefix);
+    OD_TRY(set_log_level(o->log_level, st));
+    if (o->tls_cert) {
+        OD_TRY(read_pem(s, o->tls_cert, &s->cert, st));
+        OD_TRY(read_pem(s, o->tls_key, &s->key, st));
+    }
+    for (char *list = o->load_models ? od_arena_strdup(&s->arena, o->load_models, strlen(o->load_models)) : NULL, *name; list;) {
+        name = strsep(&list, ",");
+        if (!*name) continue;
+        if (s->n_initial == (int)OD_COUNT(s->initial)) return od_fail(st, OD_BAD_ARGUMENT, "--load-models: more than %d names", s->n_initial);
+        s->initial[s->n_initial++] = name;
+    }
+    return OD_OK;
+}
+
+static bool is_loopback(const char *host)
+{
+    return !strncmp(host, "127.", 4) || !strcmp(host, "localhost") || !strcmp(host, "::1");
+}
+
+static od_code open_port(serving *s, od_status *st)
+{
+    const srv_settings *o = &s->settings;
+    srv_http_options http = {
+        .host = o->host, .port = (int)o->port, .socket_path = o->socket, .threads = (int)o->socket_threads,
+        .max_connections = (int)o->max_connections, .max_header = (size_t)o->max_header, .max_body = (size_t)o->max_body,
+        .max_body_total = (size_t)o->max_body_total, .max_inflate_ratio = (int)o->max_inflate_ratio,
+        .idle_ms = o->idle_timeout_s * 1000, .receive_ms = o->receive_timeout_s * 1000, .send_ms = o->send_timeout_s * 1000,
+        .compress_above = (size_t)o->compress_above, .prefix = o->prefix, .cors_origin = o->cors_origin,
+        .tls_cert = s->cert, .tls_key = s->key, .routes = srv_routes, .n_routes = srv_n_routes, .admit = srv_admit,
+        .pool = s->server.pool, .context = &s->server};
+    OD_TRY(srv_http_create(&s->server.http, &http, st));
+    if (o->socket) {
+        od_log(OD_INFO, "listening on %s", o->socket);
+        return OD_OK;
+    }
+    od_log(OD_INFO, "listening on %s://%s:%d%s", s->cert ? "https" : "http", o->host, srv_http_port(s->server.http), o->prefix);
+    if (!is_loopback(o->host) && !o->tokens && !s->cert)
+        od_log(OD_WARN, "%s is reachable from outside, and neither --tokens nor --tls-cert is given: anybody may use the models", o->host);
+    return OD_OK;
+}
+
+static od_code open_store(serving *s, od_status *st)
+{
+    const srv_settings *o = &s->settings;
+    srv_store_options store = {
+        .dir = o->models, .initial = s->initial, .n_initial = s->n_initial, .memory_budget = (size_t)o->memory_budget,
+        .load = {.pool = s->server.pool}, .pool = s->server.pool,
+        .batch = {.max_batch_size = o->max_batch_size, .max_queue_delay_us = o->max_queue_delay_us, .max_queue = o->max_queue,
+                  .timeout_us = o->request_timeout_ms * 1000}};
+    if (!strcmp(o->model_control, "none")) store.control = SRV_CONTROL_NONE;
+    else if (!strcmp(o->model_control, "poll")) store.control = SRV_CONTROL_POLL;
+    else if (!strcmp(o->model_control, "explicit")) store.control = SRV_CONTROL_EXPLICIT;
+    else return od_fail(st, OD_BAD_ARGUMENT, "--model-control %.40s: none, poll or explicit is wanted", o->model_control);
+    return srv_store_create(&s->server.store, &store, st);
+}
+
+/* SIGHUP: what can change without a new socket or new threads. */
+static void reread(serving *s)
+{
+    od_status st = {0};
+    srv_settings fresh;
+    bool help = false;
+    if (srv_settings_read(&fresh, s->argc, s->argv, &s->arena, &help, &st) != OD_OK ||
+        set_log_level(fresh.log_level, &st) != OD_OK || srv_admit_read(fresh.tokens, &st) != OD_OK) {
+        od_log(OD_ERROR, "SIGHUP: settings stay as they were: %s", st.msg);
+        return;
+    }
+    od_log(OD_INFO, "SIGHUP: log level %s and tokens read again", fresh.log_level);
+}
+
+/* The next signal, or 0 after `ms` without one (-1: wait). */
+static int next_signal(const serving *s, int ms)
+{
+    struct pollfd p = {.fd = s->signals, .events = POLLIN};
+    struct signalfd_siginfo info;
+    if (poll(&p, 1, ms) <= 0 || read(s->signals, &info, sizeof info) != (ssize_t)sizeof info) return 0;
+    return (int)info.ssi_signo;
+}
+
+/* Readiness is false and new work is refused; what runs gets its time. Exit code. */
+static int drain(serving *s)
+{
+    srv_server *server = &s->server;
+    int64_t until = od_now_ns() + s->settings.grace_s * 1000000000, quiet_since = 0;
+    od_log(OD_INFO, "stopping: %d requests are at work, up to %" PRId64 " s for them", srv_http_active(server->http), s->settings.grace_s);
+    atomic_store(&server->draining, true);
+    srv_http_drain(server->http);
+    for (;;) {
+        int64_t now = od_now_ns();
+        bool busy = srv_http_active(server->http) > 0;
+        if (busy) quiet_since = 0;
+        else if (!quiet_since) quiet_since = now;
+        /* a request may be on its way on an open connection: linger for it */
+        if (quiet_since && (now - quiet_since > LINGER_MS * 1000000 || !srv_http_connections(server->http))) return 0;
+        if (now > until) {
+            od_log(OD_WARN, "stopping: %d requests did not finish in time", srv_http_active(server->http));
+            _exit(1);
+        }
+        int signal = next_signal(s, DRAIN_TICK_MS);
+        if (signal == SIGTERM || signal == SIGINT) {
+            od_log(OD_WARN, "a second signal: ending at once");
+            _exit(1);
+        }
+    }
+}
+
+static od_code serve(serving *s, od_status *st)
+{
+    OD_TRY(check(s, st));
+    OD_TRY(srv_admit_read(s->settings.tokens, st));
+    int workers = s->settings.threads ? (int)s->settings.threads : od_cpu_count();
+    OD_TRY(od_pool_create(&s->server.pool, workers, st));
+    OD_TRY(open_store(s, st));
+    OD_TRY(open_port(s, st));
+    od_log(OD_INFO, "%d workers, %" PRId64 " socket threads, %s, models in %s", workers, s->settings.socket_threads,
+           od_cpu_isa_name(od_cpu_isa()), s->settings.models);
+    for (;;) {
+        int signal = next_signal(s, -1);
+        if (signal == SIGHUP) reread(s);
+        else if (signal) return OD_OK;
+    }
+}
+
+static int help(void)
+{
+    printf("usage: onnxd serve DIR [--flag VALUE]...\n\nServes the models of DIR over HTTP until SIGTERM or SIGINT.\n\n");
+    srv_settings_help(stdout);
+    return 0;
+}
+
+int srv_cmd_serve(int argc, char **argv)
+{
+    static serving s; /* its addresses must hold until the very end */
+    od_status st = {0};
+    bool wants_help = false;
+    sigset_t set;
+    s.argc = argc;
+    s.argv = argv;
+    s.server.settings = &s.settings;
+    if (srv_settings_read(&s.settings, argc, argv, &s.arena, &wants_help, &st) != OD_OK) {
+        srv_cli_fail(&st);
+        return st.code == OD_BAD_ARGUMENT ? 2 : 1;
+    }
+    if (wants_help) return help();
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    signal(SIGPIPE, SIG_IGN);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    s.signals = signalfd(-1, &set, SFD_CLOEXEC);
+    int code = 0;
+    if (serve(&s, &st) != OD_OK) code = srv_cli_fail(&st) + (st.code == OD_BAD_ARGUMENT);
+    else code = drain(&s);
+    srv_http_destroy(s.server.http);
+    srv_store_destroy(s.server.store);
+    od_pool_destroy(s.server.pool);
+    srv_admit_read(NULL, &st);
+    od_arena_fini(&s.arena);
+    close(s.signals);
+    return code;
+}

@@ -1,0 +1,94 @@
+/* oip.c - the Open Inference Protocol's questions about the server and its models. */
+#include "server/protocols/protocols.h"
+
+#include <string.h>
+
+static void reply(srv_request *r, const char *json)
+{
+    r->reply.body = (srv_text){.arena = &r->arena};
+    srv_text_add(&r->reply.body, json, strlen(json));
+    srv_request_finish(r);
+}
+
+void srv_oip_live(srv_request *r)
+{
+    reply(r, "{\"live\":true}");
+}
+
+void srv_oip_ready(srv_request *r)
+{
+    srv_server *s = srv_server_of(r);
+    bool draining = atomic_load(&s->draining), ready = !draining && srv_store_ready(s->store);
+    if (!ready) {
+        od_status st;
+        od_fail(&st, OD_UNAVAILABLE, draining ? "shutting down" : "not every model is loaded yet, or one has failed: see /v2/repository/index");
+        srv_request_fail(r, &st);
+        return;
+    }
+    reply(r, "{\"ready\":true}");
+}
+
+void srv_oip_server(srv_request *r)
+{
+    reply(r, "{\"name\":\"onnxd\",\"version\":\"" SRV_VERSION_TEXT "\",\"extensions\":[\"binary_tensor_data\",\"classification\","
+             "\"model_configuration\",\"model_repository\",\"parameters\",\"statistics\",\"logging\"]}");
+}
+
+static void values(srv_text *t, const srv_model *m, const int *list, int n)
+{
+    const eng_graph *g = m->model->graph;
+    srv_text_add(t, "[", 1);
+    for (int i = 0; i < n; i++) {
+        const eng_value *v = &g->values[list[i]];
+        const eng_tensor *probe = m->model->probe && list[i] < m->model->n_probe ? &m->model->probe[list[i]] : NULL;
+        int rank = v->rank;
+        const int64_t *dims = v->dims;
+        if (rank < 0 && probe && probe->rank >= 0) rank = probe->rank, dims = probe->dims;
+        eng_dtype type = v->dtype ? v->dtype : probe ? probe->dtype : ENG_UNDEFINED;
+        srv_text_add(t, i ? ",{\"name\":" : "{\"name\":", i ? 9 : 8);
+        srv_text_json(t, v->name, strlen(v->name));
+        srv_text_printf(t, ",\"datatype\":\"%s\",\"shape\":", srv_datatype_name(type));
+        srv_text_dims(t, rank < 0 ? 0 : rank, dims);
+        srv_text_add(t, "}", 1);
+    }
+    srv_text_add(t, "]", 1);
+}
+
+void srv_oip_model(srv_request *r)
+{
+    od_status st = {0};
+    srv_model *m;
+    if (srv_request_model(r, &m, &st) != OD_OK) {
+        srv_request_fail(r, &st);
+        return;
+    }
+    const eng_graph *g = m->model->graph;
+    srv_text *t = &r->reply.body;
+    *t = (srv_text){.arena = &r->arena};
+    srv_text_add(t, "{\"name\":", 8);
+    srv_text_json(t, m->name, strlen(m->name));
+    srv_text_printf(t, ",\"versions\":[\"%" PRId64 "\"],\"platform\":\"onnxruntime_onnx\",\"inputs\":", m->version);
+    values(t, m, g->inputs, g->n_inputs);
+    srv_text_add(t, ",\"outputs\":", 11);
+    values(t, m, g->outputs, g->n_outputs);
+    srv_text_add(t, "}", 1);
+    srv_model_release(m);
+    srv_request_finish(r);
+}
+
+void srv_oip_model_ready(srv_request *r)
+{
+    od_status st = {0};
+    srv_model *m;
+    if (srv_request_model(r, &m, &st) != OD_OK) {
+        srv_request_fail(r, &st);
+        return;
+    }
+    srv_text *t = &r->reply.body;
+    *t = (srv_text){.arena = &r->arena};
+    srv_text_add(t, "{\"name\":", 8);
+    srv_text_json(t, m->name, strlen(m->name));
+    srv_text_add(t, ",\"ready\":true}", 14);
+    srv_model_release(m);
+    srv_request_finish(r);
+}

@@ -1,0 +1,25 @@
+/* server.h - what requests of a running server share. */
+#ifndef SRV_SERVER_H
+#define SRV_SERVER_H
+
+#include "server/http/http.h"
+#include "server/store/store.h"
+
+#define SRV_VERSION_TEXT "0.1.0"
+
+struct srv_settings;
+
+typedef struct srv_server {
+    const struct srv_settings *settings;
+    od_pool *pool;
+    srv_store *store;
+    srv_http *http;
+    atomic_bool draining; /* no new work; readiness is false */
+} srv_server;
+
+static inline srv_server *srv_server_of(srv_request *r)
+{
+    return r->context;
+}
+
+#endif
