@@ -105,7 +105,7 @@ static od_code open_store(serving *s, od_status *st)
     const srv_settings *o = &s->settings;
     srv_store_options store = {
         .dir = o->models, .initial = s->initial, .n_initial = s->n_initial, .memory_budget = (size_t)o->memory_budget,
-        .load = {.pool = s->server.pool}, .pool = s->server.pool,
+        .load = {.pool = s->server.pool}, .pool = s->server.pool, .versions = (int)o->served_versions,
         .batch = {.max_batch_size = o->max_batch_size, .max_queue_delay_us = o->max_queue_delay_us, .max_queue = o->max_queue,
                   .timeout_us = o->request_timeout_ms * 1000}};
     if (!strcmp(o->model_control, "none")) store.control = SRV_CONTROL_NONE;
@@ -126,7 +126,8 @@ static void reread(serving *s)
         od_log(OD_ERROR, "SIGHUP: settings stay as they were: %s", st.msg);
         return;
     }
-    od_log(OD_INFO, "SIGHUP: log level %s and tokens read again", fresh.log_level);
+    srv_store_rescan(s->server.store);
+    od_log(OD_INFO, "SIGHUP: log level %s, tokens and models looked at again", fresh.log_level);
 }
 
 /* The next signal, or 0 after `ms` without one (-1: wait). */
