@@ -1,4 +1,5 @@
 /* registry.c - every operator onnxd runs, one line a variant: by name, then since. */
+#include "engine/ops/ml.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/shape.h"
 
@@ -166,6 +167,30 @@ const eng_op eng_ops[] = {
     {"TfIdfVectorizer", ENG_DOMAIN_ONNX, 9, ENG_T(ENG_INT32) | ENG_T(ENG_INT64) | ENG_T(ENG_STRING), 0, NULL, eng_tfidf_prepare, eng_tfidf_infer, NULL, NULL, eng_tfidf_run},
 
     /* ---- ai.onnx.ml ---- */
+    /* ml_linear.c */
+    {"LinearRegressor", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_linear_regressor_infer, NULL, NULL, eng_linear_regressor_run},
+    {"LinearClassifier", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_linear_classifier_infer, NULL, NULL, eng_linear_classifier_run},
+    {"SVMRegressor", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_svm_regressor_infer, NULL, NULL, eng_svm_regressor_run},
+    {"SVMClassifier", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_svm_classifier_infer, NULL, NULL, eng_svm_classifier_run},
+    /* ml_tree.c */
+    {"TreeEnsembleClassifier", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, eng_tree_classifier_prepare, eng_tree_classifier_infer, NULL, NULL, eng_trees_run},
+    {"TreeEnsembleRegressor", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, eng_tree_regressor_prepare, eng_tree_regressor_infer, NULL, NULL, eng_trees_run},
+    {"TreeEnsemble", ENG_DOMAIN_ML, 5, ENG_T(ENG_FLOAT) | ENG_T(ENG_DOUBLE) | ENG_T(ENG_FLOAT16), ENG_HALF, NULL, eng_tree_ensemble_prepare, eng_tree_regressor_infer, NULL, NULL, eng_trees_run},
+    /* ml_features.c */
+    {"ArrayFeatureExtractor", ENG_DOMAIN_ML, 1, ENG_T_ML | ENG_T(ENG_STRING), 0, NULL, NULL, eng_array_feature_extractor_infer, NULL, NULL, eng_array_feature_extractor_run},
+    {"Binarizer", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_infer_same, NULL, NULL, eng_binarizer_run},
+    {"FeatureVectorizer", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_feature_vectorizer_infer, NULL, NULL, eng_feature_vectorizer_run},
+    {"Imputer", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_infer_same, NULL, NULL, eng_imputer_run},
+    {"Normalizer", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_ml_float_infer, NULL, NULL, eng_normalizer_run},
+    {"OneHotEncoder", ENG_DOMAIN_ML, 1, ENG_T_ML | ENG_T(ENG_STRING), 0, NULL, NULL, eng_one_hot_encoder_infer, NULL, NULL, eng_one_hot_encoder_run},
+    {"Scaler", ENG_DOMAIN_ML, 1, ENG_T_ML, 0, NULL, NULL, eng_ml_float_infer, NULL, NULL, eng_scaler_run},
+    /* ml_labels.c */
+    {"LabelEncoder", ENG_DOMAIN_ML, 1, ENG_T(ENG_INT64) | ENG_T(ENG_STRING), 0, NULL, eng_label_encoder1_prepare, eng_two_ways_infer, NULL, NULL, eng_two_ways_run},
+    {"LabelEncoder", ENG_DOMAIN_ML, 2, ENG_T_ML | ENG_T(ENG_STRING) | ENG_T(ENG_INT16), 0, NULL, eng_label_encoder_prepare, eng_label_encoder_infer, NULL, NULL, eng_label_encoder_run},
+    {"CategoryMapper", ENG_DOMAIN_ML, 1, ENG_T(ENG_INT64) | ENG_T(ENG_STRING), 0, NULL, eng_category_mapper_prepare, eng_two_ways_infer, NULL, NULL, eng_two_ways_run},
+    {"CastMap", ENG_DOMAIN_ML, 1, ENG_T(ENG_MAP), ENG_SEQ, NULL, NULL, eng_cast_map_infer, NULL, NULL, eng_no_run},
+    {"DictVectorizer", ENG_DOMAIN_ML, 1, ENG_T(ENG_MAP), ENG_SEQ, NULL, NULL, eng_dict_vectorizer_infer, NULL, NULL, eng_no_run},
+    {"ZipMap", ENG_DOMAIN_ML, 1, ENG_T(ENG_FLOAT), ENG_SEQ, NULL, NULL, eng_zip_map_infer, NULL, NULL, eng_no_run},
 
     /* ---- com.microsoft, beyond the forms of standard operators ---- */
 

@@ -274,6 +274,25 @@ eng_run_fn eng_string_concat_run, eng_string_split_run, eng_string_normalizer_ru
 
 /* ---- ai.onnx.ml ---- */
 
+/* ml_linear.c */
+eng_infer_fn eng_linear_regressor_infer, eng_linear_classifier_infer, eng_svm_regressor_infer, eng_svm_classifier_infer;
+eng_run_fn eng_linear_regressor_run, eng_linear_classifier_run, eng_svm_regressor_run, eng_svm_classifier_run;
+
+/* ml_tree.c */
+eng_prepare_fn eng_tree_classifier_prepare, eng_tree_regressor_prepare, eng_tree_ensemble_prepare;
+eng_infer_fn eng_tree_classifier_infer, eng_tree_regressor_infer;
+eng_run_fn eng_trees_run;
+
+/* ml_features.c */
+eng_infer_fn eng_array_feature_extractor_infer, eng_ml_float_infer, eng_feature_vectorizer_infer, eng_one_hot_encoder_infer;
+eng_run_fn eng_array_feature_extractor_run, eng_binarizer_run, eng_normalizer_run, eng_scaler_run, eng_imputer_run,
+    eng_feature_vectorizer_run, eng_one_hot_encoder_run;
+
+/* ml_labels.c */
+eng_prepare_fn eng_label_encoder_prepare, eng_label_encoder1_prepare, eng_category_mapper_prepare;
+eng_infer_fn eng_label_encoder_infer, eng_two_ways_infer, eng_cast_map_infer, eng_dict_vectorizer_infer, eng_zip_map_infer;
+eng_run_fn eng_label_encoder_run, eng_two_ways_run;
+
 /* ---- com.microsoft, beyond the forms of standard operators ---- */
 
 #endif
