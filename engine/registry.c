@@ -23,6 +23,20 @@ const eng_op eng_ops[] = {
     {"Resize", ENG_DOMAIN_ONNX, 10, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_resize10_import, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
     {"Resize", ENG_DOMAIN_ONNX, 11, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
     {"Upsample", ENG_DOMAIN_ONNX, 7, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_resize10_import, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
+    /* grid_sample.c, affine_grid.c */
+    {"GridSample", ENG_DOMAIN_ONNX, 16, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_grid_sample_prepare, eng_grid_sample_infer, NULL, NULL, eng_grid_sample_run},
+    {"GridSample", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_grid_sample_prepare, eng_grid_sample_infer, NULL, NULL, eng_grid_sample_run},
+    {"AffineGrid", ENG_DOMAIN_ONNX, 20, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_affine_grid_infer, NULL, NULL, eng_affine_grid_run},
+    /* roi.c */
+    {"RoiAlign", ENG_DOMAIN_ONNX, 10, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_roi_align10_import, NULL, eng_roi_align_infer, NULL, NULL, eng_roi_align_run},
+    {"RoiAlign", ENG_DOMAIN_ONNX, 16, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_roi_align_infer, NULL, NULL, eng_roi_align_run},
+    {"MaxRoiPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_max_roi_pool_infer, NULL, NULL, eng_max_roi_pool_run},
+    {"CropAndResize", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_crop_and_resize_infer, NULL, NULL, eng_crop_and_resize_run},
+    /* nms.c, unpool.c, deform_conv.c, causal_conv.c */
+    {"NonMaxSuppression", ENG_DOMAIN_ONNX, 10, ENG_T(ENG_FLOAT), 0, NULL, NULL, eng_nms_infer, NULL, NULL, eng_nms_run},
+    {"MaxUnpool", ENG_DOMAIN_ONNX, 9, ENG_T_NUMERIC, 0, NULL, eng_pool_prepare, eng_max_unpool_infer, NULL, NULL, eng_max_unpool_run},
+    {"DeformConv", ENG_DOMAIN_ONNX, 19, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_deform_conv_prepare, eng_deform_conv_infer, NULL, NULL, eng_deform_conv_run},
+    {"CausalConvWithState", ENG_DOMAIN_ONNX, 27, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_causal_conv_infer, NULL, NULL, eng_causal_conv_run},
 
     /* ---- moving data: shapes, indexing ---- */
     /* identity.c */

@@ -120,6 +120,21 @@ eng_infer_fn eng_resize_infer;
 eng_layout_fn eng_resize_layout;
 eng_run_fn eng_resize_run;
 
+/* grid_sample.c, affine_grid.c */
+eng_prepare_fn eng_grid_sample_prepare;
+eng_infer_fn eng_grid_sample_infer, eng_affine_grid_infer;
+eng_run_fn eng_grid_sample_run, eng_affine_grid_run;
+
+/* roi.c */
+eng_import_fn eng_roi_align10_import;
+eng_infer_fn eng_roi_align_infer, eng_max_roi_pool_infer, eng_crop_and_resize_infer;
+eng_run_fn eng_roi_align_run, eng_max_roi_pool_run, eng_crop_and_resize_run;
+
+/* nms.c, unpool.c, deform_conv.c, causal_conv.c */
+eng_prepare_fn eng_deform_conv_prepare;
+eng_infer_fn eng_nms_infer, eng_max_unpool_infer, eng_deform_conv_infer, eng_causal_conv_infer;
+eng_run_fn eng_nms_run, eng_max_unpool_run, eng_deform_conv_run, eng_causal_conv_run;
+
 /* global_pool.c */
 eng_infer_fn eng_global_pool_infer;
 eng_run_fn eng_global_average_pool_run, eng_global_max_pool_run, eng_global_lp_pool_run;

@@ -261,3 +261,78 @@ def test_weights_may_be_inputs_and_doubles(beside, rng):
     x, w = floats(rng, 1, 4, 5, 6), floats(rng, 4, 5, 3, 3)
     beside(node("ConvTranspose", ["x", "w"], strides=[2, 1]), {"x": x, "w": w})
     beside(node("ConvTranspose", ["x", "w"], strides=[2, 1]), {"x": x.astype(np.float64), "w": w.astype(np.float64)})
+
+
+# ---- sampling ----------------------------------------------------------------------------------
+
+
+def places(rng, *shape):
+    """A grid that reaches a little over the edges."""
+    return rng.uniform(-1.4, 1.4, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_grid_sampling_agrees(beside, rng, padding):
+    for mode, corners, channels, opset in itertools.product(["linear", "nearest", "cubic"], [0, 1], [1, 3, 8, 21], [16, 20]):
+        if opset == 16:
+            mode = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
+        beside(node("GridSample", ["x", "g"], mode=mode, padding_mode=padding, align_corners=corners),
+               {"x": floats(rng, 2, channels, 7, 9), "g": places(rng, 2, 5, 70, 2)}, opset=opset, atol=2e-5)
+    for mode in ("linear", "nearest"):
+        beside(node("GridSample", ["x", "g"], mode=mode, padding_mode=padding),
+               {"x": floats(rng, 1, 5, 4, 5, 6), "g": places(rng, 1, 3, 4, 5, 3)}, opset=20, atol=2e-5)
+
+
+def test_affine_grids_agree(beside, rng):
+    for size, corners in itertools.product([(2, 3, 5, 6), (1, 1, 3, 4, 5)], [0, 1]):
+        n = len(size) - 2
+        beside(node("AffineGrid", ["t", "s"], align_corners=corners), {"t": floats(rng, size[0], n, n + 1)}, {"s": np.array(size, np.int64)},
+               opset=20)
+
+
+def rois(rng, n, extent):
+    a = rng.uniform(-3, extent, (n, 2))
+    return np.concatenate([a, a + rng.uniform(0.2, extent, (n, 2))], axis=1).astype(np.float32)
+
+
+def test_aligned_regions_agree(beside, rng):
+    for mode, ratio, opset, channels in itertools.product(["avg", "max"], [0, 2, 3], [10, 16], [3, 32]):
+        a = {"coordinate_transformation_mode": "half_pixel" if channels == 3 else "output_half_pixel"} if opset == 16 else {}
+        beside(node("RoiAlign", ["x", "r", "b"], mode=mode, sampling_ratio=ratio, output_height=3, output_width=4, spatial_scale=0.6, **a),
+               {"x": floats(rng, 2, channels, 12, 15), "r": rois(rng, 9, 20), "b": rng.integers(0, 2, 9)}, opset=opset, atol=2e-5)
+
+
+def test_pooled_regions_agree(beside, rng):
+    r = np.concatenate([rng.integers(0, 2, (6, 1)).astype(np.float32), np.abs(rois(rng, 6, 12))], axis=1).astype(np.float32)
+    beside(node("MaxRoiPool", ["x", "r"], pooled_shape=[3, 2], spatial_scale=0.5), {"x": floats(rng, 2, 4, 11, 13), "r": r}, opset=18)
+
+
+def test_cropped_and_resized_regions_agree(beside, rng):
+    for mode, size in itertools.product(["bilinear", "nearest"], [(3, 4), (1, 1)]):
+        beside(node("CropAndResize", ["x", "r", "b", "s"], mode=mode, extrapolation_value=7.0, domain="com.microsoft"),
+               {"x": floats(rng, 2, 3, 9, 8), "r": rois(rng, 5, 1).clip(-0.2, 1.2), "b": rng.integers(0, 2, 5).astype(np.int32)},
+               {"s": np.array(size, np.int32)}, domain="com.microsoft")
+
+
+def test_suppression_of_boxes_agrees(beside, rng):
+    for centre, most, iou, score in itertools.product([0, 1], [0, 3, 1000], [0.0, 0.3, 0.7], [None, 0.4]):
+        boxes = np.abs(rois(rng, 2 * 60, 8)).reshape(2, 60, 4)
+        scores = rng.uniform(0, 1, (2, 3, 60)).round(1).astype(np.float32)
+        constants = {"m": np.array([most], np.int64), "i": np.array([iou], np.float32)}
+        if score is not None:
+            constants["s"] = np.array([score], np.float32)
+        beside(node("NonMaxSuppression", ["b", "c", *constants], center_point_box=centre), {"b": boxes, "c": scores}, constants, threads=2)
+
+
+def test_unpooling_inverts_pooling(beside, rng):
+    beside([node("MaxPool", ["x"], ["p", "i"], kernel_shape=[2, 2], strides=[2, 2]),
+            node("MaxUnpool", ["p", "i"], kernel_shape=[2, 2], strides=[2, 2])], {"x": floats(rng, 2, 3, 6, 8)})
+
+
+def test_deformed_convolutions_agree(beside, rng):
+    for group, offsets, k, stride, channels in itertools.product([1, 2], [1, 2], [1, 3], [1, 2], [4, 16]):
+        out = (9 - 1) // stride + 1, (8 - 1) // stride + 1
+        feeds = {"x": floats(rng, 2, channels, 9, 8), "o": floats(rng, 2, offsets * 2 * k * k, *out) * 2,
+                 "m": rng.uniform(0, 1, (2, offsets * k * k, *out)).astype(np.float32)}
+        beside(node("DeformConv", ["x", "w", "o", "b", "m"], group=group, offset_group=offsets, strides=[stride] * 2, pads=[k // 2] * 4), feeds,
+               {"w": floats(rng, 6, channels // group, k, k) / k, "b": floats(rng, 6)}, atol=5e-5)
