@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const domain_names[ENG_DOMAINS] = {"ai.onnx", "ai.onnx.ml", "com.microsoft", "onnxd"};
+static const char *const domain_names[ENG_DOMAINS] = {"ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.preview", "onnxd"};
 
 /* Calls `fn` for `g` and every graph in its nodes' attributes, outer ones first. */
 static od_code for_graphs(eng_graph *g, od_code (*fn)(eng_graph *, void *, od_status *), void *arg, od_status *st)

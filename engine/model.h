@@ -21,7 +21,7 @@ typedef struct eng_model eng_model;
 
 enum { ENG_NONE = -1 }; /* in a node's inputs or outputs: left out */
 
-typedef enum eng_domain { ENG_DOMAIN_ONNX, ENG_DOMAIN_ML, ENG_DOMAIN_MS, ENG_DOMAIN_OWN, ENG_DOMAINS } eng_domain;
+typedef enum eng_domain { ENG_DOMAIN_ONNX, ENG_DOMAIN_ML, ENG_DOMAIN_MS, ENG_DOMAIN_PREVIEW, ENG_DOMAIN_OWN, ENG_DOMAINS } eng_domain;
 
 typedef enum eng_attr_kind {
     ENG_ATTR_INT,

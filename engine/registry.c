@@ -136,9 +136,10 @@ const eng_op eng_ops[] = {
     {"Det", ENG_DOMAIN_ONNX, 11, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_det_infer, NULL, NULL, eng_det_run},
     {"NegativeLogLikelihoodLoss", ENG_DOMAIN_ONNX, 12, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_loss_infer, NULL, NULL, eng_nll_loss_run},
     {"SoftmaxCrossEntropyLoss", ENG_DOMAIN_ONNX, 12, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_loss_infer, NULL, NULL, eng_softmax_loss_run},
-    /* attention.c, rotary.c, linear_attention.c */
+    /* attention.c, rotary.c, linear_attention.c, flex_attention.c */
     {"Attention", ENG_DOMAIN_ONNX, 23, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_attention_infer, NULL, NULL, eng_attention_op_run},
     {"RotaryEmbedding", ENG_DOMAIN_ONNX, 23, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_rotary_infer, NULL, NULL, eng_rotary_run},
+    {"FlexAttention", ENG_DOMAIN_PREVIEW, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_flex_attention_infer, NULL, NULL, eng_flex_attention_run},
     {"LinearAttention", ENG_DOMAIN_ONNX, 27, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_linear_attention_infer, NULL, NULL, eng_linear_attention_run},
 
     /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */

@@ -250,9 +250,9 @@ eng_prepare_fn eng_einsum_prepare;
 eng_infer_fn eng_einsum_infer, eng_det_infer, eng_inverse_infer, eng_loss_infer;
 eng_run_fn eng_einsum_run, eng_det_run, eng_inverse_run, eng_nll_loss_run, eng_softmax_loss_run;
 
-/* attention.c, rotary.c, linear_attention.c */
-eng_infer_fn eng_attention_infer, eng_rotary_infer, eng_linear_attention_infer;
-eng_run_fn eng_attention_op_run, eng_rotary_run, eng_linear_attention_run;
+/* attention.c, rotary.c, linear_attention.c, flex_attention.c */
+eng_infer_fn eng_flex_attention_infer, eng_attention_infer, eng_rotary_infer, eng_linear_attention_infer;
+eng_run_fn eng_flex_attention_run, eng_attention_op_run, eng_rotary_run, eng_linear_attention_run;
 
 /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
 

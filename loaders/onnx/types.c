@@ -11,6 +11,7 @@ static const struct {
     [ENG_DOMAIN_ONNX] = {"ai.onnx", 28},
     [ENG_DOMAIN_ML] = {"ai.onnx.ml", 5},
     [ENG_DOMAIN_MS] = {"com.microsoft", 1},
+    [ENG_DOMAIN_PREVIEW] = {"ai.onnx.preview", 1},
 };
 
 int ldr_onnx_opset_max(eng_domain domain)

@@ -25,7 +25,7 @@ static const char help[] =
     "usage: onnxd inspect MODEL [--json] [--graph] [--shape NAME=1x3x224x224]... [--no-passes] [--disable-passes A,B]\n"
     "       onnxd inspect --operators      every operator, with opsets and types, as Markdown\n";
 
-static const char *const domains[ENG_DOMAINS] = {"ai.onnx", "ai.onnx.ml", "com.microsoft", "onnxd"};
+static const char *const domains[ENG_DOMAINS] = {"ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.preview", "onnxd"};
 
 /* ---- the operator table ------------------------------------------------------------------- */
 
