@@ -208,6 +208,26 @@ const eng_op eng_ops[] = {
     {"ZipMap", ENG_DOMAIN_ML, 1, ENG_T(ENG_FLOAT), ENG_SEQ, NULL, NULL, eng_zip_map_infer, NULL, NULL, eng_no_run},
 
     /* ---- com.microsoft, beyond the forms of standard operators ---- */
+    /* matmul.c, gemm.c, det.c */
+    {"FusedMatMul", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_FUSES | ENG_HALF, NULL, eng_matmul_prepare, eng_matmul_infer, NULL, NULL, eng_matmul_run},
+    {"TransposeMatMul", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_FUSES | ENG_HALF, NULL, eng_matmul_prepare, eng_matmul_infer, NULL, NULL, eng_matmul_run},
+    {"FusedGemm", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_HALF, NULL, eng_gemm_prepare, eng_gemm_infer, NULL, NULL, eng_gemm_run},
+    {"Inverse", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_inverse_infer, NULL, NULL, eng_inverse_run},
+    /* layernorm.c, channelnorm.c, rotary.c */
+    {"LayerNormalization", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
+    {"SimplifiedLayerNormalization", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
+    {"SimplifiedLayerNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
+    {"SkipLayerNormalization", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_skip_layernorm_infer, NULL, NULL, eng_skip_layernorm_run},
+    {"SkipSimplifiedLayerNormalization", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_skip_layernorm_infer, NULL, NULL, eng_skip_layernorm_run},
+    {"EmbedLayerNormalization", ENG_DOMAIN_MS, 1, ENG_T(ENG_INT32), ENG_HALF, NULL, NULL, eng_embed_layernorm_infer, NULL, NULL, eng_embed_layernorm_run},
+    {"GroupNorm", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_ms_groupnorm_infer, NULL, NULL, eng_ms_groupnorm_run},
+    {"SkipGroupNorm", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_ms_groupnorm_infer, NULL, NULL, eng_ms_groupnorm_run},
+    {"RotaryEmbedding", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_rotary_infer, NULL, NULL, eng_rotary_run},
+    /* ms_attention.c, ms_multihead.c */
+    {"Attention", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_ms_attention_prepare, eng_ms_attention_infer, NULL, NULL, eng_ms_attention_run},
+    {"QAttention", ENG_DOMAIN_MS, 1, ENG_T_INT8, ENG_HALF, NULL, eng_ms_attention_prepare, eng_ms_attention_infer, NULL, NULL, eng_ms_attention_run},
+    {"MultiHeadAttention", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_mha_infer, NULL, NULL, eng_mha_run},
+    {"GroupQueryAttention", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_gqa_infer, NULL, NULL, eng_gqa_run},
 
     /* ---- elementwise, quantization, random numbers ---- */
     /* qlinear.c and ONNX Runtime's of activation.c */

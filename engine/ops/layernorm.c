@@ -115,9 +115,7 @@ od_code eng_layernorm_infer(eng_ctx *c, od_status *st)
             return od_fail(st, OD_BAD_SHAPE, "input %d is larger than X", i);
     }
     if (eng_node_int(c->node, "stash_type", 1) != 1) return od_fail(st, OD_UNSUPPORTED, "stash_type is not float");
-    eng_dtype stat = x->dtype == ENG_DOUBLE && c->node->domain != ENG_DOMAIN_ONNX ? ENG_DOUBLE : ENG_FLOAT;
-    if (c->node->domain == ENG_DOMAIN_ONNX && c->node->opset < 17) stat = x->dtype == ENG_DOUBLE ? ENG_DOUBLE : ENG_FLOAT;
-    for (int k = 1; k < 3; k++) OD_TRY(eng_set_out(c, k, stat, x->rank, stats, st));
+    for (int k = 1; k < 3; k++) OD_TRY(eng_set_out(c, k, ENG_FLOAT, x->rank, stats, st));
     return OD_OK;
 }
 
@@ -169,9 +167,124 @@ od_code eng_layernorm_run(eng_ctx *c, od_status *st)
         j.scale = scale->data;
         j.bias = bias ? bias->data : NULL;
     }
-    if (output(c, 1) && c->out[1]->dtype == ENG_FLOAT) j.mean = c->out[1]->data;
-    if (output(c, 2) && c->out[2]->dtype == ENG_FLOAT) j.inverse = c->out[2]->data;
+    eng_tensor *mean = j.rms ? NULL : output(c, 1), *inverse = output(c, j.rms ? 1 : 2);
+    if (mean) j.mean = mean->data;
+    if (inverse) j.inverse = inverse->data;
     run_rows(&j, x->dtype, c->pool);
     if (!rows) scale_any(c);
+    return OD_OK;
+}
+
+/* ---- com.microsoft ------------------------------------------------------------------------- */
+
+/* Inputs of SkipLayerNormalization and SkipSimplifiedLayerNormalization. */
+typedef struct skip_inputs {
+    const eng_tensor *x, *skip, *scale, *bias, *add;
+} skip_inputs;
+
+static skip_inputs skip_of(const eng_ctx *c)
+{
+    bool rms = is_rms(c->node);
+    return (skip_inputs){input(c, 0), input(c, 1), input(c, 2), rms ? NULL : input(c, 3), input(c, rms ? 3 : 4)};
+}
+
+od_code eng_skip_layernorm_infer(eng_ctx *c, od_status *st)
+{
+    skip_inputs in = skip_of(c);
+    OD_TRY(eng_infer_same(c, st));
+    const eng_tensor *x = in.x, *vectors[3] = {in.scale, in.bias, in.add};
+    int64_t stats[ENG_MAX_RANK];
+    if (x->rank < 2 || !in.skip || !in.scale) return od_fail(st, OD_BAD_MODEL, "input, skip and gamma of rank 2 or more are wanted");
+    OD_TRY(eng_check_types(c, 1, x->dtype, st));
+    int64_t n = x->dims[x->rank - 1], rows = eng_tensor_count(in.skip), all = eng_tensor_count(x);
+    if (!in.skip->rank || in.skip->dims[in.skip->rank - 1] != n || (rows ? all % rows != 0 : all != 0) ||
+        (rows != all && in.skip->rank > 1 && in.skip->dims[in.skip->rank - 2] != x->dims[x->rank - 2]))
+        return od_fail(st, OD_BAD_SHAPE, "the skip does not fit the input");
+    for (int i = 0; i < 3; i++)
+        if (vectors[i] && eng_tensor_count(vectors[i]) != n)
+            return od_fail(st, OD_BAD_SHAPE, "a vector of %" PRId64 " for rows of %" PRId64, eng_tensor_count(vectors[i]), n);
+    memcpy(stats, x->dims, sizeof stats);
+    stats[x->rank - 1] = 1;
+    for (int k = 1; k < 3; k++) OD_TRY(eng_set_out(c, k, ENG_FLOAT, x->rank, stats, st));
+    return eng_set_out(c, 3, x->dtype, x->rank, x->dims, st);
+}
+
+od_code eng_skip_layernorm_run(eng_ctx *c, od_status *st)
+{
+    skip_inputs in = skip_of(c);
+    int64_t n = in.x->dims[in.x->rank - 1], count = eng_tensor_count(in.x);
+    if (!count) return OD_OK;
+    float *spare = c->out[0] ? NULL : od_arena_array(c->scratch, float, count);
+    norm_job j = {.rows = count / n, .n = n, .rms = is_rms(c->node), .eps = (double)eng_node_float(c->node, "epsilon", 1e-12f),
+                  .x = in.x->data, .y = c->out[0] ? c->out[0]->data : spare, .scale = in.scale->data,
+                  .bias = in.bias ? in.bias->data : NULL, .skip = in.skip->data, .skip_rows = eng_tensor_count(in.skip) / n,
+                  .add = in.add ? in.add->data : NULL};
+    if (!j.y) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " numbers", count);
+    if (output(c, 1)) j.mean = c->out[1]->data;
+    if (output(c, 2)) j.inverse = c->out[2]->data;
+    if (output(c, 3)) j.sum = c->out[3]->data;
+    run_rows(&j, ENG_FLOAT, c->pool);
+    return OD_OK;
+}
+
+enum { EMBED_IDS, EMBED_SEGMENTS, EMBED_WORDS, EMBED_PLACES, EMBED_SEGMENT_TABLE, EMBED_SCALE, EMBED_BIAS, EMBED_MASK, EMBED_POSITIONS };
+
+od_code eng_embed_layernorm_infer(eng_ctx *c, od_status *st)
+{
+    const eng_tensor *ids = input(c, EMBED_IDS), *words = input(c, EMBED_WORDS);
+    if (!ids || ids->rank != 2 || ids->dtype != ENG_INT32) return od_fail(st, OD_BAD_SHAPE, "input_ids are not int32 [items, rows]");
+    if (!words || words->rank != 2) return od_fail(st, OD_BAD_SHAPE, "the table of words has rank %d", words ? words->rank : -1);
+    int64_t n = words->dims[1], out[3] = {ids->dims[0], ids->dims[1], n};
+    for (int i = EMBED_PLACES; i <= EMBED_BIAS; i++) {
+        const eng_tensor *t = input(c, i);
+        if (!t && i == EMBED_SEGMENT_TABLE) continue;
+        bool table = i <= EMBED_SEGMENT_TABLE;
+        if (!t || t->rank != (table ? 2 : 1) || t->dims[t->rank - 1] != n || t->dtype != words->dtype)
+            return od_fail(st, OD_BAD_SHAPE, "input %d does not fit %" PRId64 " channels", i, n);
+    }
+    static const int lists[] = {EMBED_SEGMENTS, EMBED_MASK, EMBED_POSITIONS};
+    for (size_t k = 0; k < OD_COUNT(lists); k++) {
+        const eng_tensor *t = input(c, lists[k]);
+        bool one = t && lists[k] == EMBED_POSITIONS && t->rank == 2 && t->dims[0] == 1 && t->dims[1] == ids->dims[1];
+        if (t && !one && (!eng_dims_equal(t, ids) || t->dtype != ENG_INT32))
+            return od_fail(st, OD_BAD_SHAPE, "input %d does not fit input_ids", lists[k]);
+    }
+    OD_TRY(eng_set_out(c, 0, words->dtype, 3, out, st));
+    OD_TRY(eng_set_out(c, 1, ENG_INT32, 1, out, st));
+    return eng_set_out(c, 2, words->dtype, 3, out, st);
+}
+
+/* Row `index` of a table, added to `to`. */
+static od_code add_entry(const eng_tensor *table, int64_t index, float *to, od_status *st)
+{
+    if (index < 0 || index >= table->dims[0]) return od_fail(st, OD_BAD_VALUE, "entry %" PRId64 " of a table of %" PRId64, index, table->dims[0]);
+    const float *from = (const float *)table->data + index * table->dims[1];
+    for (int64_t i = 0; i < table->dims[1]; i++) to[i] += from[i];
+    return OD_OK;
+}
+
+od_code eng_embed_layernorm_run(eng_ctx *c, od_status *st)
+{
+    const eng_tensor *ids = c->in[EMBED_IDS], *words = c->in[EMBED_WORDS], *mask = input(c, EMBED_MASK);
+    const eng_tensor *positions = input(c, EMBED_POSITIONS), *segments = input(c, EMBED_SEGMENTS), *table = input(c, EMBED_SEGMENT_TABLE);
+    int64_t items = ids->dims[0], rows = ids->dims[1], n = words->dims[1];
+    float *sum = output(c, 2) ? c->out[2]->data : od_arena_array(c->scratch, float, items * rows * n);
+    if (!sum) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " rows", items * rows);
+    memset(sum, 0, (size_t)(items * rows * n) * sizeof *sum);
+    for (int64_t i = 0; i < items * rows; i++) {
+        int64_t place = !positions ? i % rows : eng_tensor_int(positions, positions->dims[0] == 1 ? i % rows : i);
+        OD_TRY(add_entry(words, eng_tensor_int(ids, i), sum + i * n, st));
+        OD_TRY(add_entry(c->in[EMBED_PLACES], place, sum + i * n, st));
+        if (segments && table) OD_TRY(add_entry(table, eng_tensor_int(segments, i), sum + i * n, st));
+    }
+    for (int64_t b = 0; output(c, 1) && b < items; b++) {
+        int32_t length = 0;
+        for (int64_t i = 0; mask && i < rows; i++) length += eng_tensor_int(mask, b * rows + i) != 0;
+        ((int32_t *)c->out[1]->data)[b] = length;
+    }
+    if (!output(c, 0)) return OD_OK;
+    norm_job j = {.rows = items * rows, .n = n, .eps = (double)eng_node_float(c->node, "epsilon", 1e-12f), .x = sum,
+                  .y = c->out[0]->data, .scale = c->in[EMBED_SCALE]->data, .bias = c->in[EMBED_BIAS]->data};
+    if (j.rows) run_rows(&j, ENG_FLOAT, c->pool);
     return OD_OK;
 }

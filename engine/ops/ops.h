@@ -310,4 +310,13 @@ eng_run_fn eng_label_encoder_run, eng_two_ways_run;
 
 /* ---- com.microsoft, beyond the forms of standard operators ---- */
 
+/* ms_attention.c, ms_multihead.c */
+eng_prepare_fn eng_ms_attention_prepare;
+eng_infer_fn eng_ms_attention_infer, eng_mha_infer, eng_gqa_infer;
+eng_run_fn eng_ms_attention_run, eng_mha_run, eng_gqa_run;
+
+/* layernorm.c */
+eng_infer_fn eng_skip_layernorm_infer, eng_embed_layernorm_infer;
+eng_run_fn eng_skip_layernorm_run, eng_embed_layernorm_run;
+
 #endif
