@@ -10,7 +10,9 @@ typedef uint8_t eng_move1 ENG_MOVED;
 typedef uint16_t eng_move2 ENG_MOVED;
 typedef uint32_t eng_move4 ENG_MOVED;
 typedef uint64_t eng_move8 ENG_MOVED;
-typedef struct { uint64_t half[2]; } ENG_MOVED eng_move16;
+typedef struct __attribute__((packed, may_alias)) eng_move16 {
+    uint64_t half[2];
+} eng_move16;
 
 /* A few rows become the lanes of dense pixels (planes to channels), or the reverse: with constant
  * counts these are loops the compiler vectorises. Blocks elsewhere keep both sides' lines in L1. */
