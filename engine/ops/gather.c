@@ -1,4 +1,5 @@
 /* gather.c - Gather: whole slices, picked by number along one axis. */
+#include "engine/kernels/transpose_rows.h"
 #include "engine/ops/shape.h"
 
 #include <string.h>
@@ -77,30 +78,72 @@ typedef struct gather_job {
     const char *from;
 } gather_job;
 
+#define PICK(N)                                                                                      \
+    case N:                                                                                          \
+        for (int64_t i = 0; i < n; i++) ((eng_move##N *)to)[i] = ((const eng_move##N *)from)[at[i]]; \
+        return;
+static void pick(char *to, const char *from, const int64_t *at, int64_t n, size_t bytes)
+{
+    switch (bytes) {
+        PICK(1)
+        PICK(2)
+        PICK(4)
+        PICK(8)
+        PICK(16)
+    default:
+        for (int64_t i = 0; i < n; i++) memcpy(to + (size_t)i * bytes, from + (size_t)at[i] * bytes, bytes);
+    }
+}
+
 static void gather_chunk(void *arg, int64_t chunk, int slot)
 {
     const gather_job *j = arg;
     (void)slot;
     int64_t total = j->outer * j->n, i = total / j->chunks * chunk + od_min_i64(chunk, total % j->chunks);
-    int64_t left = total / j->chunks + (chunk < total % j->chunks), k = i % j->n;
-    const char *run = j->from + (size_t)(i / j->n * j->extent) * j->bytes;
-    char *to = j->to + (size_t)i * j->bytes;
-    for (; left > 0; left--, to += j->bytes) {
-        const char *from = run + (size_t)j->at[k] * j->bytes;
-        if (j->bytes == 4) memcpy(to, from, 4);
-        else if (j->bytes == 8) memcpy(to, from, 8);
-        else memcpy(to, from, j->bytes);
-        if (++k < j->n) continue;
-        k = 0;
-        run += (size_t)j->extent * j->bytes;
+    int64_t left = total / j->chunks + (chunk < total % j->chunks);
+    while (left > 0) {
+        int64_t k = i % j->n, n = od_min_i64(left, j->n - k);
+        pick(j->to + (size_t)i * j->bytes, j->from + (size_t)(i / j->n * j->extent) * j->bytes, j->at + k, n, j->bytes);
+        i += n;
+        left -= n;
     }
+}
+
+/* Indices that grow evenly along each of their axes (windows, dilations, ranges) are a box: the
+ * distance along each axis, in positions of the gathered one. */
+static bool is_even(const eng_tensor *t, const int64_t *at, int64_t *step)
+{
+    int64_t strides[ENG_MAX_RANK], n = eng_tensor_count(t), pos[ENG_MAX_RANK] = {0}, want = at[0];
+    eng_tensor_strides(t, strides);
+    for (int d = 0; d < t->rank; d++) step[d] = t->dims[d] > 1 ? at[strides[d]] - at[0] : 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (at[i] != want) return false;
+        for (int d = t->rank - 1; d >= 0; d--) {
+            want += step[d];
+            if (++pos[d] < t->dims[d]) break;
+            want -= step[d] * t->dims[d];
+            pos[d] = 0;
+        }
+    }
+    return true;
+}
+
+static void gather_box(const gather_job *j, const eng_tensor *t, const int64_t *step, size_t size, od_pool *pool)
+{
+    int64_t inner = (int64_t)(j->bytes / size), strides[ENG_MAX_RANK];
+    eng_move m = {.to = j->to, .from = j->from + (size_t)j->at[0] * j->bytes, .size = size};
+    eng_tensor_strides(t, strides);
+    eng_move_axis(&m, j->outer, j->n * inner, j->extent * inner);
+    for (int d = 0; d < t->rank; d++) eng_move_axis(&m, t->dims[d], strides[d] * inner, step[d] * inner);
+    eng_move_axis(&m, inner, 1, 1);
+    eng_move_run(&m, pool);
 }
 
 od_code eng_gather_run(eng_ctx *c, od_status *st)
 {
     enum { GRAIN = 128 << 10 };
     int axis;
-    int64_t inner, *at;
+    int64_t inner, *at, step[ENG_MAX_RANK];
     const eng_tensor *x = c->in[0];
     OD_TRY(eng_axis_attr(c, 0, &axis, st));
     OD_TRY(eng_indices(c, 1, x->dims[axis], &at, st));
@@ -108,6 +151,10 @@ od_code eng_gather_run(eng_ctx *c, od_status *st)
     gather_job j = {.at = at, .n = eng_tensor_count(c->in[1]), .extent = x->dims[axis], .to = c->out[0]->data, .from = x->data};
     blocks_of(x, axis, &j.outer, &inner);
     j.bytes = (size_t)inner * eng_dtype_size(x->dtype);
+    if (is_even(c->in[1], at, step)) {
+        gather_box(&j, c->in[1], step, eng_dtype_size(x->dtype), c->pool);
+        return OD_OK;
+    }
     j.chunks = eng_chunks(j.outer * j.n, (int64_t)(GRAIN / j.bytes) + 1);
     od_pool_for(j.chunks > 1 ? c->pool : NULL, j.chunks, gather_chunk, &j);
     return OD_OK;
