@@ -161,6 +161,12 @@ eng_layout_fn eng_transpose_layout;
 eng_alias_fn eng_transpose_alias;
 eng_run_fn eng_transpose_run;
 
+/* rearrange.c */
+eng_infer_fn eng_rearrange_infer;
+eng_layout_fn eng_rearrange_layout;
+eng_alias_fn eng_rearrange_alias;
+eng_run_fn eng_rearrange_run;
+
 /* concat.c */
 eng_import_fn eng_concat_import, eng_split_import;
 eng_infer_fn eng_concat_infer, eng_split_infer;

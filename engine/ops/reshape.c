@@ -8,32 +8,30 @@
 
 /* ---- shapes --------------------------------------------------------------------------------- */
 
-static od_code set_viewed(eng_ctx *c, int rank, const int64_t *dims, od_status *st)
-{
-    eng_tensor t = *c->in[0];
-    OD_TRY(eng_tensor_reshape(&t, rank, dims, st));
-    return eng_set_out(c, 0, t.dtype, t.rank, t.dims, st);
-}
-
 od_code eng_reshape_import(eng_graph *g, eng_node *n, od_status *st)
 {
     return eng_attr_to_input(g, n, "shape", 1, false, st);
 }
 
-od_code eng_reshape_infer(eng_ctx *c, od_status *st)
+od_code eng_reshaped(const eng_ctx *c, int i, eng_tensor *t, od_status *st)
 {
     int64_t dims[ENG_MAX_RANK], rank;
-    OD_TRY(eng_need_inputs(c, 2, st));
-    OD_TRY(eng_ints_in(c, 1, ENG_MAX_RANK, dims, &rank, st));
-    const eng_tensor *x = c->in[0];
+    OD_TRY(eng_ints_in(c, i, ENG_MAX_RANK, dims, &rank, st));
     bool zeros = eng_node_int(c->node, "allowzero", 0) != 0;
     for (int d = 0; d < rank && !zeros; d++) {
         if (dims[d]) continue;
-        if (d >= x->rank) return od_fail(st, OD_BAD_SHAPE, "extent %d is copied from a tensor of rank %d", d, x->rank);
-        dims[d] = x->dims[d];
+        if (d >= t->rank) return od_fail(st, OD_BAD_SHAPE, "extent %d is copied from a tensor of rank %d", d, t->rank);
+        dims[d] = t->dims[d];
     }
-    /* -1 among zeros has no answer by division; the elements that are left decide, as none are */
-    return set_viewed(c, (int)rank, dims, st);
+    return eng_tensor_reshape(t, (int)rank, dims, st);
+}
+
+od_code eng_reshape_infer(eng_ctx *c, od_status *st)
+{
+    OD_TRY(eng_need_inputs(c, 2, st));
+    eng_tensor t = *c->in[0];
+    OD_TRY(eng_reshaped(c, 1, &t, st));
+    return eng_set_out(c, 0, t.dtype, t.rank, t.dims, st);
 }
 
 od_code eng_flatten_infer(eng_ctx *c, od_status *st)

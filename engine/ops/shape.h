@@ -38,6 +38,12 @@ int64_t eng_row_base(const eng_tensor *box, const eng_tensor *x, int axis, int64
 od_code eng_tuples(const eng_ctx *c, int batch, const eng_tensor *x, int64_t **out, int64_t *count, int64_t *slice,
                    od_status *st);
 
+/* Attribute `perm` for a tensor of `rank`; absent: the axes in reverse. */
+od_code eng_perm_attr(const eng_ctx *c, int rank, int *perm, od_status *st);
+
+/* Give `t` the shape that input i asks for, as Reshape reads it. */
+od_code eng_reshaped(const eng_ctx *c, int i, eng_tensor *t, od_status *st);
+
 /* Inputs 0 .. n-1 are there; else OD_BAD_MODEL. */
 od_code eng_need_inputs(const eng_ctx *c, int n, od_status *st);
 

@@ -2,10 +2,9 @@
  * a row-major tensor a channels-last one, and back. */
 #include "engine/ops/shape.h"
 
-static od_code read_perm(const eng_ctx *c, int *perm, od_status *st)
+od_code eng_perm_attr(const eng_ctx *c, int rank, int *perm, od_status *st)
 {
     int64_t n;
-    int rank = c->in[0]->rank;
     unsigned seen = 0;
     const int64_t *p = eng_node_ints(c->node, "perm", &n);
     if (p && n != rank) return od_fail(st, OD_BAD_ARGUMENT, "perm has %" PRId64 " axes, the input %d", n, rank);
@@ -24,7 +23,7 @@ od_code eng_transpose_infer(eng_ctx *c, od_status *st)
     int perm[ENG_MAX_RANK];
     int64_t dims[ENG_MAX_RANK];
     OD_TRY(eng_need_inputs(c, 1, st));
-    OD_TRY(read_perm(c, perm, st));
+    OD_TRY(eng_perm_attr(c, c->in[0]->rank, perm, st));
     for (int d = 0; d < c->in[0]->rank; d++) dims[d] = c->in[0]->dims[perm[d]];
     return eng_set_out(c, 0, c->in[0]->dtype, c->in[0]->rank, dims, st);
 }
@@ -35,7 +34,7 @@ static bool permuted(const eng_ctx *c, int64_t *strides)
     int perm[ENG_MAX_RANK];
     int64_t own[ENG_MAX_RANK];
     od_status unused;
-    if (read_perm(c, perm, &unused) != OD_OK) return false;
+    if (eng_perm_attr(c, c->in[0]->rank, perm, &unused) != OD_OK) return false;
     eng_tensor_strides(c->in[0], own);
     for (int d = 0; d < c->in[0]->rank; d++) strides[d] = own[perm[d]];
     return true;

@@ -17,6 +17,7 @@ const eng_pass eng_passes[] = {
     {"activation", eng_pass_activation, false}, /* into the epilogue of what makes its input */
     {"residual", eng_pass_residual, false},     /* Add into the epilogue */
     {"activation2", eng_pass_activation, false}, /* the one behind a residual */
+    {"rearrange", eng_pass_rearrange, false},   /* Reshape, Transpose, Reshape of images as one copy */
 };
 const int eng_passes_count = (int)OD_COUNT(eng_passes);
 
