@@ -37,6 +37,7 @@ $(B)/%.o: %.c | $(B)/proto/onnx.pb-c.h
 $(B)/engine/kernels/%.o:        EXTRA += -O3
 $(B)/engine/kernels/%_avx2.o:   EXTRA += -mavx2 -mfma -mf16c
 $(B)/loaders/image/%.o:         EXTRA += -O3
+$(B)/server/tasks/%.o:          EXTRA += -O3
 $(B)/loaders/image/%_avx2.o:    EXTRA += -mavx2 -mfma
 $(B)/engine/kernels/%_avx512.o: EXTRA += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 

@@ -54,6 +54,9 @@ od_code ldr_card_find(const char *model_path, const char *json, const eng_model 
 /* The card as the text of a model.json that gives the same card. */
 od_code ldr_card_json(const ldr_card *card, const eng_model *m, od_arena *a, char **text, od_status *st);
 
+/* Type and extents of value `v` of the graph, declared or inferred; rank -1: unknown; free extents -1. */
+eng_tensor ldr_card_shape(const eng_model *m, int v);
+
 /* The values of parameter `name`, `*n` of them; NULL: not given. */
 const double *ldr_card_param(const ldr_card *card, const char *name, int *n);
 

@@ -10,6 +10,7 @@ static const struct {
     const char *what;
 } commands[] = {
     {"serve", srv_cmd_serve, "DIR: serve the models of a folder"},
+    {"predict", srv_cmd_predict, "MODEL IMAGE...: classes, boxes or masks of pictures"},
     {"run", srv_cmd_run, "MODEL --input NAME=FILE.npy... --output-dir DIR: tensors in, tensors out"},
     {"verify", srv_cmd_verify, "PATH...: run ONNX test cases"},
     {"bench", srv_cmd_bench, "MODEL: latency and throughput"},

@@ -39,7 +39,7 @@ typedef struct srv_picture {
      * ENG_CL: whoever joins items of a batch copies bytes behind one another and keeps the layout. Inputs
      * that the model gives a default have data NULL. */
     eng_tensor *inputs;
-    int n_inputs;
+    int n_inputs, n_outputs; /* the model's */
     int64_t decode_ns, preprocess_ns, postprocess_ns; /* for Server-Timing */
 } srv_picture;
 

@@ -1,0 +1,34 @@
+/* card.c - where a model's card comes from. */
+#include "loaders/card/parts.h"
+
+#include <string.h>
+
+enum { CARD_FILE_MAX = 16 << 20 };
+
+od_code ldr_card_find(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out, od_status *st)
+{
+    char *text = NULL;
+    ldr_card_guess(m, out);
+    out->source = "guessed";
+    if (!json) {
+        if (ldr_card_read_beside(model_path, "model.json", CARD_FILE_MAX, a, &text, st) != OD_OK) return st->code;
+        json = text;
+    }
+    if (json) {
+        out->source = "model.json";
+        if (ldr_card_read_json(json, model_path, m, a, out, st) != OD_OK) return od_note(st, "model.json");
+    }
+    if (ldr_card_check(out, m, st) != OD_OK) return od_note(st, "%s", out->source);
+    return OD_OK;
+}
+
+const double *ldr_card_param(const ldr_card *card, const char *name, int *n)
+{
+    for (int i = 0; i < card->n_params; i++)
+        if (!strcmp(card->params[i].name, name)) {
+            *n = card->params[i].n;
+            return card->params[i].values;
+        }
+    *n = 0;
+    return NULL;
+}

@@ -1,0 +1,201 @@
+/* graph.c - what a graph says of its own use, and whether a card fits it. */
+#include "loaders/card/parts.h"
+
+#include <string.h>
+
+eng_tensor ldr_card_shape(const eng_model *m, int v)
+{
+    const eng_value *value = &m->graph->values[v];
+    eng_tensor t = {.dtype = value->dtype, .rank = value->rank};
+    const eng_tensor *found = m->probe && v < m->n_probe ? &m->probe[v] : NULL;
+    if (found && found->dtype && !t.dtype) t.dtype = found->dtype;
+    if (t.rank < 0 && found) t.rank = found->rank;
+    for (int d = 0; d < t.rank; d++) {
+        t.dims[d] = value->rank == t.rank ? value->dims[d] : -1;
+        if (t.dims[d] < 0 && found && found->rank == t.rank) t.dims[d] = found->dims[d];
+    }
+    return t;
+}
+
+static int find_port(const eng_graph *g, const int *ports, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(g->values[ports[i]].name, name)) return i;
+    return -1;
+}
+
+int ldr_card_input_at(const eng_model *m, const char *name)
+{
+    return find_port(m->graph, m->graph->inputs, m->graph->n_inputs, name);
+}
+
+int ldr_card_output_at(const eng_model *m, const char *name)
+{
+    return find_port(m->graph, m->graph->outputs, m->graph->n_outputs, name);
+}
+
+/* ---- guessing ----------------------------------------------------------------------------- */
+
+typedef enum ending { END_PLAIN, END_SOFTMAX, END_SIGMOID } ending;
+
+/* The last thing that is computed on the way to output `o`, behind what only moves data. */
+static ending graph_end(const eng_model *m, int o)
+{
+    static const char *const movers[] = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout"};
+    const eng_graph *g = m->graph;
+    int v = g->outputs[o];
+    for (int steps = 0; steps < 16; steps++) {
+        int at = g->values[v].producer;
+        if (at < 0) return END_PLAIN;
+        const eng_node *n = &g->nodes[at];
+        if (n->fused.act == ENG_ACT_SIGMOID || !strcmp(n->op_type, "Sigmoid")) return END_SIGMOID;
+        if (!strcmp(n->op_type, "Softmax")) return END_SOFTMAX;
+        bool moves = false;
+        for (size_t i = 0; i < OD_COUNT(movers); i++) moves = moves || !strcmp(n->op_type, movers[i]);
+        if (!moves || n->n_in < 1 || n->in[0] < 0) return END_PLAIN;
+        v = n->in[0];
+    }
+    return END_PLAIN;
+}
+
+/* The first input that can be a picture, or -1. */
+static int picture_input(const eng_model *m, bool *nhwc, int *channels)
+{
+    const eng_graph *g = m->graph;
+    for (int i = 0; i < g->n_inputs; i++) {
+        const eng_value *v = &g->values[g->inputs[i]];
+        bool type = v->dtype == ENG_FLOAT || v->dtype == ENG_FLOAT16 || v->dtype == ENG_UINT8;
+        if (v->constant || v->rank != 4 || !type) continue;
+        int64_t first = v->dims[1], last = v->dims[3];
+        *nhwc = first != 1 && first != 3 && (last == 1 || last == 3);
+        int64_t c = *nhwc ? last : first;
+        if (c != 1 && c != 3 && c != -1) continue;
+        *channels = c == 1 ? 1 : 3;
+        return i;
+    }
+    return -1;
+}
+
+/* Which task outputs of these shapes are for. */
+static ldr_task guess_task(const eng_model *m, const char **decoder)
+{
+    const eng_graph *g = m->graph;
+    if (!g->n_outputs) return LDR_TASK_NONE;
+    eng_tensor t = ldr_card_shape(m, g->outputs[0]);
+    ending end = graph_end(m, 0);
+    bool flat = t.rank == 2 || (t.rank == 4 && t.dims[2] == 1 && t.dims[3] == 1);
+    if (flat && t.dims[1] > 1 && g->n_outputs == 1) {
+        *decoder = end == END_PLAIN ? "softmax" : "probabilities";
+        return LDR_TASK_CLASSIFY;
+    }
+    if (g->n_outputs == 1 && t.rank == 4 && t.dims[1] >= 1 && t.dims[1] <= 256 && t.dims[1] != 3) {
+        *decoder = t.dims[1] > 1 ? "argmax" : end == END_PLAIN ? "sigmoid" : "probabilities";
+        return LDR_TASK_SEGMENT;
+    }
+    if (g->n_outputs == 1 && t.rank == 3 && t.dims[1] > 4 && t.dims[2] > 8 * t.dims[1]) {
+        *decoder = "yolov8";
+        return LDR_TASK_DETECT;
+    }
+    if (g->n_outputs == 1 && t.rank == 3 && t.dims[2] > 5 && t.dims[1] > 8 * t.dims[2]) {
+        *decoder = "yolov5";
+        return LDR_TASK_DETECT;
+    }
+    int logits = ldr_card_output_at(m, "logits"), boxes = ldr_card_output_at(m, "pred_boxes");
+    if (logits >= 0 && boxes >= 0) {
+        *decoder = "detr";
+        return LDR_TASK_DETECT;
+    }
+    return LDR_TASK_NONE;
+}
+
+void ldr_card_task_defaults(ldr_card *card, ldr_task task)
+{
+    card->task = task;
+    card->top_k = 5;
+    card->max_detections = 100;
+    card->score_threshold = task == LDR_TASK_DETECT || task == LDR_TASK_POSE ? 0.25 : task == LDR_TASK_SEGMENT ? 0.5 : 0;
+    card->iou_threshold = 0.45;
+}
+
+/* Extents that a graph leaves free, by what networks of the task are mostly trained on. */
+static int64_t usual_side(ldr_task task)
+{
+    return task == LDR_TASK_DETECT || task == LDR_TASK_POSE ? 640 : task == LDR_TASK_SEGMENT ? 512 : 224;
+}
+
+void ldr_card_guess(const eng_model *m, ldr_card *card)
+{
+    int channels = 3;
+    *card = (ldr_card){.source = card->source, .max_batch_size = -1, .max_queue_delay_us = -1, .max_queue = -1, .timeout_us = -1};
+    int input = picture_input(m, &card->nhwc, &channels);
+    ldr_card_task_defaults(card, input < 0 ? LDR_TASK_NONE : guess_task(m, &card->decoder));
+    if (input < 0) return;
+    card->input = input;
+    const eng_value *v = &m->graph->values[m->graph->inputs[input]];
+    int64_t height = v->dims[card->nhwc ? 1 : 2], width = v->dims[card->nhwc ? 2 : 3];
+    card->pre = (ldr_preprocess){.width = width > 0 ? width : usual_side(card->task),
+                                 .height = height > 0 ? height : usual_side(card->task),
+                                 .filter = LDR_BILINEAR, .antialias = true, .channels = channels,
+                                 .rescale = v->dtype == ENG_UINT8 ? 1 : 1 / 255.0f, .std = {1, 1, 1}};
+    if (card->task == LDR_TASK_DETECT && card->decoder && !strncmp(card->decoder, "yolo", 4)) {
+        card->pre.fit = LDR_FIT_LETTERBOX;
+        card->pre.centered = card->pre.enlarge = true;
+        memset(card->pre.pad, 114, 3);
+        card->pre.antialias = false;
+    } else if (v->dtype != ENG_UINT8 && channels == 3 && card->task != LDR_TASK_NONE) { /* ImageNet's, which torchvision uses */
+        static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
+        memcpy(card->pre.mean, mean, sizeof mean);
+        memcpy(card->pre.std, std, sizeof std);
+    }
+    if (card->task == LDR_TASK_CLASSIFY && card->pre.width == card->pre.height) {
+        card->pre.fit = LDR_FIT_CROP;
+        card->pre.shorter = card->pre.width * 8 / 7; /* 256 for 224 */
+    }
+}
+
+/* ---- checking ----------------------------------------------------------------------------- */
+
+static od_code check_extent(const char *key, int64_t said, int64_t graph, bool fixed, od_status *st)
+{
+    if (graph < 0) return OD_OK;
+    if (!fixed)
+        return od_fail(st, OD_BAD_MODEL, "'fit': the model's input has a fixed %s of %" PRId64 ", and this fit leaves it open", key,
+                       graph);
+    if (said != graph)
+        return od_fail(st, OD_BAD_MODEL, "'%s' is %" PRId64 "; the model's input has %" PRId64, key, said, graph);
+    return OD_OK;
+}
+
+od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
+{
+    if (card->task == LDR_TASK_NONE) return OD_OK;
+    const ldr_preprocess *p = &card->pre;
+    const eng_graph *g = m->graph;
+    if (card->input < 0 || card->input >= g->n_inputs)
+        return od_fail(st, OD_BAD_MODEL, "'task' is '%s', but the model has no input", ldr_task_names[card->task]);
+    const eng_value *v = &g->values[g->inputs[card->input]];
+    if (v->rank != 4)
+        return od_fail(st, OD_BAD_MODEL, "'input': '%s' has %d extents; a picture needs 4", v->name, v->rank);
+    if (v->dtype != ENG_FLOAT && v->dtype != ENG_FLOAT16 && v->dtype != ENG_UINT8)
+        return od_fail(st, OD_BAD_MODEL, "'input': '%s' is %s; float, float16 or uint8 are possible", v->name,
+                       eng_dtype_name(v->dtype));
+    int64_t channels = v->dims[card->nhwc ? 3 : 1];
+    if (v->dims[0] > 1)
+        return od_fail(st, OD_BAD_MODEL, "'input': '%s' takes %" PRId64 " pictures at once; 1 or any number is possible", v->name,
+                       v->dims[0]);
+    if (channels > 0 && channels != p->channels)
+        return od_fail(st, OD_BAD_MODEL, "'colors' makes %d channels; the model's input '%s' has %" PRId64 " ('layout' is %s)",
+                       p->channels, v->name, channels, card->nhwc ? "nhwc" : "nchw");
+    bool fixed = p->fit == LDR_FIT_STRETCH || p->fit == LDR_FIT_CROP || (p->fit == LDR_FIT_LETTERBOX && !p->multiple);
+    if ((fixed || p->fit == LDR_FIT_LETTERBOX) && (p->width < 1 || p->height < 1))
+        return od_fail(st, OD_BAD_MODEL, "'width' and 'height' are wanted: the model leaves them open");
+    if (p->fit == LDR_FIT_CROP && !p->shorter && !(p->resize_width && p->resize_height))
+        return od_fail(st, OD_BAD_MODEL, "'fit' is crop: 'shorter', or 'resize_width' and 'resize_height', are wanted");
+    if (p->fit == LDR_FIT_SHORTER && !p->shorter) return od_fail(st, OD_BAD_MODEL, "'fit' is shorter: 'shorter' is wanted");
+    OD_TRY(check_extent("width", p->width, v->dims[card->nhwc ? 2 : 3], fixed, st));
+    OD_TRY(check_extent("height", p->height, v->dims[card->nhwc ? 1 : 2], fixed, st));
+    for (int c = 0; v->dtype == ENG_UINT8 && c < 3; c++)
+        if (p->rescale != 1 || p->mean[c] != 0 || p->std[c] != 1)
+            return od_fail(st, OD_BAD_MODEL, "'rescale', 'mean', 'std': the model's input is uint8, so 1, 0 and 1 are wanted");
+    return OD_OK;
+}

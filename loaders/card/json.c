@@ -1,0 +1,383 @@
+/* json.c - model.json into a card and back, by the tables of fields.c. */
+#include "loaders/card/parts.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LABELS_FILE_MAX = 16 << 20, PARAM_VALUES_MAX = 100000 };
+
+typedef struct reader {
+    const eng_model *m;
+    const char *model_path;
+    od_arena *a;
+    ldr_card *card;
+    od_status *st;
+} reader;
+
+static od_code bad(reader *r, const char *key, const char *wanted)
+{
+    return od_fail(r->st, OD_BAD_MODEL, "'%s': %s is wanted", key, wanted);
+}
+
+/* ---- values by the tables ----------------------------------------------------------------- */
+
+static od_code read_number(reader *r, const ldr_field *f, const cJSON *j, double *x)
+{
+    if (!cJSON_IsNumber(j)) return bad(r, f->key, "a number");
+    *x = j->valuedouble;
+    bool whole = f->kind == LDR_FIELD_INT || f->kind == LDR_FIELD_LEVELS;
+    if (!(*x >= f->lo && *x <= f->hi) || (whole && *x != floor(*x)))
+        return od_fail(r->st, OD_BAD_MODEL, "'%s' is %.9g; a %s from %.9g to %.9g is wanted", f->key, *x,
+                       whole ? "whole number" : "number", f->lo, f->hi);
+    return OD_OK;
+}
+
+/* One number for all three channels, or an array of three (or of one, for gray). */
+static od_code read_three(reader *r, const ldr_field *f, const cJSON *j, double x[3])
+{
+    if (!cJSON_IsArray(j)) {
+        OD_TRY(read_number(r, f, j, x));
+        x[1] = x[2] = x[0];
+        return OD_OK;
+    }
+    int n = cJSON_GetArraySize(j);
+    if (n != 1 && n != 3) return bad(r, f->key, "a number or an array of three");
+    for (int i = 0; i < 3; i++) OD_TRY(read_number(r, f, cJSON_GetArrayItem(j, n == 1 ? 0 : i), &x[i]));
+    return OD_OK;
+}
+
+static od_code read_name(reader *r, const char *key, const cJSON *j, const char *const *names, int *out)
+{
+    char all[160] = "";
+    for (int i = 0; names[i]; i++) {
+        if (cJSON_IsString(j) && !strcmp(j->valuestring, names[i])) {
+            *out = i;
+            return OD_OK;
+        }
+        size_t len = strlen(all);
+        snprintf(all + len, sizeof all - len, "%s%s", i ? ", " : "", names[i]);
+    }
+    return od_fail(r->st, OD_BAD_MODEL, "'%s' is %s%.40s%s; one of %s is wanted", key, cJSON_IsString(j) ? "'" : "no text",
+                   cJSON_IsString(j) ? j->valuestring : "", cJSON_IsString(j) ? "'" : "", all);
+}
+
+static od_code read_field(reader *r, const ldr_field *f, const cJSON *j, void *object)
+{
+    char *at = (char *)object + f->offset;
+    double x[3] = {0};
+    int name;
+    switch (f->kind) {
+    case LDR_FIELD_INT:
+        OD_TRY(read_number(r, f, j, x));
+        *(int64_t *)(void *)at = (int64_t)x[0];
+        break;
+    case LDR_FIELD_DOUBLE:
+        OD_TRY(read_number(r, f, j, x));
+        *(double *)(void *)at = x[0];
+        break;
+    case LDR_FIELD_FLOAT:
+        OD_TRY(read_number(r, f, j, x));
+        *(float *)(void *)at = (float)x[0];
+        break;
+    case LDR_FIELD_BOOL:
+        if (!cJSON_IsBool(j)) return bad(r, f->key, "true or false");
+        *(bool *)(void *)at = cJSON_IsTrue(j);
+        break;
+    case LDR_FIELD_NAME:
+        OD_TRY(read_name(r, f->key, j, f->names, &name));
+        *(int *)(void *)at = name; /* enums are ints */
+        break;
+    case LDR_FIELD_TEXT:
+        if (!cJSON_IsString(j)) return bad(r, f->key, "text");
+        *(const char **)(void *)at = od_arena_strdup(r->a, j->valuestring, strlen(j->valuestring));
+        if (!*(const char **)(void *)at) return od_fail(r->st, OD_NO_MEMORY, "'%s'", f->key);
+        break;
+    case LDR_FIELD_LEVELS:
+        OD_TRY(read_three(r, f, j, x));
+        for (int i = 0; i < 3; i++) ((uint8_t *)at)[i] = (uint8_t)x[i];
+        break;
+    case LDR_FIELD_FLOATS:
+        OD_TRY(read_three(r, f, j, x));
+        for (int i = 0; i < 3; i++) ((float *)(void *)at)[i] = (float)x[i];
+        break;
+    }
+    return OD_OK;
+}
+
+static od_code no_key_twice(reader *r, const cJSON *object)
+{
+    for (const cJSON *j = object->child; j; j = j->next)
+        for (const cJSON *k = object->child; k != j; k = k->next)
+            if (!strcmp(j->string, k->string)) return od_fail(r->st, OD_BAD_MODEL, "the key '%.60s' is there twice", j->string);
+    return OD_OK;
+}
+
+/* An object whose keys are those of a table, and those that `other` takes (it says whether it did). */
+static od_code read_object(reader *r, const char *what, const cJSON *j, const ldr_field *fields, int n, void *object,
+                           od_code (*other)(reader *, const cJSON *, bool *taken))
+{
+    if (!cJSON_IsObject(j)) return bad(r, what, "an object");
+    if (cJSON_GetArraySize(j) > 100) return od_fail(r->st, OD_BAD_MODEL, "'%s' has more than 100 keys", what);
+    OD_TRY(no_key_twice(r, j));
+    for (const cJSON *k = j->child; k; k = k->next) {
+        bool taken = false;
+        for (int i = 0; i < n && !taken; i++) {
+            if (strcmp(k->string, fields[i].key) != 0) continue;
+            OD_TRY(read_field(r, &fields[i], k, object));
+            taken = true;
+        }
+        if (!taken && other) OD_TRY(other(r, k, &taken));
+        if (!taken) return od_fail(r->st, OD_BAD_MODEL, "the key '%.60s' in %s is not known", k->string, what);
+    }
+    return OD_OK;
+}
+
+/* ---- keys with a rule of their own -------------------------------------------------------- */
+
+static od_code read_labels(reader *r, const cJSON *j)
+{
+    if (cJSON_IsString(j)) {
+        char *text;
+        OD_TRY(ldr_card_read_beside(r->model_path, j->valuestring, LABELS_FILE_MAX, r->a, &text, r->st));
+        if (!text) return od_fail(r->st, OD_BAD_MODEL, "there is no file '%.80s' beside the model", j->valuestring);
+        return ldr_card_label_lines(text, r->a, r->card, r->st);
+    }
+    if (!cJSON_IsArray(j)) return bad(r, "labels", "an array of texts or the name of a file");
+    int n = cJSON_GetArraySize(j), i = 0;
+    const char **labels = od_arena_array(r->a, const char *, n);
+    if (!labels) return od_fail(r->st, OD_NO_MEMORY, "%d labels", n);
+    for (const cJSON *k = j->child; k; k = k->next) {
+        if (!cJSON_IsString(k)) return bad(r, "labels", "an array of texts");
+        labels[i] = od_arena_strdup(r->a, k->valuestring, strlen(k->valuestring));
+        if (!labels[i++]) return od_fail(r->st, OD_NO_MEMORY, "%d labels", n);
+    }
+    r->card->labels = labels;
+    r->card->n_labels = n;
+    return OD_OK;
+}
+
+static od_code read_outputs(reader *r, const cJSON *j)
+{
+    int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : 0, i = 0;
+    int *outputs = od_arena_array(r->a, int, n);
+    if (n < 1) return bad(r, "outputs", "an array of names");
+    if (!outputs) return od_fail(r->st, OD_NO_MEMORY, "%d outputs", n);
+    for (const cJSON *k = j->child; k; k = k->next) {
+        if (!cJSON_IsString(k)) return bad(r, "outputs", "an array of names");
+        if ((outputs[i++] = ldr_card_output_at(r->m, k->valuestring)) < 0)
+            return od_fail(r->st, OD_BAD_MODEL, "'outputs': the model has no output '%.60s'", k->valuestring);
+    }
+    r->card->outputs = outputs;
+    r->card->n_outputs = n;
+    return OD_OK;
+}
+
+static od_code read_params(reader *r, const cJSON *j)
+{
+    int n = cJSON_IsObject(j) ? cJSON_GetArraySize(j) : -1, at = 0;
+    if (n < 0 || n > 100) return bad(r, "parameters", "an object of at most 100 keys");
+    OD_TRY(no_key_twice(r, j));
+    struct ldr_card_param *params = od_arena_array(r->a, struct ldr_card_param, n);
+    if (!params) return od_fail(r->st, OD_NO_MEMORY, "'parameters'");
+    for (const cJSON *k = j->child; k; k = k->next, at++) {
+        int count = cJSON_IsArray(k) ? cJSON_GetArraySize(k) : 1, i = 0;
+        if (count > PARAM_VALUES_MAX) return bad(r, k->string, "an array of at most 100000 numbers");
+        double *values = od_arena_array(r->a, double, count);
+        params[at].name = od_arena_strdup(r->a, k->string, strlen(k->string));
+        if (!values || !params[at].name) return od_fail(r->st, OD_NO_MEMORY, "'parameters'");
+        for (const cJSON *v = cJSON_IsArray(k) ? k->child : k; v && i < count; v = v->next) {
+            if (!cJSON_IsNumber(v)) return bad(r, k->string, "a number or an array of numbers");
+            values[i++] = v->valuedouble;
+        }
+        params[at].n = count;
+        params[at].values = values;
+    }
+    r->card->params = params;
+    r->card->n_params = n;
+    return OD_OK;
+}
+
+static od_code preprocess_key(reader *r, const cJSON *j, bool *taken)
+{
+    if (strcmp(j->string, "colors") != 0) return OD_OK;
+    int name;
+    OD_TRY(read_name(r, "colors", j, ldr_color_names, &name));
+    r->card->pre.channels = name == 2 ? 1 : 3;
+    r->card->pre.bgr = name == 1;
+    *taken = true;
+    return OD_OK;
+}
+
+/* What the card says replaces what was guessed: only the extents, which are the graph's, stay. */
+static od_code read_preprocess(reader *r, const cJSON *j)
+{
+    const ldr_preprocess *guess = &r->card->pre;
+    r->card->pre = (ldr_preprocess){.width = guess->width, .height = guess->height, .channels = guess->channels,
+                                    .filter = LDR_BILINEAR, .antialias = true, .rescale = 1, .std = {1, 1, 1}};
+    return read_object(r, "preprocess", j, ldr_preprocess_fields, ldr_preprocess_fields_count, &r->card->pre, preprocess_key);
+}
+
+static od_code card_key(reader *r, const cJSON *j, bool *taken)
+{
+    static const char *const layouts[] = {"nchw", "nhwc", NULL};
+    int name;
+    *taken = true;
+    if (!strcmp(j->string, "labels")) return read_labels(r, j);
+    if (!strcmp(j->string, "outputs")) return read_outputs(r, j);
+    if (!strcmp(j->string, "parameters")) return read_params(r, j);
+    if (!strcmp(j->string, "preprocess")) return read_preprocess(r, j);
+    if (!strcmp(j->string, "batching"))
+        return read_object(r, "batching", j, ldr_batching_fields, ldr_batching_fields_count, r->card, NULL);
+    if (!strcmp(j->string, "layout")) {
+        OD_TRY(read_name(r, "layout", j, layouts, &name));
+        r->card->nhwc = name == 1;
+        return OD_OK;
+    }
+    if (!strcmp(j->string, "input")) {
+        int at = cJSON_IsString(j) ? ldr_card_input_at(r->m, j->valuestring) : -1;
+        if (at < 0)
+            return od_fail(r->st, OD_BAD_MODEL, "'input': the model has no input '%.60s'",
+                           cJSON_IsString(j) ? j->valuestring : "");
+        r->card->input = at;
+        return OD_OK;
+    }
+    *taken = false;
+    return OD_OK;
+}
+
+static od_code read_card(reader *r, const cJSON *j)
+{
+    if (!cJSON_IsObject(j)) return od_fail(r->st, OD_BAD_MODEL, "an object is wanted");
+    const cJSON *task = cJSON_GetObjectItemCaseSensitive(j, "task");
+    if (task) { /* first: it sets defaults that other keys change */
+        int name;
+        OD_TRY(read_name(r, "task", task, ldr_task_names, &name));
+        if ((ldr_task)name != r->card->task) {
+            r->card->decoder = NULL;
+            ldr_card_task_defaults(r->card, (ldr_task)name);
+        }
+    }
+    return read_object(r, "the card", j, ldr_card_fields, ldr_card_fields_count, r->card, card_key);
+}
+
+od_code ldr_card_read_json(const char *text, const char *model_path, const eng_model *m, od_arena *a, ldr_card *card,
+                           od_status *st)
+{
+    reader r = {.m = m, .model_path = model_path, .a = a, .card = card, .st = st};
+    cJSON *j = cJSON_ParseWithOpts(text, NULL, true);
+    if (!j) {
+        const char *at = cJSON_GetErrorPtr();
+        long where = at && at >= text ? (long)(at - text) : 0;
+        return od_fail(st, OD_BAD_MODEL, "not JSON from byte %ld on", where);
+    }
+    od_code rc = read_card(&r, j);
+    cJSON_Delete(j);
+    return rc;
+}
+
+/* ---- back --------------------------------------------------------------------------------- */
+
+static cJSON *three(const double *x)
+{
+    return x[0] == x[1] && x[1] == x[2] ? cJSON_CreateNumber(x[0]) : cJSON_CreateDoubleArray(x, 3);
+}
+
+/* The shortest decimal that is the same float: 0.485 and not 0.48500001430511475. */
+static double shortest(float x)
+{
+    char text[32];
+    for (int digits = 6; digits < 10; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)x);
+        if (strtof(text, NULL) == x) break;
+    }
+    return strtod(text, NULL);
+}
+
+static void write_field(cJSON *to, const ldr_field *f, const void *object)
+{
+    const char *at = (const char *)object + f->offset;
+    double x[3];
+    cJSON *j = NULL;
+    bool zero = false;
+    switch (f->kind) {
+    case LDR_FIELD_INT:
+        x[0] = (double)*(const int64_t *)(const void *)at;
+        zero = x[0] == 0;
+        if (x[0] >= 0) j = cJSON_CreateNumber(x[0]);
+        break;
+    case LDR_FIELD_DOUBLE: j = cJSON_CreateNumber(*(const double *)(const void *)at); break;
+    case LDR_FIELD_FLOAT: j = cJSON_CreateNumber(shortest(*(const float *)(const void *)at)); break;
+    case LDR_FIELD_BOOL:
+        zero = !*(const bool *)(const void *)at;
+        j = cJSON_CreateBool(!zero);
+        break;
+    case LDR_FIELD_NAME: j = cJSON_CreateString(f->names[*(const int *)(const void *)at]); break;
+    case LDR_FIELD_TEXT:
+        if (*(const char *const *)(const void *)at) j = cJSON_CreateString(*(const char *const *)(const void *)at);
+        break;
+    case LDR_FIELD_LEVELS:
+        for (int i = 0; i < 3; i++) x[i] = ((const uint8_t *)at)[i];
+        zero = x[0] + x[1] + x[2] == 0;
+        j = three(x);
+        break;
+    case LDR_FIELD_FLOATS:
+        for (int i = 0; i < 3; i++) x[i] = shortest(((const float *)(const void *)at)[i]);
+        j = three(x);
+        break;
+    }
+    if (zero && !f->always) cJSON_Delete(j);
+    else if (j) cJSON_AddItemToObject(to, f->key, j);
+}
+
+static void write_preprocess(cJSON *card, const ldr_preprocess *p)
+{
+    cJSON *to = cJSON_AddObjectToObject(card, "preprocess");
+    cJSON_AddStringToObject(to, "colors", ldr_color_names[p->channels == 1 ? 2 : p->bgr]);
+    for (int i = 0; i < ldr_preprocess_fields_count; i++) write_field(to, &ldr_preprocess_fields[i], p);
+}
+
+static cJSON *card_to_json(const ldr_card *card, const eng_model *m)
+{
+    const eng_graph *g = m->graph;
+    cJSON *j = cJSON_CreateObject();
+    if (!j) return NULL;
+    for (int i = 0; i < ldr_card_fields_count; i++) {
+        write_field(j, &ldr_card_fields[i], card);
+        if (i > 0 || card->task == LDR_TASK_NONE) continue; /* behind the task: what goes in */
+        cJSON_AddStringToObject(j, "input", g->values[g->inputs[card->input]].name);
+        cJSON_AddStringToObject(j, "layout", card->nhwc ? "nhwc" : "nchw");
+        write_preprocess(j, &card->pre);
+    }
+    if (card->outputs) {
+        cJSON *names = cJSON_AddArrayToObject(j, "outputs");
+        for (int i = 0; i < card->n_outputs; i++)
+            cJSON_AddItemToArray(names, cJSON_CreateString(g->values[g->outputs[card->outputs[i]]].name));
+    }
+    if (card->n_params) {
+        cJSON *params = cJSON_AddObjectToObject(j, "parameters");
+        for (int i = 0; i < card->n_params; i++) {
+            const struct ldr_card_param *p = &card->params[i];
+            cJSON_AddItemToObject(params, p->name,
+                                  p->n == 1 ? cJSON_CreateNumber(p->values[0]) : cJSON_CreateDoubleArray(p->values, p->n));
+        }
+    }
+    if (card->max_batch_size >= 0 || card->max_queue_delay_us >= 0 || card->max_queue >= 0 || card->timeout_us >= 0) {
+        cJSON *to = cJSON_AddObjectToObject(j, "batching");
+        for (int i = 0; i < ldr_batching_fields_count; i++) write_field(to, &ldr_batching_fields[i], card);
+    }
+    if (card->labels) cJSON_AddItemToObject(j, "labels", cJSON_CreateStringArray(card->labels, card->n_labels));
+    return j;
+}
+
+od_code ldr_card_json(const ldr_card *card, const eng_model *m, od_arena *a, char **text, od_status *st)
+{
+    cJSON *j = card_to_json(card, m);
+    char *s = j ? cJSON_Print(j) : NULL;
+    *text = s ? od_arena_strdup(a, s, strlen(s)) : NULL;
+    cJSON_free(s);
+    cJSON_Delete(j);
+    return *text ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory to write the card");
+}

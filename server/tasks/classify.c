@@ -1,0 +1,88 @@
+/* classify.c - scores of classes.
+ *
+ * Decoders: "softmax" and "sigmoid" turn logits into scores, "probabilities" takes them as they are. */
+#include "server/tasks/parts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum scores { SCORES_SOFTMAX, SCORES_SIGMOID, SCORES_AS_THEY_ARE } scores;
+
+static od_code scores_of(const srv_answer *w, scores *out)
+{
+    const char *name = w->card->decoder ? w->card->decoder : "softmax";
+    if (!strcmp(name, "softmax")) *out = SCORES_SOFTMAX;
+    else if (!strcmp(name, "sigmoid")) *out = SCORES_SIGMOID;
+    else if (!strcmp(name, "probabilities")) *out = SCORES_AS_THEY_ARE;
+    else
+        return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for task classify there are softmax, sigmoid, probabilities", name);
+    return OD_OK;
+}
+
+static od_code check(const srv_answer *w)
+{
+    scores kind = SCORES_SOFTMAX;
+    const eng_tensor *t = &w->outputs[0];
+    int64_t classes = 1, wide = 0;
+    OD_TRY(scores_of(w, &kind));
+    if (t->rank == 0) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is one number; scores of classes are wanted");
+    for (int d = 0; d < t->rank; d++) {
+        if (t->dims[d] == 1 || (d == 0 && t->dims[d] < 0)) continue;
+        classes = t->dims[d];
+        wide++;
+    }
+    if (wide > 1) return srv_want(w, 0, 2, (int64_t[]){1, -1});
+    return t->rank < 0 ? OD_OK : srv_check_labels(w, classes);
+}
+
+static void to_scores(const float *x, float *y, int64_t n, scores kind)
+{
+    float most = -INFINITY;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) most = fmaxf(most, x[i]);
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = kind == SCORES_SOFTMAX ? expf(x[i] - most) : kind == SCORES_SIGMOID ? srv_sigmoid(x[i]) : x[i];
+        if (isnan(y[i])) y[i] = -INFINITY; /* last in every order, null in JSON */
+        sum += (double)y[i];
+    }
+    if (kind == SCORES_SOFTMAX)
+        for (int64_t i = 0; i < n; i++) y[i] = (float)((double)y[i] / sum);
+}
+
+typedef struct entry {
+    float score;
+    int64_t index;
+} entry;
+
+static int by_score(const void *a, const void *b)
+{
+    const entry *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static od_code answer(const srv_answer *w)
+{
+    scores kind = SCORES_SOFTMAX;
+    int64_t n = eng_tensor_count(&w->outputs[0]);
+    OD_TRY(scores_of(w, &kind));
+    const float *x = srv_floats(w, 0);
+    if (!x) return w->st->code;
+    float *y = od_arena_array(w->a, float, n);
+    entry *list = od_arena_array(w->a, entry, n);
+    if (!y || !list) return od_fail(w->st, OD_NO_MEMORY, "%" PRId64 " classes", n);
+    to_scores(x, y, n, kind);
+    for (int64_t i = 0; i < n; i++) list[i] = (entry){y[i], i};
+    qsort(list, (size_t)n, sizeof *list, by_score);
+    srv_text_printf(w->json, "\"classes\":[");
+    for (int64_t i = 0; i < n && i < w->top_k && (double)list[i].score >= w->score_threshold; i++) {
+        srv_text_printf(w->json, "%s{", i ? "," : "");
+        srv_add_class(w->json, w->card, list[i].index, list[i].score);
+        srv_text_add(w->json, "}", 1);
+    }
+    srv_text_add(w->json, "]", 1);
+    return OD_OK;
+}
+
+const srv_task srv_classify = {check, answer};

@@ -1,0 +1,103 @@
+/* parts.h - what the files of server/tasks share. Private to the folder.
+ *
+ * A decoder reads the model's outputs and nothing else of the model. It has two functions: `check` says
+ * whether outputs of these types and extents can be read (extents of -1 fit everything: they are free until
+ * a run), and is called at load and again before each `decode`. */
+#ifndef SRV_TASKS_PARTS_H
+#define SRV_TASKS_PARTS_H
+
+#include "server/tasks/tasks.h"
+
+typedef struct srv_answer {
+    const ldr_card *card;
+    const ldr_placement *place; /* NULL at load */
+    const eng_tensor *outputs;  /* those the decoder reads, in its order */
+    int n_outputs;
+    int64_t top_k, max_detections;
+    double score_threshold, iou_threshold;
+    srv_mask mask;
+    od_arena *a;
+    srv_text *json;
+    od_status *st;
+} srv_answer;
+
+/* ---- answer.c: help for decoders ---- */
+
+/* Output `i` has these extents; -1 on either side fits. OD_BAD_SHAPE. */
+od_code srv_want(const srv_answer *w, int i, int rank, const int64_t *dims);
+
+/* The elements of output `i` as floats, converted where need be. NULL: no memory, or no numbers; the status is set. */
+const float *srv_floats(const srv_answer *w, int i);
+
+/* The card's labels are as many as the model's classes. Below 1: unknown. OD_BAD_MODEL. */
+od_code srv_check_labels(const srv_answer *w, int64_t classes);
+
+/* `"label":...,"index":...,"score":...`; the label of class `i` is null where the card has none. */
+void srv_add_class(srv_text *json, const ldr_card *card, int64_t i, float score);
+void srv_add_label(srv_text *json, const ldr_card *card, int64_t i);
+
+static inline float srv_sigmoid(float x)
+{
+    return 1.0f / (1.0f + __builtin_expf(-x));
+}
+
+/* ---- tasks ---- */
+
+typedef struct srv_task {
+    od_code (*check)(const srv_answer *w);
+    od_code (*answer)(const srv_answer *w); /* after check; appends to w->json */
+} srv_task;
+
+extern const srv_task srv_classify, srv_detect, srv_segment;
+
+/* ---- detectors ---- */
+
+typedef struct srv_box {
+    float x1, y1, x2, y2; /* corners, in pixels of the model's input */
+    float score;
+    int32_t label;
+    int32_t source; /* the decoder's own: which row of its output this was */
+} srv_box;
+
+typedef struct srv_boxes {
+    srv_box *list;
+    int64_t n, cap;
+    od_arena *a;
+    bool full; /* no memory */
+} srv_boxes;
+
+void srv_boxes_add(srv_boxes *b, srv_box box);
+
+typedef struct srv_detector {
+    const char *name;
+    int n_outputs; /* that it reads; 0: any number */
+    od_code (*check)(const srv_answer *w);
+    od_code (*decode)(const srv_answer *w, srv_boxes *out);
+    bool no_nms; /* its boxes do not overlap by training */
+} srv_detector;
+
+extern const srv_detector srv_fastestdet, srv_ultraface, srv_yolov8, srv_yolov5;
+
+/* Keep the best of each heap of overlapping boxes: sorted by score, at most `most`. `agnostic`: boxes of
+ * different labels suppress each other too. */
+void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most);
+
+/* ---- masks ---- */
+
+/* A map of labels, row by row. */
+typedef struct srv_map {
+    int64_t width, height;
+    uint16_t *labels;
+} srv_map;
+
+/* The pixels of each label as COCO's compressed run lengths: texts[l] for each l < n that occurs, else empty. */
+od_code srv_map_rle(const srv_map *m, int n, srv_text *texts, od_arena *a, od_status *st);
+
+/* `[[x,y,...],...]`: the borders of the pixels of `label`, along pixel edges, holes as rings of their own: filling
+ * all rings by the even-odd rule gives the pixels back. */
+od_code srv_map_polygons(const srv_map *m, int label, srv_text *json, od_arena *a, od_status *st);
+
+/* Base64 of an 8-bit PNG whose levels are the labels, in quotes. OD_UNSUPPORTED: labels above 255. */
+od_code srv_map_png(const srv_map *m, srv_text *json, od_arena *a, od_status *st);
+
+#endif

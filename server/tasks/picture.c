@@ -1,0 +1,220 @@
+/* picture.c - a picture's way in and out of a model. */
+#include "engine/base/cpu.h"
+#include "server/tasks/parts.h"
+
+#include <string.h>
+
+static const srv_task *task_of(const ldr_card *card)
+{
+    switch (card->task) {
+    case LDR_TASK_CLASSIFY: return &srv_classify;
+    case LDR_TASK_DETECT: return &srv_detect;
+    case LDR_TASK_SEGMENT: return &srv_segment;
+    default: return NULL;
+    }
+}
+
+/* ---- at load ------------------------------------------------------------------------------ */
+
+/* Inputs beside the picture that some exports have: sizes, and masks of what is no padding. */
+typedef enum extra { EXTRA_NONE, EXTRA_PICTURE_HW, EXTRA_PICTURE_WH, EXTRA_INPUT_HW, EXTRA_SCALE_YX, EXTRA_ONES } extra;
+
+static extra extra_of(const char *name)
+{
+    static const struct { const char *name; extra what; } known[] = {
+        {"image_shape", EXTRA_PICTURE_HW}, {"orig_target_sizes", EXTRA_PICTURE_WH}, {"im_shape", EXTRA_INPUT_HW},
+        {"scale_factor", EXTRA_SCALE_YX},  {"pixel_mask", EXTRA_ONES}};
+    for (size_t i = 0; i < OD_COUNT(known); i++)
+        if (!strcmp(name, known[i].name)) return known[i].what;
+    return EXTRA_NONE;
+}
+
+static od_code check_inputs(const ldr_card *card, const eng_model *m, od_status *st)
+{
+    const eng_graph *g = m->graph;
+    for (int i = 0; i < g->n_inputs; i++) {
+        const eng_value *v = &g->values[g->inputs[i]];
+        if (i != card->input && !v->constant && extra_of(v->name) == EXTRA_NONE)
+            return od_fail(st, OD_BAD_MODEL, "the model wants '%s' beside the picture, and nothing gives it", v->name);
+    }
+    return OD_OK;
+}
+
+/* The outputs that the decoder reads, from all of the model's. */
+static od_code pick_outputs(srv_answer *w, const eng_tensor *all, int n_all)
+{
+    if (!w->card->outputs) {
+        w->outputs = all;
+        w->n_outputs = n_all;
+        return OD_OK;
+    }
+    eng_tensor *some = od_arena_array(w->a, eng_tensor, w->card->n_outputs);
+    if (!some) return od_fail(w->st, OD_NO_MEMORY, "%d outputs", w->card->n_outputs);
+    for (int i = 0; i < w->card->n_outputs; i++) some[i] = all[w->card->outputs[i]];
+    w->outputs = some;
+    w->n_outputs = w->card->n_outputs;
+    return OD_OK;
+}
+
+static od_code check_outputs(const ldr_card *card, const eng_model *m, const srv_task *task, od_arena *a, od_status *st)
+{
+    const eng_graph *g = m->graph;
+    srv_answer w = {.card = card, .a = a, .st = st};
+    eng_tensor *all = od_arena_array(a, eng_tensor, g->n_outputs);
+    if (!all) return od_fail(st, OD_NO_MEMORY, "%d outputs", g->n_outputs);
+    for (int i = 0; i < g->n_outputs; i++) all[i] = ldr_card_shape(m, g->outputs[i]);
+    OD_TRY(pick_outputs(&w, all, g->n_outputs));
+    if (w.n_outputs < 1) return od_fail(st, OD_BAD_MODEL, "the model has no output");
+    if (task->check(&w) == OD_OK) return OD_OK;
+    st->code = OD_BAD_MODEL;
+    return od_note(st, "%s", card->source);
+}
+
+od_code srv_task_check(const ldr_card *card, const eng_model *m, od_status *st)
+{
+    if (card->task == LDR_TASK_NONE) return OD_OK;
+    const srv_task *task = task_of(card);
+    if (!task) return od_fail(st, OD_BAD_MODEL, "%s: this task has no decoder yet", card->source);
+    OD_TRY(check_inputs(card, m, st));
+    od_arena a = {0};
+    od_code rc = check_outputs(card, m, task, &a, st);
+    od_arena_fini(&a);
+    return rc;
+}
+
+/* ---- in ----------------------------------------------------------------------------------- */
+
+static od_code give_bytes(eng_tensor *t, const char *name, od_arena *a, od_status *st)
+{
+    int64_t count;
+    if (!eng_dims_count(t->rank, t->dims, &count) || !(t->data = od_arena_alloc(a, eng_tensor_bytes(t))))
+        return od_fail(st, OD_NO_MEMORY, "input '%s': no memory", name);
+    return OD_OK;
+}
+
+static void set_element(eng_tensor *t, int64_t i, double x)
+{
+    switch (t->dtype) {
+    case ENG_FLOAT: ((float *)t->data)[i] = (float)x; break;
+    case ENG_INT64: ((int64_t *)t->data)[i] = (int64_t)x; break;
+    case ENG_INT32: ((int32_t *)t->data)[i] = (int32_t)x; break;
+    case ENG_BOOL: ((uint8_t *)t->data)[i] = x != 0; break;
+    default: break;
+    }
+}
+
+static od_code make_extra(const eng_value *v, const ldr_placement *p, eng_tensor *t, od_arena *a, od_status *st)
+{
+    extra what = extra_of(v->name);
+    bool known = v->dtype == ENG_FLOAT || v->dtype == ENG_INT64 || v->dtype == ENG_INT32 || v->dtype == ENG_BOOL;
+    if (what == EXTRA_NONE || !known || v->rank < 1)
+        return od_fail(st, OD_UNSUPPORTED, "input '%s': nothing gives it", v->name);
+    *t = (eng_tensor){.dtype = v->dtype, .rank = v->rank};
+    for (int d = 0; d < v->rank; d++) {
+        t->dims[d] = v->dims[d];
+        if (t->dims[d] >= 0) continue;
+        t->dims[d] = d == 0 ? 1 : what != EXTRA_ONES ? 2 : d == v->rank - 2 ? p->input_height : p->input_width;
+    }
+    OD_TRY(give_bytes(t, v->name, a, st));
+    int64_t n = eng_tensor_count(t);
+    double two[2] = {1, 1};
+    switch (what) {
+    case EXTRA_PICTURE_HW: two[0] = (double)p->image_height, two[1] = (double)p->image_width; break;
+    case EXTRA_PICTURE_WH: two[0] = (double)p->image_width, two[1] = (double)p->image_height; break;
+    case EXTRA_INPUT_HW: two[0] = (double)p->input_height, two[1] = (double)p->input_width; break;
+    case EXTRA_SCALE_YX: two[0] = p->scale_y, two[1] = p->scale_x; break;
+    default: break;
+    }
+    for (int64_t i = 0; i < n; i++) set_element(t, i, two[i % 2]);
+    return OD_OK;
+}
+
+static od_code make_inputs(const ldr_card *card, const eng_model *m, const ldr_pixels *px, od_arena *a, srv_picture *out,
+                           od_status *st)
+{
+    const eng_graph *g = m->graph;
+    const ldr_placement *p = &out->placement;
+    out->n_inputs = g->n_inputs;
+    out->n_outputs = g->n_outputs;
+    out->inputs = od_arena_array(a, eng_tensor, g->n_inputs);
+    if (!out->inputs) return od_fail(st, OD_NO_MEMORY, "%d inputs", g->n_inputs);
+    for (int i = 0; i < g->n_inputs; i++) {
+        const eng_value *v = &g->values[g->inputs[i]];
+        eng_tensor *t = &out->inputs[i];
+        if (i == card->input) {
+            *t = (eng_tensor){.dtype = v->dtype, .rank = 4, .dims = {1, card->pre.channels, p->input_height, p->input_width},
+                              .layout = ENG_CL, .pitch = card->pre.channels};
+            if (card->nhwc)
+                *t = (eng_tensor){.dtype = v->dtype, .rank = 4, .dims = {1, p->input_height, p->input_width, card->pre.channels}};
+            OD_TRY(give_bytes(t, v->name, a, st));
+            OD_TRY(ldr_image_to_tensor(px, &card->pre, p, card->nhwc, t, a, st));
+        } else if (v->constant) { /* its default holds */
+            *t = *v->constant;
+            t->data = NULL;
+        } else {
+            OD_TRY(make_extra(v, p, t, a, st));
+        }
+    }
+    return OD_OK;
+}
+
+/* How many pixels a JPEG must keep at least when it is shrunk while decoding: none of it without antialias,
+ * where the result depends on single pixels. The margin is the decoder's. */
+static void needed_pixels(const ldr_preprocess *p, ldr_decode_options *o)
+{
+    if (!p->antialias || p->filter == LDR_NEAREST) return;
+    int64_t w = p->width, h = p->height;
+    if (p->fit == LDR_FIT_CROP) {
+        w = p->resize_width ? p->resize_width : p->shorter;
+        h = p->resize_height ? p->resize_height : p->shorter;
+    } else if (p->fit == LDR_FIT_SHORTER) {
+        w = h = p->shorter;
+    } else if (p->fit == LDR_FIT_LETTERBOX) { /* one side may become much less than the input's; it keeps its margin */
+        w = h = od_max_i64(w, h);
+    } else if (p->fit == LDR_FIT_NONE) {
+        w = h = 0;
+    }
+    o->need_width = w;
+    o->need_height = h;
+}
+
+od_code srv_picture_open(const ldr_card *card, const eng_model *m, const void *bytes, size_t size, int64_t max_pixels,
+                         od_arena *a, srv_picture *out, od_status *st)
+{
+    *out = (srv_picture){0};
+    if (!task_of(card)) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for: ask it with tensors");
+    ldr_decode_options o = {.max_pixels = max_pixels, .channels = card->pre.channels};
+    memcpy(o.background, card->background, sizeof o.background);
+    needed_pixels(&card->pre, &o);
+    ldr_pixels px;
+    int64_t begin = od_now_ns();
+    OD_TRY(ldr_image_decode(bytes, size, &o, a, &px, st));
+    int64_t decoded = od_now_ns();
+    OD_TRY(ldr_image_place(&card->pre, px.full_width, px.full_height, &out->placement, st));
+    OD_TRY(make_inputs(card, m, &px, a, out, st));
+    out->decode_ns = decoded - begin;
+    out->preprocess_ns = od_now_ns() - decoded;
+    return OD_OK;
+}
+
+/* ---- out ---------------------------------------------------------------------------------- */
+
+od_code srv_picture_answer(const ldr_card *card, srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
+                           srv_text *json, od_status *st)
+{
+    int64_t begin = od_now_ns();
+    const srv_task *task = task_of(card);
+    srv_answer w = {.card = card, .place = &p->placement, .a = a, .json = json, .st = st,
+                    .top_k = q->top_k ? q->top_k : card->top_k,
+                    .max_detections = q->max_detections ? q->max_detections : card->max_detections,
+                    .score_threshold = q->score_threshold >= 0 ? q->score_threshold : card->score_threshold,
+                    .iou_threshold = q->iou_threshold >= 0 ? q->iou_threshold : card->iou_threshold,
+                    .mask = q->mask};
+    if (!task) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for");
+    OD_TRY(pick_outputs(&w, outputs, p->n_outputs));
+    OD_TRY(task->check(&w));
+    OD_TRY(task->answer(&w));
+    if (json->full) return od_fail(st, OD_NO_MEMORY, "no memory for the answer");
+    p->postprocess_ns = od_now_ns() - begin;
+    return OD_OK;
+}
