@@ -58,9 +58,24 @@ typedef struct trial {
     const eng_model *model;
     eng_session *session;
     eng_tensor *inputs; /* of all rows */
+    int64_t rows;
     eng_tensor *view, *outputs;
     od_arena *arena;
 } trial;
+
+/* About what srv_cli_make_inputs takes. */
+static double input_bytes(const eng_model *m, int64_t rows)
+{
+    double sum = 0;
+    for (int i = 0; i < m->graph->n_inputs; i++) {
+        const eng_value *v = &m->graph->values[m->graph->inputs[i]];
+        double bytes = v->constant ? 0 : (double)eng_dtype_size(v->dtype);
+        for (int d = 0; d < v->rank; d++)
+            bytes *= v->dims[d] >= 0 ? (double)v->dims[d] : d == 0 ? (double)rows : v->rank == 4 && d >= 2 ? 224.0 : 1.0;
+        sum += bytes;
+    }
+    return sum;
+}
 
 /* Rows from .. from + n of the made-up input. */
 static od_code run_rows(trial *t, int64_t from, int64_t n, bool batched, int64_t *ns, od_status *st)
@@ -169,7 +184,7 @@ static bool hopeless(const eng_model *m, od_code rc)
     return (rc == OD_BAD_SHAPE || rc == OD_BAD_TYPE || rc == OD_BAD_MODEL) && all_but_batch_fixed(m);
 }
 
-static od_code observe(trial *t, const srv_batch_options *o, bool batched, srv_warmup *out, od_status *st)
+static od_code observe(trial *t, bool batched, srv_warmup *out, od_status *st)
 {
     const eng_graph *g = t->model->graph;
     int64_t ns;
@@ -185,7 +200,7 @@ static od_code observe(trial *t, const srv_batch_options *o, bool batched, srv_w
     for (int i = 0; i < g->n_inputs; i++) out->elements += t->view[i].data ? eng_tensor_count(&t->view[i]) : 0;
     OD_TRY(run_rows(t, 0, 1, batched, &out->run_ns, st)); /* the first one made the plan */
     if (batched && out->run_ns < SLOW_NS && rows_are_independent(t, &own))
-        out->rows = measure_sizes(t, o->max_batch_size, &out->run_ns);
+        out->rows = measure_sizes(t, t->rows, &out->run_ns);
     return OD_OK;
 }
 
@@ -207,16 +222,15 @@ od_code srv_warmup_run(eng_model *model, const srv_batch_options *o, srv_warmup 
         goto done;
     }
     if ((rc = eng_session_create(&t.session, model, NULL, o->memory_limit, st)) != OD_OK) goto done;
-    od_arena_mark mark = od_arena_save(&arena);
-    if (srv_cli_make_inputs(model, NULL, 0, batched ? o->max_batch_size : 1, &arena, t.inputs, &own) != OD_OK) {
-        od_arena_rewind(&arena, mark);
-        batched = false;
-        if (srv_cli_make_inputs(model, NULL, 0, 1, &arena, t.inputs, &own) != OD_OK) {
-            od_log(OD_DEBUG, "no warm-up: %s", own.msg);
-            goto done;
-        }
+    int64_t rows = batched ? o->max_batch_size : 1;
+    while (rows > 1 && input_bytes(model, rows) > INPUT_BYTES) rows /= 2;
+    if (srv_cli_make_inputs(model, NULL, 0, rows, &arena, t.inputs, &own) != OD_OK) {
+        od_log(OD_DEBUG, "no warm-up: %s", own.msg);
+        goto done;
     }
-    rc = observe(&t, o, batched, out, st);
+    t.rows = rows;
+    batched = batched && rows > 1;
+    rc = observe(&t, batched, out, st);
 done:
     eng_session_destroy(t.session);
     od_arena_fini(&arena);
