@@ -347,19 +347,23 @@ void srv_batcher_leave(srv_batcher *b)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* Rows of the job, and whether it may run together with others. */
+/* Rows of the job, and whether it may run together with others. Inputs left to their defaults have no rows. */
 static void look_at(const srv_batcher *b, srv_job *job)
 {
     const eng_graph *g = b->model->graph;
+    int64_t rows = 0;
     job->rows = 1;
     job->joins = false;
-    if (b->warm.rows <= 1 || !g->n_inputs) return;
+    if (b->warm.rows <= 1) return;
     for (int i = 0; i < g->n_inputs; i++) {
         const eng_tensor *t = &job->inputs[i];
-        if (!t->data || t->rank < 1 || t->dims[0] < 1 || t->dims[0] != job->inputs[0].dims[0]) return;
+        if (!t->data) continue;
+        if (g->values[g->inputs[i]].constant || t->rank < 1 || t->dims[0] < 1 || (rows && t->dims[0] != rows)) return;
         if (t->layout == ENG_CL && t->pitch != t->dims[1]) return;
+        rows = t->dims[0];
     }
-    job->rows = job->inputs[0].dims[0];
+    if (!rows) return;
+    job->rows = rows;
     job->joins = true;
 }
 

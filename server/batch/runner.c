@@ -34,6 +34,8 @@ void srv_runner_destroy(srv_runner *r)
 bool srv_inputs_agree(const eng_tensor *a, const eng_tensor *b, int n)
 {
     for (int i = 0; i < n; i++) {
+        if (!a[i].data != !b[i].data) return false;
+        if (!a[i].data) continue;
         if (a[i].dtype != b[i].dtype || a[i].rank != b[i].rank || a[i].layout != b[i].layout) return false;
         if (a[i].layout == ENG_CL && (a[i].pitch != a[i].dims[1] || b[i].pitch != b[i].dims[1])) return false;
         for (int d = 1; d < a[i].rank; d++)
@@ -46,6 +48,7 @@ bool srv_inputs_agree(const eng_tensor *a, const eng_tensor *b, int n)
 static od_code gather(srv_runner *r, const srv_job *first, int64_t rows, int i, eng_tensor *out, od_status *st)
 {
     *out = first->inputs[i];
+    if (!out->data) return OD_OK; /* its default */
     out->dims[0] = rows;
     int64_t count;
     if (!eng_dims_count(out->rank, out->dims, &count)) return od_fail(st, OD_BAD_SHAPE, "the batch is too large");
