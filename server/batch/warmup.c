@@ -3,13 +3,14 @@
 #include "engine/base/log.h"
 #include "server/cli/cli.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum {
     SLOW_NS = 500000000,      /* a run of one row that takes longer is not measured at other sizes */
     BUDGET_NS = 300000000,    /* of measuring */
     RUN_COST_NS = 5000,       /* of a run beside the network: scheduling, locks */
-    INPUT_BYTES = 64 << 20    /* of made-up input */
+    INPUT_BYTES = 96 << 20    /* of made-up input */
 };
 
 /* A larger run must do a row in this share of a smaller one's time to be worth its latency. */
@@ -63,18 +64,28 @@ typedef struct trial {
     od_arena *arena;
 } trial;
 
-/* About what srv_cli_make_inputs takes. */
-static double input_bytes(const eng_model *m, int64_t rows)
+/* Inputs of `rows` rows in at most INPUT_BYTES, of fewer where they are large; t->rows says how many. */
+static od_code make_inputs(trial *t, const srv_batch_options *o, int64_t rows, od_status *st)
 {
-    double sum = 0;
-    for (int i = 0; i < m->graph->n_inputs; i++) {
-        const eng_value *v = &m->graph->values[m->graph->inputs[i]];
-        double bytes = v->constant ? 0 : (double)eng_dtype_size(v->dtype);
-        for (int d = 0; d < v->rank; d++)
-            bytes *= v->dims[d] >= 0 ? (double)v->dims[d] : d == 0 ? (double)rows : v->rank == 4 && d >= 2 ? 224.0 : 1.0;
-        sum += bytes;
+    const eng_graph *g = t->model->graph;
+    for (;; rows /= 2) {
+        char line[512];
+        const char *lines[] = {line};
+        bool given = o->picture_dims[1] > 0;
+        od_arena_reset(t->arena);
+        t->inputs = od_arena_array(t->arena, eng_tensor, g->n_inputs);
+        t->view = od_arena_array(t->arena, eng_tensor, g->n_inputs);
+        t->outputs = od_arena_array(t->arena, eng_tensor, g->n_outputs);
+        if (!t->inputs || !t->view || !t->outputs) return od_fail(st, OD_NO_MEMORY, "no memory for %d inputs", g->n_inputs);
+        if (given) {
+            const eng_value *v = &g->values[g->inputs[o->picture_input]];
+            snprintf(line, sizeof line, "%s=%" PRId64 "x%" PRId64 "x%" PRId64 "x%" PRId64, v->name, v->dims[0] < 0 ? rows : v->dims[0],
+                     o->picture_dims[1], o->picture_dims[2], o->picture_dims[3]);
+        }
+        t->rows = rows;
+        od_code rc = srv_cli_make_inputs(t->model, lines, given, rows, t->arena, t->inputs, st);
+        if (rc != OD_NO_MEMORY || rows == 1) return rc;
     }
-    return sum;
 }
 
 /* Rows from .. from + n of the made-up input. */
@@ -206,30 +217,20 @@ static od_code observe(trial *t, bool batched, srv_warmup *out, od_status *st)
 
 od_code srv_warmup_run(eng_model *model, const srv_batch_options *o, srv_warmup *out, od_status *st)
 {
-    int n_in = model->graph->n_inputs, n_out = model->graph->n_outputs;
     bool batched = o->max_batch_size > 1 && declares_batch(model);
     od_arena arena;
-    od_arena_init(&arena, (size_t)INPUT_BYTES * 4);
+    od_arena_init(&arena, INPUT_BYTES);
     trial t = {.model = model, .arena = &arena};
     od_status own = {0};
     od_code rc;
     *out = (srv_warmup){.rows = 1};
-    t.inputs = od_arena_array(&arena, eng_tensor, n_in);
-    t.view = od_arena_array(&arena, eng_tensor, n_in);
-    t.outputs = od_arena_array(&arena, eng_tensor, n_out);
-    if (!t.inputs || !t.view || !t.outputs) {
-        rc = od_fail(st, OD_NO_MEMORY, "no memory for %d inputs", n_in);
-        goto done;
-    }
     if ((rc = eng_session_create(&t.session, model, NULL, o->memory_limit, st)) != OD_OK) goto done;
-    int64_t rows = batched ? o->max_batch_size : 1;
-    while (rows > 1 && input_bytes(model, rows) > INPUT_BYTES) rows /= 2;
-    if (srv_cli_make_inputs(model, NULL, 0, rows, &arena, t.inputs, &own) != OD_OK) {
+    if (make_inputs(&t, o, batched ? o->max_batch_size : 1, &own) != OD_OK) {
         od_log(OD_DEBUG, "no warm-up: %s", own.msg);
         goto done;
     }
-    t.rows = rows;
-    batched = batched && rows > 1;
+    batched = batched && t.rows > 1;
+    arena.limit = 0; /* the rest is copies of outputs */
     rc = observe(&t, batched, out, st);
 done:
     eng_session_destroy(t.session);
