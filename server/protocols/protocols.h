@@ -8,10 +8,10 @@ extern const srv_route srv_routes[];
 extern const int srv_n_routes;
 
 /* Handlers, one a route. */
-srv_handler srv_oip_live, srv_oip_ready, srv_oip_server, srv_oip_models, srv_oip_model, srv_oip_model_ready, srv_oip_infer;
+srv_handler srv_oip_live, srv_oip_ready, srv_oip_server, srv_oip_model, srv_oip_model_ready, srv_oip_infer;
 srv_handler srv_oip_config, srv_oip_stats, srv_oip_model_stats;
 srv_handler srv_oip_index, srv_oip_load, srv_oip_unload, srv_oip_other_repository;
-srv_handler srv_oip_logging_get, srv_oip_logging_set, srv_oip_trace_get, srv_oip_trace_set, srv_oip_shm_status, srv_oip_shm_change;
+srv_handler srv_oip_logging_get, srv_oip_logging_set, srv_oip_trace_get, srv_oip_trace_set, srv_oip_shm_status, srv_oip_shm_forget, srv_oip_shm_register;
 srv_handler srv_predict;
 srv_handler srv_tfs_predict, srv_tfs_status, srv_tfs_metadata;
 srv_handler srv_torchserve_predict, srv_torchserve_ping;
