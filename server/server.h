@@ -4,6 +4,8 @@
 
 #include "server/http/http.h"
 #include "server/store/store.h"
+#include "server/watch/access_log.h"
+#include "server/watch/metrics.h"
 
 #define SRV_VERSION_TEXT "0.1.0"
 
@@ -14,6 +16,9 @@ typedef struct srv_server {
     od_pool *pool;
     srv_store *store;
     srv_http *http;
+    srv_metrics *metrics;
+    srv_access_log *access_log; /* NULL: none */
+    int workers;
     atomic_bool draining; /* no new work; readiness is false */
 } srv_server;
 

@@ -55,7 +55,9 @@ static const setting settings[] = {
     {"max_queue", WHOLE, AT(max_queue), NULL, 1000, 1, 1000000, "requests waiting for a model"},
     {"request_timeout", WHOLE, AT(request_timeout_ms), NULL, 30000, 0, 86400000, "milliseconds in the queue; 0: no bound"},
     {"log_level", TEXT, AT(log_level), "info", 0, 0, 0, "debug, info, warn, error, silent"},
-    {"access_log", TEXT, AT(access_log), "off", 0, 0, 0, "a line a request on standard error: off, text, json"},
+    {"access_log", TEXT, AT(access_log), "off", 0, 0, 0, "a line a request: off, text, json"},
+    {"access_log_file", TEXT, AT(access_log_file), "-", 0, 0, 0, "where to: a file, stderr, or - for standard output"},
+    {"triton_metrics", WHOLE, AT(triton_metrics), NULL, 0, 0, 1, "1: /metrics has nv_inference_* names too"},
 };
 
 static void dashed(const setting *s, char *flag, char *variable)

@@ -20,7 +20,8 @@ typedef struct srv_settings {
     const char *model_control, *load_models;
     int64_t max_batch_size, max_queue_delay_us, max_queue, request_timeout_ms, served_versions;
     /* seeing */
-    const char *log_level, *access_log;
+    const char *log_level, *access_log, *access_log_file;
+    int64_t triton_metrics;
 } srv_settings;
 
 /* Defaults, then the file that --config or ONNXD_CONFIG names, then the environment, then the words. Texts live in `a`.

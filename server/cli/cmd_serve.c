@@ -87,7 +87,7 @@ static od_code open_port(serving *s, od_status *st)
         .max_body_total = (size_t)o->max_body_total, .max_inflate_ratio = (int)o->max_inflate_ratio,
         .idle_ms = o->idle_timeout_s * 1000, .receive_ms = o->receive_timeout_s * 1000, .send_ms = o->send_timeout_s * 1000,
         .compress_above = (size_t)o->compress_above, .prefix = o->prefix, .cors_origin = o->cors_origin,
-        .tls_cert = s->cert, .tls_key = s->key, .routes = srv_routes, .n_routes = srv_n_routes, .admit = srv_admit,
+        .tls_cert = s->cert, .tls_key = s->key, .routes = srv_routes, .n_routes = srv_n_routes, .admit = srv_admit, .sent = srv_seen,
         .pool = s->server.pool, .context = &s->server};
     OD_TRY(srv_http_create(&s->server.http, &http, st));
     if (o->socket) {
@@ -115,6 +115,16 @@ static od_code open_store(serving *s, od_status *st)
     return srv_store_create(&s->server.store, &store, st);
 }
 
+static od_code open_logs(serving *s, od_status *st)
+{
+    const srv_settings *o = &s->settings;
+    OD_TRY(srv_metrics_create(&s->server.metrics, st));
+    if (!strcmp(o->access_log, "off")) return OD_OK;
+    bool json = !strcmp(o->access_log, "json");
+    if (!json && strcmp(o->access_log, "text")) return od_fail(st, OD_BAD_ARGUMENT, "--access-log %.40s: off, text or json is wanted", o->access_log);
+    return srv_access_log_create(&s->server.access_log, o->access_log_file, json, st);
+}
+
 /* SIGHUP: what can change without a new socket or new threads. */
 static void reread(serving *s)
 {
@@ -127,6 +137,7 @@ static void reread(serving *s)
         return;
     }
     srv_store_rescan(s->server.store);
+    if (s->server.access_log) srv_access_log_reopen(s->server.access_log);
     od_log(OD_INFO, "SIGHUP: log level %s, tokens and models looked at again", fresh.log_level);
 }
 
@@ -171,6 +182,8 @@ static od_code serve(serving *s, od_status *st)
     OD_TRY(check(s, st));
     OD_TRY(srv_admit_read(s->settings.tokens, st));
     int workers = s->settings.threads ? (int)s->settings.threads : od_cpu_count();
+    s->server.workers = workers;
+    OD_TRY(open_logs(s, st));
     OD_TRY(od_pool_create(&s->server.pool, workers, st));
     OD_TRY(open_store(s, st));
     OD_TRY(open_port(s, st));
@@ -217,6 +230,8 @@ int srv_cmd_serve(int argc, char **argv)
     srv_http_destroy(s.server.http);
     srv_store_destroy(s.server.store);
     od_pool_destroy(s.server.pool);
+    srv_access_log_destroy(s.server.access_log);
+    srv_metrics_destroy(s.server.metrics);
     srv_admit_read(NULL, &st);
     od_arena_fini(&s.arena);
     close(s.signals);

@@ -7,24 +7,25 @@
 #include <microhttpd.h>
 #include <pthread.h>
 
-typedef enum srv_phase {
-    SRV_IDLE,      /* no request */
-    SRV_RECEIVING, /* its first line has come */
-    SRV_WORKING,   /* a handler has it */
-    SRV_SENDING
-} srv_phase;
+typedef enum srv_stage {
+    SRV_STAGE_IDLE,      /* no request */
+    SRV_STAGE_RECEIVING, /* its first line has come */
+    SRV_STAGE_WORKING,   /* a handler has it */
+    SRV_STAGE_SENDING
+} srv_stage;
 
 /* Where a request stands between its handler and its socket thread. */
-enum { SRV_RUNNING, SRV_SUSPENDED, SRV_DONE };
+enum { SRV_PROGRESS_RUNNING, SRV_PROGRESS_SUSPENDED, SRV_PROGRESS_DONE };
 
 typedef struct srv_conn {
     srv_request request; /* first: a request is its connection */
     struct MHD_Connection *mhd;
     int fd;
+    char peer[48];
     struct srv_conn *next, **link; /* in srv_http.conns, under its lock */
-    atomic_int phase;              /* srv_phase */
+    atomic_int stage;              /* srv_stage */
     atomic_llong since_ns;         /* when it began */
-    atomic_int progress;           /* SRV_RUNNING, ... */
+    atomic_int progress;           /* SRV_PROGRESS_RUNNING, ... */
     bool began;                    /* the head was looked at */
     bool refused;                  /* answered already; the rest of the body is thrown away */
     bool queued;                   /* the reply is with libmicrohttpd */
@@ -48,8 +49,6 @@ struct srv_http {
     srv_conn *conns;
     bool stop, watching;
     pthread_t watcher;
-    atomic_uint_least64_t next_id;
-    uint64_t id_seed;
 };
 
 static inline srv_conn *srv_conn_of(srv_request *r)
@@ -57,7 +56,7 @@ static inline srv_conn *srv_conn_of(srv_request *r)
     return (srv_conn *)r;
 }
 
-void srv_conn_phase(srv_conn *c, srv_phase phase);
+void srv_conn_stage(srv_conn *c, srv_stage stage);
 
 /* route.c: find r->route and captures for r->path. An error has reply.status set (404, 405 with Allow, 400). */
 od_code srv_route_find(srv_request *r, od_status *st);

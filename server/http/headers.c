@@ -1,5 +1,7 @@
 #include "server/http/conn.h"
 
+#include "server/watch/ids.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,24 +25,6 @@ static bool is_token(const char *s)
     return true;
 }
 
-static bool visible(const char *s, size_t most)
-{
-    size_t n = strlen(s);
-    if (!n || n > most) return false;
-    for (; *s; s++)
-        if (*s <= ' ' || *s > '~') return false;
-    return true;
-}
-
-/* "00-" 32 hex "-" 16 hex "-" 2 hex, as W3C trace context writes it. */
-static bool is_traceparent(const char *s)
-{
-    if (strlen(s) != 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || !strncmp(s, "ff", 2)) return false;
-    for (int i = 0; i < 55; i++)
-        if (i != 2 && i != 35 && i != 52 && !strchr("0123456789abcdef", s[i])) return false;
-    return strspn(s + 3, "0") < 32 && strspn(s + 36, "0") < 16;
-}
-
 static enum MHD_Result take(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     head *h = arg;
@@ -61,10 +45,10 @@ static enum MHD_Result take(void *arg, enum MHD_ValueKind kind, const char *name
         break;
     case 't':
         if (!strcasecmp(name, "transfer-encoding")) h->codings++, h->coding = value;
-        else if (!strcasecmp(name, "traceparent") && is_traceparent(value)) memcpy(r->traceparent, value, 56);
+        else if (!strcasecmp(name, "traceparent") && !srv_traceparent_continue(value, r->traceparent)) r->traceparent[0] = '\0';
         break;
     case 'x':
-        if (!strcasecmp(name, "x-request-id") && visible(value, SRV_ID_CHARS)) memcpy(r->id, value, strlen(value) + 1);
+        if (!strcasecmp(name, "x-request-id") && srv_id_is_usable(value)) memcpy(r->id, value, strlen(value) + 1);
         break;
     default: break;
     }

@@ -4,10 +4,10 @@
 #include "engine/base/log.h"
 #include "server/protocols/json.h"
 #include "server/reply.h"
+#include "server/watch/ids.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +23,10 @@ enum {
     POOL_STEP = 16 << 10
 };
 
-void srv_conn_phase(srv_conn *c, srv_phase phase)
+void srv_conn_stage(srv_conn *c, srv_stage stage)
 {
     atomic_store(&c->since_ns, od_now_ns());
-    atomic_store(&c->phase, (int)phase);
+    atomic_store(&c->stage, (int)stage);
 }
 
 /* ---- the life of a connection's request */
@@ -43,18 +43,10 @@ static void clear(srv_conn *c)
     *r = (srv_request){.http = h, .context = h->o.context, .arena = arena,
                        .queue_ns = -1, .decode_ns = -1, .preprocess_ns = -1, .compute_ns = -1, .postprocess_ns = -1};
     c->began = c->refused = c->queued = false;
-    atomic_store(&c->progress, SRV_RUNNING);
+    atomic_store(&c->progress, SRV_PROGRESS_RUNNING);
     c->body_cap = c->body_want = c->body_lead = c->charged = c->discarded = 0;
-    if (atomic_load(&c->phase) != SRV_IDLE) atomic_fetch_sub(&h->active, 1);
-    srv_conn_phase(c, SRV_IDLE);
-}
-
-static void make_id(srv_request *r)
-{
-    static const char hex[] = "0123456789abcdef";
-    uint64_t x = r->http->id_seed ^ atomic_fetch_add(&r->http->next_id, 1);
-    for (int i = 0; i < 16; i++) r->id[i] = hex[x >> (60 - 4 * i) & 15];
-    r->id[16] = '\0';
+    if (atomic_load(&c->stage) != SRV_STAGE_IDLE) atomic_fetch_sub(&h->active, 1);
+    srv_conn_stage(c, SRV_STAGE_IDLE);
 }
 
 /* libmicrohttpd has read the request line. */
@@ -66,7 +58,7 @@ static void *on_line(void *arg, const char *uri, struct MHD_Connection *mhd)
     if (!c) return NULL;
     srv_request *r = &c->request;
     atomic_fetch_add(&h->active, 1);
-    srv_conn_phase(c, SRV_RECEIVING);
+    srv_conn_stage(c, SRV_STAGE_RECEIVING);
     size_t len = strlen(uri), prefix = strlen(h->o.prefix);
     char *target = od_arena_strdup(&r->arena, uri, len), *path = od_arena_strdup(&r->arena, uri, len);
     if (!target || !path) return c;
@@ -77,6 +69,20 @@ static void *on_line(void *arg, const char *uri, struct MHD_Connection *mhd)
     bool inside = !prefix || (!strncmp(path, h->o.prefix, prefix) && (!path[prefix] || path[prefix] == '/'));
     r->path = inside ? path + prefix : "/?"; /* no route has that path */
     return c;
+}
+
+static void read_peer(srv_conn *c)
+{
+    struct sockaddr_storage a;
+    socklen_t size = sizeof a;
+    strcpy(c->peer, "unix");
+    if (getpeername(c->fd, (struct sockaddr *)&a, &size) == 0 && a.ss_family != AF_UNIX)
+        getnameinfo((struct sockaddr *)&a, size, c->peer, sizeof c->peer, NULL, 0, NI_NUMERICHOST);
+}
+
+const char *srv_request_peer(const srv_request *r)
+{
+    return ((const srv_conn *)r)->peer;
 }
 
 static void on_connection(void *arg, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode what)
@@ -94,6 +100,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         c->fd = (int)info->connect_fd;
         c->request.http = h;
         pthread_mutex_init(&c->lock, NULL);
+        read_peer(c);
         clear(c);
         *context = c;
         atomic_fetch_add(&h->connections, 1);
@@ -183,6 +190,7 @@ static void make_error(srv_request *r, const od_status *st)
     p->body = (srv_text){.arena = &r->arena};
     p->n_pieces = 0;
     p->tensors = false;
+    r->code = st->code;
     srv_text_add(&p->body, "{\"error\":", 9);
     srv_text_json(&p->body, st->msg, strlen(st->msg));
     srv_text_add(&p->body, "}", 1);
@@ -248,6 +256,8 @@ static enum MHD_Result send_reply(srv_conn *c)
     srv_http *h = r->http;
     char length[24];
     size_t head = p->body.len;
+    r->sent_bytes = head;
+    for (int i = 0; i < p->n_pieces; i++) r->sent_bytes += p->pieces[i].len;
     struct MHD_Response *m = body_of(r);
     if (!m) return MHD_NO;
     MHD_add_response_header(m, "Content-Type", p->type ? p->type : "application/json");
@@ -264,7 +274,7 @@ static enum MHD_Result send_reply(srv_conn *c)
         MHD_add_response_header(m, "Access-Control-Expose-Headers", "Inference-Header-Content-Length, Server-Timing, X-Request-Id");
     }
     if (p->close || atomic_load(&h->draining)) MHD_add_response_header(m, "Connection", "close");
-    srv_conn_phase(c, SRV_SENDING);
+    srv_conn_stage(c, SRV_STAGE_SENDING);
     c->queued = true;
     enum MHD_Result rc = MHD_queue_response(c->mhd, (unsigned)p->status, m);
     MHD_destroy_response(m);
@@ -286,7 +296,7 @@ void srv_request_finish(srv_request *r)
     pthread_mutex_lock(&c->lock);
     r->gone = NULL;
     pthread_mutex_unlock(&c->lock);
-    if (atomic_exchange(&c->progress, SRV_DONE) == SRV_SUSPENDED) MHD_resume_connection(c->mhd);
+    if (atomic_exchange(&c->progress, SRV_PROGRESS_DONE) == SRV_PROGRESS_SUSPENDED) MHD_resume_connection(c->mhd);
 }
 
 void srv_request_fail(srv_request *r, const od_status *st)
@@ -349,7 +359,7 @@ static od_code check_head(srv_conn *c, const char *method, od_status *st)
     const srv_http_options *o = &r->http->o;
     r->started_ns = od_now_ns();
     snprintf(r->method, sizeof r->method, "%s", method);
-    make_id(r);
+    srv_id_make(r->id);
     OD_TRY(srv_head_check(c, st));
     if (!r->path) return od_fail(st, OD_NO_MEMORY, "no memory for a request");
     OD_TRY(srv_route_find(r, st));
@@ -424,7 +434,7 @@ static void dispatch(srv_conn *c)
     }
     memset(r->body + r->body_len, 0, SRV_JSON_PAD);
     r->received_ns = od_now_ns();
-    srv_conn_phase(c, SRV_WORKING);
+    srv_conn_stage(c, SRV_STAGE_WORKING);
     unsigned flags = r->route->flags;
     bool big = r->body_len > BIG_BODY || srv_request_header(r, "Content-Encoding");
     if ((flags & SRV_ROUTE_WORK) || ((flags & SRV_ROUTE_WORK_BIG) && big)) srv_request_work(r, handle);
@@ -440,12 +450,12 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const c
     if (!c->began) return begin(c, method);
     if (*upload_size) return c->queued ? MHD_NO : more_body(c, upload, upload_size);
     if (c->queued) return MHD_YES;
-    if (atomic_load(&c->progress) == SRV_RUNNING) {
+    if (atomic_load(&c->progress) == SRV_PROGRESS_RUNNING) {
         dispatch(c);
-        if (atomic_load(&c->progress) != SRV_DONE) {
+        if (atomic_load(&c->progress) != SRV_PROGRESS_DONE) {
             MHD_suspend_connection(c->mhd);
-            int running = SRV_RUNNING;
-            if (!atomic_compare_exchange_strong(&c->progress, &running, SRV_SUSPENDED)) MHD_resume_connection(c->mhd);
+            int running = SRV_PROGRESS_RUNNING;
+            if (!atomic_compare_exchange_strong(&c->progress, &running, SRV_PROGRESS_SUSPENDED)) MHD_resume_connection(c->mhd);
             return MHD_YES;
         }
     }
@@ -500,7 +510,6 @@ od_code srv_http_create(srv_http **out, const srv_http_options *options, od_stat
     pthread_condattr_t clock;
     h->o = *options;
     h->listen_fd = -1;
-    h->id_seed = (uint64_t)od_now_ns() * 0x9e3779b97f4a7c15u ^ (uint64_t)getpid() << 32;
     pthread_mutex_init(&h->lock, NULL);
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
@@ -531,6 +540,11 @@ void srv_http_drain(srv_http *h)
 int srv_http_active(const srv_http *h)
 {
     return atomic_load(&((srv_http *)(uintptr_t)h)->active);
+}
+
+size_t srv_http_body_bytes(const srv_http *h)
+{
+    return atomic_load(&((srv_http *)(uintptr_t)h)->body_bytes);
 }
 
 int srv_http_connections(const srv_http *h)

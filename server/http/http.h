@@ -76,7 +76,9 @@ struct srv_request {
     od_arena arena;             /* what the request needs until its reply is sent */
     srv_reply reply;
     char id[SRV_ID_CHARS + 1];  /* X-Request-Id: the client's, or made here */
-    char traceparent[56];       /* "": none given */
+    char traceparent[56];       /* the client's trace, continued; "": none given */
+    od_code code;               /* of the error that was answered */
+    uint64_t sent_bytes;        /* of the reply's body */
     const char *model;          /* for logs: set by handlers, in the arena */
     int64_t version;
     const char *client;         /* name of the token used, or NULL */
@@ -121,6 +123,7 @@ int srv_http_port(const srv_http *h);
 
 /* No new connections; replies from now on end theirs. */
 void srv_http_drain(srv_http *h);
+size_t srv_http_body_bytes(const srv_http *h);
 /* Requests whose first line has come and whose reply is not sent yet. */
 int srv_http_active(const srv_http *h);
 int srv_http_connections(const srv_http *h);
@@ -145,6 +148,9 @@ void srv_request_work(srv_request *r, void (*fn)(srv_request *r));
 
 /* A header's value, NULL: absent. Until the reply is sent. */
 const char *srv_request_header(const srv_request *r, const char *name);
+
+/* "127.0.0.1", or "unix". */
+const char *srv_request_peer(const srv_request *r);
 
 /* Add a header to the reply; both texts must last until it is sent. */
 void srv_reply_header(srv_request *r, const char *name, const char *value);

@@ -20,12 +20,12 @@ static bool has_gone(int fd)
     return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
-static int64_t allowed_ms(const srv_http *h, int phase)
+static int64_t allowed_ms(const srv_http *h, int stage)
 {
-    switch (phase) {
-    case SRV_IDLE: return h->o.idle_ms;
-    case SRV_RECEIVING: return h->o.receive_ms;
-    case SRV_SENDING: return h->o.send_ms;
+    switch (stage) {
+    case SRV_STAGE_IDLE: return h->o.idle_ms;
+    case SRV_STAGE_RECEIVING: return h->o.receive_ms;
+    case SRV_STAGE_SENDING: return h->o.send_ms;
     default: return 0; /* the batcher's deadlines hold for work */
     }
 }
@@ -33,9 +33,9 @@ static int64_t allowed_ms(const srv_http *h, int phase)
 /* true: the connection has a request at work. */
 static bool look_at(srv_http *h, srv_conn *c, int64_t now)
 {
-    int phase = atomic_load(&c->phase);
-    int64_t age_ms = (now - atomic_load(&c->since_ns)) / 1000000, allowed = allowed_ms(h, phase);
-    if (phase != SRV_WORKING) {
+    int stage = atomic_load(&c->stage);
+    int64_t age_ms = (now - atomic_load(&c->since_ns)) / 1000000, allowed = allowed_ms(h, stage);
+    if (stage != SRV_STAGE_WORKING) {
         if (allowed && age_ms > allowed && !c->kicked) {
             c->kicked = true;
             shutdown(c->fd, SHUT_RDWR); /* its socket thread sees the end and cleans up */

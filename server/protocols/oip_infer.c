@@ -3,6 +3,7 @@
 
 #include "server/protocols/json_numbers.h"
 #include "server/protocols/oip_infer.h"
+#include "server/settings.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -44,7 +45,7 @@ static od_code identify(srv_infer *i, oip_input *in, od_status *st)
     if (in->index < 0) return od_fail(st, OD_BAD_ARGUMENT, "the model has no such input");
     eng_dtype have = srv_datatype(in->datatype.ptr, in->datatype.len), want = i->graph->values[i->graph->inputs[in->index]].dtype;
     if (!have) return od_fail(st, OD_BAD_TYPE, "'%.*s' is no datatype", srv_cut(in->datatype.len), in->datatype.ptr);
-    if (have != want)
+    if (have != want && !(have == ENG_STRING && srv_oip_takes_pictures(i, in->index)))
         return od_fail(st, OD_BAD_TYPE, "the datatype is %s, the model wants %s", srv_datatype_name(have), srv_datatype_name(want));
     in->t.dtype = have;
     in->done = true;
@@ -188,6 +189,7 @@ static od_code read_parameters(srv_infer *i, srv_json *j, oip_request *q, od_sta
 
 static od_code take_input(srv_infer *i, oip_request *q, const oip_input *in, od_status *st)
 {
+    if (in->t.dtype == ENG_STRING && i->inputs[in->index].dtype != ENG_STRING) q->pictures = true;
     if (i->inputs[in->index].data || q->binary_size[in->index] >= 0) return od_fail(st, OD_BAD_ARGUMENT, "the input is given twice");
     i->inputs[in->index] = in->t;
     q->binary_size[in->index] = in->binary_size;
@@ -309,12 +311,14 @@ void srv_oip_infer(srv_request *r)
     }
     oip_request *q = od_arena_array(&r->arena, oip_request, 1);
     if (!q) od_fail(&st, OD_NO_MEMORY, "no memory for a request");
-    else read_request(i, q, &st);
+    else q->max_depth = (int)srv_server_of(r)->settings->max_json_depth;
+    if (q) read_request(i, q, &st);
     if (st.code) {
         srv_infer_fail(i, &st);
         return;
     }
     i->arg = q;
     i->answer = srv_oip_answer;
-    srv_infer_run(i);
+    if (q->pictures) srv_request_work(r, srv_oip_decode_pictures);
+    else srv_infer_run(i);
 }

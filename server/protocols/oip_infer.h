@@ -19,7 +19,13 @@ typedef struct oip_request {
     int64_t *binary_size; /* by graph input; -1: not binary */
     int *binary_order, n_binary;
     int max_depth;
+    bool pictures;       /* an input came as encoded pictures: decode before running */
 } oip_request;
+
+/* Encoded pictures, as BYTES, may stand for this input. */
+bool srv_oip_takes_pictures(const srv_infer *i, int index);
+/* Decode them, then run. */
+void srv_oip_decode_pictures(srv_request *r);
 
 /* All outputs when the request names none; marks them wanted. */
 od_code srv_oip_choose_outputs(srv_infer *i, oip_request *q, od_status *st);

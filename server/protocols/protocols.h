@@ -15,7 +15,10 @@ srv_handler srv_oip_logging_get, srv_oip_logging_set, srv_oip_trace_get, srv_oip
 srv_handler srv_predict;
 srv_handler srv_tfs_predict, srv_tfs_status, srv_tfs_metadata;
 srv_handler srv_torchserve_predict, srv_torchserve_ping;
-srv_handler srv_openapi;
+srv_handler srv_openapi, srv_metrics_page;
+
+/* srv_http_options.sent: the access log and the metrics. */
+void srv_seen(srv_request *r, bool complete);
 
 /* srv_http_options.admit: no new work while draining; tokens and their rates when there are any (401, 403, 429). */
 od_code srv_admit(srv_request *r, od_status *st);

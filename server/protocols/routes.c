@@ -13,6 +13,9 @@ const srv_route srv_routes[] = {
     {"GET", "/v2/models/{}/versions/{}/ready", srv_oip_model_ready, 0},
     {"POST", "/v2/models/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
     {"POST", "/v2/models/{}/versions/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
+    {"POST", "/v2/models/{}/predict", srv_predict, SRV_ROUTE_INFER},
+    {"POST", "/v2/models/{}/versions/{}/predict", srv_predict, SRV_ROUTE_INFER},
+    {"GET", "/metrics", srv_metrics_page, SRV_ROUTE_OPEN},
     /* its extensions */
     {"GET", "/v2/models/{}/config", srv_oip_config, 0},
     {"GET", "/v2/models/{}/versions/{}/config", srv_oip_config, 0},

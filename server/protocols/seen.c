@@ -1,0 +1,56 @@
+/* seen.c - what the operator sees of requests: the access log, and /metrics. */
+#include "server/protocols/protocols.h"
+
+#include "engine/base/cpu.h"
+#include "server/settings.h"
+
+static srv_refusal refusal_of(const srv_request *r, bool *refused)
+{
+    *refused = true;
+    switch (r->code) {
+    case OD_BUSY: return r->reply.status == 429 ? SRV_REFUSED_RATE : r->state ? SRV_REFUSED_QUEUE : SRV_REFUSED_MEMORY;
+    case OD_NO_MEMORY: return SRV_REFUSED_MEMORY;
+    case OD_TOO_LARGE: return SRV_REFUSED_TOO_LARGE;
+    case OD_UNAVAILABLE: return atomic_load(&((srv_server *)r->context)->draining) ? SRV_REFUSED_DRAINING : SRV_REFUSED_UNAVAILABLE;
+    default:
+        *refused = r->reply.status == 401 || r->reply.status == 403;
+        return SRV_REFUSED_TOKEN;
+    }
+}
+
+void srv_seen(srv_request *r, bool complete)
+{
+    srv_server *s = srv_server_of(r);
+    int64_t total = od_now_ns() - r->started_ns;
+    bool refused, asks = r->model && r->route && (r->route->flags & SRV_ROUTE_INFER) && (r->version || r->code != OD_NOT_FOUND);
+    srv_observation o = {
+        .model = asks ? r->model : NULL, .version = r->version, .status = r->reply.status,
+        .outcome = complete ? srv_outcome_of(r->code) : SRV_CANCELLED,
+        .ns = {[SRV_QUEUE] = r->queue_ns, [SRV_DECODE] = r->decode_ns, [SRV_PREPROCESS] = r->preprocess_ns,
+               [SRV_COMPUTE] = r->compute_ns, [SRV_POSTPROCESS] = r->postprocess_ns, [SRV_REQUEST] = total}};
+    srv_metrics_observe(s->metrics, &o);
+    srv_refusal why = refusal_of(r, &refused);
+    if (refused) srv_metrics_refuse(s->metrics, why);
+    if (!s->access_log) return;
+    srv_access a = {
+        .peer = srv_request_peer(r), .client = r->client, .method = r->method, .target = r->target, .id = r->id,
+        .traceparent = r->traceparent, .model = r->model, .version = r->version, .status = complete ? r->reply.status : 0,
+        .bytes_in = r->body_len, .bytes_out = r->sent_bytes, .total_ns = total, .queue_ns = r->queue_ns, .decode_ns = r->decode_ns,
+        .preprocess_ns = r->preprocess_ns, .compute_ns = r->compute_ns, .postprocess_ns = r->postprocess_ns, .batch_rows = r->batch_rows};
+    srv_access_log_write(s->access_log, &a);
+}
+
+void srv_metrics_page(srv_request *r)
+{
+    srv_server *s = srv_server_of(r);
+    srv_gauges now = {
+        .program_version = SRV_VERSION_TEXT, .isa = od_cpu_isa_name(od_cpu_isa()), .workers = s->workers,
+        .socket_threads = (int)s->settings->socket_threads, .connections = srv_http_connections(r->http),
+        .in_flight = srv_http_active(r->http), .body_bytes = (int64_t)srv_http_body_bytes(r->http),
+        .log_dropped = s->access_log ? srv_access_log_dropped(s->access_log) : 0, .ready = srv_store_ready(s->store),
+        .draining = atomic_load(&s->draining), .triton_names = s->settings->triton_metrics};
+    r->reply.type = "text/plain; version=0.0.4; charset=utf-8";
+    r->reply.body = (srv_text){.arena = &r->arena};
+    srv_metrics_write(s->metrics, s->store, &now, &r->reply.body);
+    srv_request_finish(r);
+}
