@@ -45,8 +45,26 @@ static void line_two(const eng_resize_line *l)
     }
 }
 
+/* One channel: nothing to gain from vectors but loops without inner ones. */
+static void line_single(const eng_resize_line *l)
+{
+    const float *x = l->x, *w = l->w;
+    const int64_t *at = l->at, step = l->pitch;
+    float *y = l->y;
+    if (l->taps == 2) {
+        for (int64_t p = 0; p < l->pixels; p++) y[p * l->ldy] = w[2 * p] * x[at[2 * p] * step] + w[2 * p + 1] * x[at[2 * p + 1] * step];
+        return;
+    }
+    for (int64_t p = 0; p < l->pixels; p++, at += 4, w += 4)
+        y[p * l->ldy] = w[0] * x[at[0] * step] + w[1] * x[at[1] * step] + w[2] * x[at[2] * step] + w[3] * x[at[3] * step];
+}
+
 static void line_f32(const eng_resize_line *l)
 {
+    if (l->channels == 1 && (l->taps == 2 || l->taps == 4)) {
+        line_single(l);
+        return;
+    }
     if (l->channels < 8) {
         line_narrow(l);
         return;

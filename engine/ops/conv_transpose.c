@@ -304,8 +304,11 @@ static void store_lines(const job *j, const phase *const *p, const int64_t *r, i
     for (int64_t at = 0, n, m = g->m; at < m; at += n) {
         n = od_min_i64(m - at, p[2]->extent - (pixel + at) % p[2]->extent);
         int64_t out = output_of(j, p, r, item, pixel + at);
+        bool dense = g->segments == 1 && rows[at] != j->zeros && rows[at + n - 1] != j->zeros; /* then all between lie inside too */
         g->m = n;
-        g->rows = rows + at;
+        g->rows = dense ? NULL : rows + at;
+        g->a = rows[at];
+        g->lda = j->x_pitch;
         g->c = j->y + out * j->y_pitch + col;
         g->ldc = j->win.stride[2] * j->y_pitch;
         g->add = j->add ? j->add + out * j->add_pitch + col : NULL;
@@ -398,39 +401,66 @@ static void run_depthwise(void *arg, int64_t chunk, int slot)
 
 /* ---- few output channels --------------------------------------------------------------------- */
 
+/* to[q * to_step + k] += from[q * from_step + k], k below n, which the compiler knows where it matters. */
+static inline void add_pixels(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t count, int64_t n)
+{
+    for (int64_t q = 0; q < count; q++)
+        for (int64_t k = 0; k < n; k++) to[q * to_step + k] += from[q * from_step + k];
+}
+
+/* What one line of input pixels, from column `tap` * n on, adds to the outputs of phase r of a line. */
+static void add_line(const job *j, const phase *p, int64_t r, const float *line, int64_t tap, float *sum)
+{
+    const eng_window *w = &j->win;
+    int64_t n = j->s.n, all = j->s.taps * n, stride = w->stride[2], period = j->step[2] * stride / w->dilation[2];
+    for (int64_t c = 0; c < p->taps; c++) {
+        int64_t v = p->base - c * j->step[2], from = od_max_i64(0, -v), count = od_min_i64(p->extent, w->in[2] - v) - from;
+        float *to = sum + (r + from * stride) * n;
+        const float *x = line + (v + from) * all + (tap + p->k0 + c * period) * n;
+        if (n == 1) add_pixels(to, stride, x, all, count, 1);
+        else if (n == 3) add_pixels(to, stride * 3, x, all, count, 3);
+        else add_pixels(to, stride * n, x, all, count, n);
+    }
+}
+
+/* The epilogue of n numbers with the residual `add`, or NULL. */
+static void finish(const job *j, float *sum, const float *add, int64_t n)
+{
+    for (int64_t c = 0; add && j->f.residual == ENG_RES_BEFORE_ACT && c < n; c++) sum[c] += add[c];
+    if (j->f.act) eng_kernels_get()->act_f32(j->f.act, j->f.alpha, j->f.beta, sum, sum, n);
+    for (int64_t c = 0; add && j->f.residual == ENG_RES_AFTER_ACT && c < n; c++) sum[c] += add[c];
+}
+
 /* A line of output: its taps' contributions are columns of the product of each input pixel. */
 static void gather_line(void *arg, int64_t line, int slot)
 {
     const job *j = arg;
     const eng_window *w = &j->win;
-    int64_t n = j->s.n, all = j->s.taps * n, o[2] = {line / w->out[1], line % w->out[1]};
+    int64_t n = j->s.n, all = j->s.taps * n, o[2] = {line / w->out[1], line % w->out[1]}, period[2];
     const phase *p0 = &j->phases[0][o[0] % w->stride[0]], *p1 = &j->phases[1][o[1] % w->stride[1]];
-    int64_t period[3];
-    (void)slot;
-    for (int i = 0; i < 3; i++) period[i] = j->step[i] * w->stride[i] / w->dilation[i];
-    for (int64_t x = 0; x < w->out[2]; x++) {
-        const phase *p2 = &j->phases[2][x % w->stride[2]];
-        float sum[FEW] = {0};
-        for (int64_t c = 0; j->bias && c < n; c++) sum[c] = j->bias[c];
-        for (int64_t a = 0; a < p0->taps; a++) {
-            int64_t d = p0->base + o[0] / w->stride[0] - a * j->step[0];
-            if ((uint64_t)d >= (uint64_t)w->in[0]) continue;
-            for (int64_t b = 0; b < p1->taps; b++) {
-                int64_t h = p1->base + o[1] / w->stride[1] - b * j->step[1];
-                if ((uint64_t)h >= (uint64_t)w->in[1]) continue;
-                int64_t tap = ((p0->k0 + a * period[0]) * j->s.k[1] + p1->k0 + b * period[1]) * j->s.k[2] + p2->k0;
-                const float *from = j->columns + (d * w->in[1] + h) * w->in[2] * all + tap * n;
-                int64_t v = p2->base + x / w->stride[2];
-                for (int64_t c = 0; c < p2->taps; c++, v -= j->step[2], from += period[2] * n)
-                    for (int64_t k = 0; (uint64_t)v < (uint64_t)w->in[2] && k < n; k++) sum[k] += from[v * all + k];
-            }
+    float *sum = (float *)(void *)(j->slots + (size_t)slot * j->slot_bytes);
+    for (int64_t i = 0; i < w->out[2] * n; i++) sum[i] = j->bias ? j->bias[i % n] : 0.0f;
+    for (int i = 0; i < 2; i++) period[i] = j->step[i] * w->stride[i] / w->dilation[i];
+    for (int64_t a = 0; a < p0->taps; a++) {
+        int64_t d = p0->base + o[0] / w->stride[0] - a * j->step[0];
+        for (int64_t b = 0; b < p1->taps; b++) {
+            int64_t h = p1->base + o[1] / w->stride[1] - b * j->step[1];
+            if ((uint64_t)d >= (uint64_t)w->in[0] || (uint64_t)h >= (uint64_t)w->in[1]) continue;
+            const float *from = j->columns + (d * w->in[1] + h) * w->in[2] * all;
+            int64_t tap = ((p0->k0 + a * period[0]) * j->s.k[1] + p1->k0 + b * period[1]) * j->s.k[2];
+            for (int64_t r = 0; r < j->n_phases[2]; r++) add_line(j, &j->phases[2][r], r, from, tap, sum);
         }
-        int64_t at = line * w->out[2] + x;
-        const float *add = j->add ? j->add + at * j->add_pitch : NULL;
-        for (int64_t c = 0; add && j->f.residual == ENG_RES_BEFORE_ACT && c < n; c++) sum[c] += add[c];
-        if (j->f.act) eng_kernels_get()->act_f32(j->f.act, j->f.alpha, j->f.beta, sum, sum, n);
-        for (int64_t c = 0; add && j->f.residual == ENG_RES_AFTER_ACT && c < n; c++) sum[c] += add[c];
-        memcpy(j->y + at * j->y_pitch, sum, (size_t)n * sizeof *sum);
+    }
+    float *y = j->y + line * w->out[2] * j->y_pitch;
+    const float *add = j->add ? j->add + line * w->out[2] * j->add_pitch : NULL;
+    if (j->y_pitch == n && (!add || j->add_pitch == n)) {
+        finish(j, sum, add, w->out[2] * n);
+        memcpy(y, sum, (size_t)(w->out[2] * n) * sizeof *sum);
+        return;
+    }
+    for (int64_t x = 0; x < w->out[2]; x++) {
+        finish(j, sum + x * n, add ? add + x * j->add_pitch : NULL, n);
+        memcpy(y + x * j->y_pitch, sum + x * n, (size_t)n * sizeof *sum);
     }
 }
 
@@ -438,7 +468,9 @@ static od_code run_few(eng_ctx *c, job *j, od_status *st)
 {
     const int64_t *in = j->win.in, *out = j->win.out;
     int64_t pixels = in[0] * in[1] * in[2], n = j->s.taps * j->s.n, lines = out[0] * out[1];
-    if (!(j->columns = od_arena_alloc(c->scratch, (size_t)(pixels * n) * sizeof(float))))
+    j->slot_bytes = ((size_t)(out[2] * j->s.n) * sizeof(float) + 63) & ~(size_t)63;
+    j->slots = od_arena_alloc(c->scratch, j->slot_bytes * (size_t)od_pool_slots(c->pool));
+    if (!j->slots || !(j->columns = od_arena_alloc(c->scratch, (size_t)(pixels * n) * sizeof(float))))
         return od_fail(st, OD_NO_MEMORY, "no memory for the taps' contributions");
     for (int64_t i = 0; i < j->items; i++) {
         eng_gemm g = {.m = pixels, .n = n, .segments = 1, .length = j->s.per_group, .a = j->x + i * pixels * j->x_pitch,
