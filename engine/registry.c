@@ -37,6 +37,14 @@ const eng_op eng_ops[] = {
     {"MaxUnpool", ENG_DOMAIN_ONNX, 9, ENG_T_NUMERIC, 0, NULL, eng_pool_prepare, eng_max_unpool_infer, NULL, NULL, eng_max_unpool_run},
     {"DeformConv", ENG_DOMAIN_ONNX, 19, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_deform_conv_prepare, eng_deform_conv_infer, NULL, NULL, eng_deform_conv_run},
     {"CausalConvWithState", ENG_DOMAIN_ONNX, 27, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_causal_conv_infer, NULL, NULL, eng_causal_conv_run},
+    /* nhwc.c, old_images.c */
+    {"FusedConv", ENG_DOMAIN_MS, 1, ENG_T_FLOAT & ~ENG_T(ENG_DOUBLE), ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF | ENG_FUSES, eng_fused_conv_import, eng_conv_prepare, eng_fused_conv_infer, NULL, NULL, eng_conv_run},
+    {"NhwcConv", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_HALF, NULL, eng_conv_prepare, eng_nhwc_conv_infer, NULL, NULL, eng_nhwc_conv_run},
+    {"NhwcMaxPool", ENG_DOMAIN_MS, 1, ENG_T_INT8, 0, NULL, eng_pool_prepare, eng_nhwc_max_pool_infer, NULL, NULL, eng_nhwc_max_pool_run},
+    {"QLinearConv", ENG_DOMAIN_MS, 1, ENG_T_INT8, 0, NULL, NULL, eng_ms_qlinear_conv_infer, NULL, NULL, eng_ms_qlinear_conv_run},
+    {"ImageScaler", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_image_scaler_infer, NULL, NULL, eng_image_scaler_run},
+    {"Affine", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF | ENG_INPLACE, NULL, NULL, eng_infer_same, NULL, NULL, eng_affine_run},
+    {"Crop", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_crop_infer, NULL, NULL, eng_crop_run},
 
     /* ---- moving data: shapes, indexing ---- */
     /* identity.c */

@@ -135,6 +135,15 @@ eng_prepare_fn eng_deform_conv_prepare;
 eng_infer_fn eng_nms_infer, eng_max_unpool_infer, eng_deform_conv_infer, eng_causal_conv_infer;
 eng_run_fn eng_nms_run, eng_max_unpool_run, eng_deform_conv_run, eng_causal_conv_run;
 
+/* nhwc.c */
+eng_import_fn eng_fused_conv_import;
+eng_infer_fn eng_fused_conv_infer, eng_nhwc_conv_infer, eng_nhwc_max_pool_infer, eng_ms_qlinear_conv_infer;
+eng_run_fn eng_nhwc_conv_run, eng_nhwc_max_pool_run, eng_ms_qlinear_conv_run;
+
+/* old_images.c */
+eng_infer_fn eng_image_scaler_infer, eng_crop_infer;
+eng_run_fn eng_image_scaler_run, eng_affine_run, eng_crop_run;
+
 /* global_pool.c */
 eng_infer_fn eng_global_pool_infer;
 eng_run_fn eng_global_average_pool_run, eng_global_max_pool_run, eng_global_lp_pool_run;

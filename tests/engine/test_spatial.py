@@ -336,3 +336,36 @@ def test_deformed_convolutions_agree(beside, rng):
                  "m": rng.uniform(0, 1, (2, offsets * k * k, *out)).astype(np.float32)}
         beside(node("DeformConv", ["x", "w", "o", "b", "m"], group=group, offset_group=offsets, strides=[stride] * 2, pads=[k // 2] * 4), feeds,
                {"w": floats(rng, 6, channels // group, k, k) / k, "b": floats(rng, 6)}, atol=5e-5)
+
+
+# ---- ONNX Runtime's own forms ------------------------------------------------------------------
+
+
+def test_fused_convolutions_agree(beside, rng):
+    for act, params in (("Relu", None), ("LeakyRelu", [0.3]), ("Clip", [-0.5, 0.7]), ("HardSigmoid", [0.3, 0.4]), ("Tanh", None)):
+        a = {"activation_params": params} if params else {}
+        w = {"w": floats(rng, 6, 4, 3, 3), "b": floats(rng, 6)}
+        x = {"x": floats(rng, 2, 4, 7, 6)}
+        beside(node("FusedConv", ["x", "w", "b"], activation=act, pads=[1] * 4, domain="com.microsoft", **a), x, w, domain="com.microsoft", atol=3e-5)
+        beside(node("FusedConv", ["x", "w", "b", "z"], activation=act, pads=[1] * 4, domain="com.microsoft", **a),
+               x | {"z": floats(rng, 2, 6, 7, 6)}, w, domain="com.microsoft", atol=3e-5)
+
+
+def test_channels_last_forms_agree(beside, rng):
+    x = rng.integers(0, 255, (2, 7, 6, 5)).astype(np.uint8)
+    beside(node("NhwcMaxPool", ["x"], kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1], domain="com.microsoft"), {"x": x},
+           domain="com.microsoft")
+    scale, zero = np.array(0.1, np.float32), np.array(3, np.uint8)
+    for last in (0, 1):
+        c = x.shape[3] if last else x.shape[1]
+        beside(node("QLinearConv", ["x", "s", "z", "w", "s", "wz", "s", "z", "b"], pads=[1] * 4, channels_last=last, domain="com.microsoft"), {"x": x},
+               {"s": scale, "z": zero, "w": rng.integers(-9, 9, (4, c, 3, 3)).astype(np.int8), "wz": np.array(0, np.int8),
+                "b": rng.integers(-50, 50, 4).astype(np.int32)}, domain="com.microsoft", atol=1)
+
+
+def test_old_image_operators_agree(beside, rng):
+    x = {"x": floats(rng, 2, 3, 6, 7)}
+    beside(node("ImageScaler", ["x"], scale=0.5, bias=[1.0, 2.0, -1.0]), x, opset=9)
+    beside(node("Affine", ["x"], alpha=2.0, beta=0.5), x, opset=9)
+    beside(node("Crop", ["x"], border=[1, 2, 2, 1]), x, opset=9)
+    beside(node("Crop", ["x"], border=[1, 2, 0, 0], scale=[3, 4]), x, opset=9)
