@@ -19,6 +19,8 @@ typedef enum ldr_task {
     LDR_TASKS
 } ldr_task;
 
+#define LDR_GUESSED "guessed" /* a card's source when only the graph was asked */
+
 typedef struct ldr_card {
     ldr_task task;
     const char *source;   /* where it came from: "model.json", "config.json", "guessed", ... */

@@ -9,7 +9,7 @@ od_code ldr_card_find(const char *model_path, const char *json, const eng_model 
 {
     char *text = NULL;
     ldr_card_guess(m, out);
-    out->source = "guessed";
+    out->source = LDR_GUESSED;
     if (!json) {
         if (ldr_card_read_beside(model_path, "model.json", CARD_FILE_MAX, a, &text, st) != OD_OK) return st->code;
         json = text;
@@ -18,7 +18,9 @@ od_code ldr_card_find(const char *model_path, const char *json, const eng_model 
         out->source = "model.json";
         if (ldr_card_read_json(json, model_path, m, a, out, st) != OD_OK) return od_note(st, "model.json");
     }
-    if (ldr_card_check(out, m, st) != OD_OK) return od_note(st, "%s", out->source);
+    if (ldr_card_check(out, m, st) == OD_OK) return OD_OK;
+    if (strcmp(out->source, LDR_GUESSED) != 0) return od_note(st, "%s", out->source);
+    out->task = LDR_TASK_NONE; /* a wrong guess is no guess */
     return OD_OK;
 }
 

@@ -65,21 +65,25 @@ static od_code check_outputs(const ldr_card *card, const eng_model *m, const srv
     for (int i = 0; i < g->n_outputs; i++) all[i] = ldr_card_shape(m, g->outputs[i]);
     OD_TRY(pick_outputs(&w, all, g->n_outputs));
     if (w.n_outputs < 1) return od_fail(st, OD_BAD_MODEL, "the model has no output");
-    if (task->check(&w) == OD_OK) return OD_OK;
-    st->code = OD_BAD_MODEL;
-    return od_note(st, "%s", card->source);
+    return task->check(&w);
 }
 
-od_code srv_task_check(const ldr_card *card, const eng_model *m, od_status *st)
+od_code srv_task_check(ldr_card *card, const eng_model *m, od_status *st)
 {
     if (card->task == LDR_TASK_NONE) return OD_OK;
-    const srv_task *task = task_of(card);
-    if (!task) return od_fail(st, OD_BAD_MODEL, "%s: this task has no decoder yet", card->source);
-    OD_TRY(check_inputs(card, m, st));
     od_arena a = {0};
-    od_code rc = check_outputs(card, m, task, &a, st);
+    const srv_task *task = task_of(card);
+    od_code rc = task ? OD_OK : od_fail(st, OD_BAD_MODEL, "this task has no decoder");
+    if (rc == OD_OK) rc = check_inputs(card, m, st);
+    if (rc == OD_OK) rc = check_outputs(card, m, task, &a, st);
     od_arena_fini(&a);
-    return rc;
+    if (rc == OD_OK) return OD_OK;
+    if (!strcmp(card->source, LDR_GUESSED)) {
+        card->task = LDR_TASK_NONE;
+        return OD_OK;
+    }
+    st->code = OD_BAD_MODEL;
+    return od_note(st, "%s", card->source);
 }
 
 /* ---- in ----------------------------------------------------------------------------------- */

@@ -30,8 +30,9 @@ void srv_query_init(srv_query *q);
 od_code srv_query_set(srv_query *q, const char *key, const char *value, od_status *st);
 
 /* Is there such a decoder, and can it read outputs of these shapes? To be called once a model and its card
- * are loaded. A card without a task passes. OD_BAD_MODEL, naming what was found and what was wanted. */
-od_code srv_task_check(const ldr_card *card, const eng_model *m, od_status *st);
+ * are loaded. A card without a task passes; a guessed one that cannot be read loses its task and passes.
+ * OD_BAD_MODEL, naming what was found and what was wanted. */
+od_code srv_task_check(ldr_card *card, const eng_model *m, od_status *st);
 
 typedef struct srv_picture {
     ldr_placement placement;
