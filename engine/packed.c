@@ -281,6 +281,12 @@ static int by_size(const void *a, const void *b)
     return x->size < y->size ? 1 : x->size > y->size ? -1 : 0;
 }
 
+static int by_result(const void *a, const void *b)
+{
+    const struct eng_pack_job *x = *(struct eng_pack_job *const *)a, *y = *(struct eng_pack_job *const *)b;
+    return x->result < y->result ? -1 : x->result > y->result;
+}
+
 od_code eng_packs_make(eng_model *m, od_pool *pool, const char *folder, od_status *st)
 {
     int n = 0;
@@ -297,8 +303,9 @@ od_code eng_packs_make(eng_model *m, od_pool *pool, const char *folder, od_statu
     make_all all = {jobs, folder};
     od_pool_for(pool, n, make_chunk, &all);
     od_code rc = OD_OK;
+    qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_result);
     for (int i = 0; i < n; i++) {
-        m->packed_bytes += jobs[i]->size;
+        if (!i || jobs[i]->result != jobs[i - 1]->result) m->packed_bytes += jobs[i]->size; /* nodes share */
         if (jobs[i]->rc != OD_OK) rc = od_fail(st, jobs[i]->rc, "no memory for %zu bytes of packed weights", jobs[i]->size);
     }
     free(jobs);
