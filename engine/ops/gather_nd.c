@@ -28,14 +28,14 @@ od_code eng_gather_elements_infer(eng_ctx *c, od_status *st)
     return eng_set_out(c, 0, x->dtype, at->rank, at->dims, st);
 }
 
-int64_t eng_row_base(const eng_tensor *box, const eng_tensor *x, int axis, int64_t row)
+int64_t eng_next_row(const eng_tensor *box, const int64_t *strides, int axis, int64_t *at, int64_t base)
 {
-    int64_t strides[ENG_MAX_RANK], base = 0;
-    eng_tensor_strides(x, strides);
     for (int d = box->rank - 2; d >= 0; d--) {
-        int64_t at = row % box->dims[d];
-        row /= box->dims[d];
-        if (d != axis) base += at * strides[d];
+        int64_t stride = d == axis ? 0 : strides[d];
+        base += stride;
+        if (++at[d] < box->dims[d]) break;
+        base -= stride * box->dims[d];
+        at[d] = 0;
     }
     return base;
 }
@@ -49,7 +49,7 @@ int64_t eng_row_base(const eng_tensor *box, const eng_tensor *x, int axis, int64
 od_code eng_gather_elements_run(eng_ctx *c, od_status *st)
 {
     int axis;
-    int64_t *at, strides[ENG_MAX_RANK];
+    int64_t *at, strides[ENG_MAX_RANK], where[ENG_MAX_RANK] = {0};
     const eng_tensor *x = c->in[0], *y = c->out[0];
     OD_TRY(eng_axis_attr(c, 0, &axis, st));
     OD_TRY(eng_indices(c, 1, x->dims[axis], &at, st));
@@ -60,8 +60,8 @@ od_code eng_gather_elements_run(eng_ctx *c, od_status *st)
     int64_t step = axis == y->rank - 1 ? 0 : 1; /* along the last axis elements of other axes advance */
     const char *from = x->data;
     char *to = y->data;
-    for (int64_t row = 0; row < rows; row++, at += n, to += (size_t)n * size) {
-        int64_t base = eng_row_base(y, x, axis, row);
+    for (int64_t row = 0, base = 0; row < rows; row++, at += n, to += (size_t)n * size) {
+        if (row) base = eng_next_row(y, strides, axis, where, base);
         switch (size) {
             PICK(1)
             PICK(2)
@@ -88,15 +88,20 @@ od_code eng_tuples(const eng_ctx *c, int batch, const eng_tensor *x, int64_t **o
     for (int d = depth; d < x->rank; d++) tail *= x->dims[d];
     int64_t *to = od_arena_alloc(c->scratch, (size_t)n * sizeof *to);
     if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " indices", n);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = i / per_batch; /* which batch */
+    for (int64_t i = 0, at = 0, left = 0; i < n; i++, left--) {
+        if (!left) { /* the next batch */
+            at = i / per_batch;
+            left = per_batch;
+        }
+        int64_t where = at;
         for (int k = 0; k < width; k++) {
-            int64_t extent = x->dims[batch + k], v = eng_tensor_int(t, i * width + k);
+            int64_t extent = x->dims[batch + k], from = i * width + k;
+            int64_t v = t->dtype == ENG_INT64 ? ((const int64_t *)t->data)[from] : ((const int32_t *)t->data)[from];
             if (v < -extent || v >= extent)
                 return od_fail(st, OD_BAD_VALUE, "index %" PRId64 " of axis %d of extent %" PRId64, v, batch + k, extent);
-            at = at * extent + (v < 0 ? v + extent : v);
+            where = where * extent + (v < 0 ? v + extent : v);
         }
-        to[i] = at * tail;
+        to[i] = where * tail;
     }
     *out = to;
     *count = n;
@@ -131,8 +136,12 @@ od_code eng_gather_nd_run(eng_ctx *c, od_status *st)
     if (!y || !eng_tensor_count(y)) return OD_OK;
     OD_TRY(eng_tuples(c, (int)eng_node_int(c->node, "batch_dims", 0), x, &at, &n, &slice, st));
     size_t size = eng_dtype_size(x->dtype), bytes = (size_t)slice * size;
-    for (int64_t i = 0; i < n; i++)
-        memcpy((char *)y->data + (size_t)i * bytes, (const char *)x->data + (size_t)at[i] * size, bytes);
+    char *to = y->data;
+    const char *from = x->data;
+    if (bytes == 4) /* single numbers, the usual case */
+        for (int64_t i = 0; i < n; i++) memcpy(to + i * 4, from + at[i] * 4, 4);
+    else
+        for (int64_t i = 0; i < n; i++) memcpy(to + (size_t)i * bytes, from + (size_t)at[i] * size, bytes);
     return OD_OK;
 }
 

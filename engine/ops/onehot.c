@@ -80,8 +80,10 @@ od_code eng_trilu_run(eng_ctx *c, od_status *st)
 
 static bool is_zero(const eng_tensor *x, int64_t i)
 {
+    if (x->dtype == ENG_BOOL || x->dtype == ENG_UINT8) return !((const uint8_t *)x->data)[i];
+    if (x->dtype == ENG_FLOAT) return ((const float *)x->data)[i] == 0.0f;
     if (x->dtype == ENG_STRING) return !((const eng_str *)x->data)[i].len;
-    if (ENG_T(x->dtype) & (ENG_T_INT | ENG_T(ENG_BOOL))) return !eng_tensor_int(x, i);
+    if (ENG_T(x->dtype) & ENG_T_INT) return !eng_tensor_int(x, i);
     return eng_tensor_double(x, i) == 0.0;
 }
 
@@ -91,8 +93,27 @@ od_code eng_non_zero_infer(eng_ctx *c, od_status *st)
     OD_TRY(eng_need(c, 0));
     const eng_tensor *x = c->in[0];
     int64_t all = eng_tensor_count(x), n = 0;
-    for (int64_t i = 0; i < all; i++) n += !is_zero(x, i);
+    if (x->dtype == ENG_BOOL) { /* what a comparison made: a loop that vectorises */
+        const uint8_t *b = x->data;
+        for (int64_t i = 0; i < all; i++) n += b[i] != 0;
+    } else {
+        for (int64_t i = 0; i < all; i++) n += !is_zero(x, i);
+    }
     return eng_set_out(c, 0, ENG_INT64, 2, (int64_t[]){x->rank, n}, st);
+}
+
+/* From `i` on, the first element that is not zero, or `end`. */
+static int64_t next_non_zero(const eng_tensor *x, int64_t i, int64_t end)
+{
+    if (x->dtype == ENG_BOOL) {
+        const uint8_t *b = x->data;
+        for (uint64_t eight; i + 8 <= end; i += 8) { /* most of a mask is empty */
+            memcpy(&eight, b + i, sizeof eight);
+            if (eight) break;
+        }
+    }
+    while (i < end && is_zero(x, i)) i++;
+    return i;
 }
 
 od_code eng_non_zero_run(eng_ctx *c, od_status *st)
@@ -100,13 +121,15 @@ od_code eng_non_zero_run(eng_ctx *c, od_status *st)
     (void)st;
     const eng_tensor *x = c->in[0], *y = c->out[0];
     if (!y || !eng_tensor_count(y)) return OD_OK;
-    int64_t at[ENG_MAX_RANK] = {0}, *to = y->data, n = y->dims[1], found = 0, all = eng_tensor_count(x);
-    for (int64_t i = 0; i < all; i++) {
-        if (!is_zero(x, i)) {
-            for (int d = 0; d < x->rank; d++) to[d * n + found] = at[d];
-            found++;
+    int64_t *to = y->data, n = y->dims[1], all = eng_tensor_count(x), at = -1;
+    for (int64_t found = 0; found < n; found++) {
+        at = next_non_zero(x, at + 1, all);
+        int64_t rest = at;
+        for (int d = x->rank - 1; d > 0; d--) {
+            to[d * n + found] = rest % x->dims[d];
+            rest /= x->dims[d];
         }
-        for (int d = x->rank - 1; d >= 0 && ++at[d] == x->dims[d]; d--) at[d] = 0;
+        to[found] = rest;
     }
     return OD_OK;
 }

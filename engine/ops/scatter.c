@@ -89,7 +89,7 @@ od_code eng_scatter_elements_infer(eng_ctx *c, od_status *st)
 od_code eng_scatter_elements_run(eng_ctx *c, od_status *st)
 {
     int axis;
-    int64_t *at, strides[ENG_MAX_RANK];
+    int64_t *at, strides[ENG_MAX_RANK], where[ENG_MAX_RANK] = {0};
     reduction r;
     const eng_tensor *x = c->in[0], *u = c->in[2];
     OD_TRY(read_reduction(c, &r, st));
@@ -103,10 +103,10 @@ od_code eng_scatter_elements_run(eng_ctx *c, od_status *st)
     eng_tensor_strides(x, strides);
     int64_t n = u->dims[u->rank - 1], rows = eng_tensor_count(u) / n, step = axis == u->rank - 1 ? 0 : 1;
     const char *from = u->data;
-    for (int64_t row = 0; row < rows; row++, at += n) {
-        char *base = (char *)c->out[0]->data + (size_t)eng_row_base(u, x, axis, row) * size;
+    for (int64_t row = 0, base = 0; row < rows; row++, at += n) {
+        if (row) base = eng_next_row(u, strides, axis, where, base);
         for (int64_t i = 0; i < n; i++, from += size) {
-            char *to = base + (at[i] * strides[axis] + i * step) * (int64_t)size;
+            char *to = (char *)c->out[0]->data + (base + at[i] * strides[axis] + i * step) * (int64_t)size;
             if (fn) fn(to, from, 1);
             else memcpy(to, from, size);
         }

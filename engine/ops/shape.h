@@ -29,9 +29,9 @@ od_code eng_axis_attr(const eng_ctx *c, int64_t otherwise, int *axis, od_status 
  * from the end. OD_BAD_VALUE: one is out of range. */
 od_code eng_indices(const eng_ctx *c, int i, int64_t extent, int64_t **out, od_status *st);
 
-/* Row `row` of `box` (a run along its last axis): the element of `x` at the same position of all axes
- * but `axis` and the last. */
-int64_t eng_row_base(const eng_tensor *box, const eng_tensor *x, int axis, int64_t row);
+/* Rows of `box` are runs along its last axis. From the row at position `at` (first zeros) to the next: what
+ * `base`, the place in a tensor of `strides` where `axis` counts as 0, becomes. */
+int64_t eng_next_row(const eng_tensor *box, const int64_t *strides, int axis, int64_t *at, int64_t base);
 
 /* Input 1 is tuples of indices into `x` behind `batch` axes: where the slice of each tuple begins, how many
  * there are, and elements of a slice. OD_BAD_VALUE: out of range. */
