@@ -329,8 +329,10 @@ static od_code run_steps(eng_session *s, od_status *st)
         }
         int64_t from = od_now_ns();
         OD_TRY(run_step(s, i, st));
-        s->rows[i].ns += od_now_ns() - from;
-        s->rows[i].runs++;
+        eng_profile_row *r = &s->rows[i];
+        int64_t ns = od_now_ns() - from;
+        r->ns += ns;
+        if (!r->runs++ || ns < r->least_ns) r->least_ns = ns;
     }
     return OD_OK;
 }

@@ -38,7 +38,7 @@ size_t eng_session_bytes(const eng_session *s);
 typedef struct eng_profile_row {
     const eng_node *node;
     char what[48];  /* the algorithm or layout change, where there is a choice */
-    int64_t runs, ns;
+    int64_t runs, ns, least_ns; /* ns: of all runs; least_ns: of the quickest */
     int64_t macs;   /* multiply-adds of one run; 0: not counted */
 } eng_profile_row;
 

@@ -22,6 +22,7 @@ typedef struct eng_gemm {
     const float *const *rows; /* NULL: a, lda */
     int64_t ld_rows;          /* pointers from one segment's to the next's; 0: m */
     const float *b;
+    const float *ahead; /* what is read next after B, as a hint to fetch it, or NULL */
     const float *bias; /* n floats, or NULL */
     float *c;
     int64_t ldc;
@@ -32,27 +33,34 @@ typedef struct eng_gemm {
     int64_t ld_add;
 } eng_gemm;
 
-/* A row of output pixels of a depthwise convolution: y[p][c] = act(bias[c] + sum over taps of
- * taps[t * pixels + p][c] * w[t][c] (+ residual)). */
+/* Rows of a depthwise convolution on channels-last pixels of three spatial axes (fewer: extents of 1).
+ * output channel c reads input channel c / multiplier. Output rows are numbered over items and the first
+ * two axes; rows first .. last-1 and channels from .. to-1 are computed. Axes are outermost first. */
 typedef struct eng_depthwise {
-    int64_t pixels, channels, n_taps;
-    const float *const *taps; /* [n_taps][pixels], each to `channels` floats */
-    const float *w;           /* [n_taps][channels] */
-    const float *bias;        /* or NULL */
-    float *c;
-    int64_t ldc;
-    eng_act act;
-    float alpha, beta;
-    eng_residual residual;
-    const float *add;
-    int64_t ld_add;
+    const float *x;
+    int64_t x_pitch;
+    int64_t in[3], out[3], size[3], stride[3], dilation[3], before[3];
+    int64_t channels;
+    const float *w;     /* [taps][channels] */
+    const float *zeros; /* a pixel of them */
+    int64_t first, last, from, to;
+    eng_gemm end;       /* bias, c, ldc, add, ld_add and the epilogue; rows are output pixels */
 } eng_depthwise;
+
+/* The same where pixels are scattered: pixel p is the sum over taps t of taps[t * pixels + p][c] * w[t][c]. */
+typedef struct eng_depthwise_taps {
+    int64_t pixels, channels, n_taps;
+    const float *const *taps;
+    const float *w; /* [n_taps][channels] */
+    eng_gemm end;
+} eng_depthwise_taps;
 
 struct eng_winograd_block;
 
 typedef struct eng_kernels {
     void (*gemm_f32)(const eng_gemm *g);
     void (*depthwise_f32)(const eng_depthwise *d);
+    void (*depthwise_taps_f32)(const eng_depthwise_taps *d);
     void (*winograd_in)(const struct eng_winograd_block *b); /* winograd.h */
     void (*winograd_out)(const struct eng_winograd_block *b);
     void (*act_f32)(eng_act act, float alpha, float beta, const float *x, float *y, int64_t n);
@@ -69,7 +77,7 @@ typedef struct eng_kernels {
 
 /* The table of a file that defines all of these by the names of its own. */
 #define ENG_KERNELS_TABLE                                                                                          \
-    {gemm,    depthwise, winograd_in, winograd_out,   act_row,       exp_row, log_row, tanh_row,                   \
+    {gemm,    depthwise, depthwise_taps, winograd_in, winograd_out, act_row, exp_row, log_row, tanh_row,           \
      erf_row, softmax_row, logsoftmax_row, layernorm_row, sum_row}
 
 const eng_kernels *eng_kernels_get(void);

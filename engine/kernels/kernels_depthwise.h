@@ -1,29 +1,208 @@
-/* kernels_depthwise.h - depthwise rows: a template for kernels_*.c, after kernels_rows.h. */
+/* kernels_depthwise.h - depthwise convolution: a template for kernels_*.c, after kernels_rows.h.
+ * A strip of some neighbouring output pixels goes down the map, so that the rows its window shares with the
+ * next stay in the first-level cache. For each vector of channels a row of the window's weights is in
+ * registers, and each input pixel is loaded once a row for all the outputs that it is part of. */
 
-/* Four pixels of a vector of channels share each weight. */
+enum { DW_STRIP = 7, DW_SHORT = 4, DW_ROWS = 49, DW_PIXELS = 2 * (DW_STRIP - 1) + 7 };
+
+#define DW_INLINE static inline __attribute__((always_inline))
+
+/* The input of one strip: rows of the window that lie on the map, with their weights. */
+typedef struct dw_rows {
+    int n;
+    const float *w[DW_ROWS];     /* of the row's first tap */
+    const float *start[DW_ROWS]; /* the strip's first input pixel: may lie outside */
+    const float *pixel[DW_ROWS][DW_PIXELS]; /* each input pixel, in the padding one of zeros */
+} dw_rows;
+
+/* `strip` pixels from output pixel `pixel` on, for a window `kw` wide; all constants but the channels. */
+DW_INLINE void dw_strip(const int kw, const int stride, const int strip, const bool inside, const eng_depthwise *d,
+                        const dw_rows *rows, const ending *e, int64_t pixel, int64_t from, int64_t to)
+{
+    const int reach = (strip - 1) * stride + kw;
+    const int64_t pitch = d->x_pitch, channels = d->channels;
+    for (int64_t c = from; c < to; c += VL) {
+        const bool whole = c + VL <= to;
+        const vpart part = v_first(to - c);
+        vf sum[DW_STRIP], w[7];
+        vf bias = d->end.bias ? v_load_part(d->end.bias + c, part) : v_zero();
+#pragma GCC unroll 8
+        for (int i = 0; i < strip; i++) sum[i] = bias;
+        for (int r = 0; r < rows->n; r++) {
+            const float *x = rows->start[r] + c, *k = rows->w[r] + c;
+            const float *const *pixels = rows->pixel[r];
+#pragma GCC unroll 8
+            for (int t = 0; t < kw; t++) w[t] = whole ? v_load(k + t * channels) : v_load_part(k + t * channels, part);
+#pragma GCC unroll 32
+            for (int j = 0; j < reach; j++) {
+                const float *p = inside ? x + j * pitch : pixels[j] + c;
+                vf v = whole ? v_load(p) : v_load_part(p, part);
+#pragma GCC unroll 8
+                for (int i = 0; i < strip; i++)
+                    if (j >= i * stride && j < i * stride + kw) sum[i] = v_fma(v, w[j - i * stride], sum[i]);
+            }
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < strip; i++) end_vector(e, pixel + i, c, whole, part, sum[i]);
+    }
+}
+
+/* Which rows of the window of output row `row` are on the map, and where the strip that begins at output
+ * column `col` finds its pixels. Returns whether all of them lie inside. */
+static bool dw_find(const eng_depthwise *d, int64_t row, int64_t col, int reach, dw_rows *rows)
+{
+    int64_t y = row % d->out[1], z = row / d->out[1] % d->out[0], item = row / d->out[1] / d->out[0];
+    int64_t left = col * d->stride[2] - d->before[2];
+    bool inside = left >= 0 && left + reach <= d->in[2];
+    rows->n = 0;
+    for (int64_t kz = 0; kz < d->size[0]; kz++)
+        for (int64_t ky = 0; ky < d->size[1]; ky++) {
+            int64_t iz = z * d->stride[0] + kz * d->dilation[0] - d->before[0];
+            int64_t iy = y * d->stride[1] + ky * d->dilation[1] - d->before[1];
+            if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
+            int r = rows->n++;
+            const float *line = d->x + (((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2]) * d->x_pitch;
+            rows->w[r] = d->w + (kz * d->size[1] + ky) * d->size[2] * d->channels;
+            rows->start[r] = inside ? line + left * d->x_pitch : d->zeros;
+            for (int64_t j = 0; j < reach && !inside; j++)
+                rows->pixel[r][j] = left + j >= 0 && left + j < d->in[2] ? line + (left + j) * d->x_pitch : d->zeros;
+        }
+    return inside;
+}
+
+typedef void dw_strip_fn(const eng_depthwise *d, const dw_rows *rows, bool inside, const ending *e, int64_t pixel, int64_t from,
+                         int64_t to);
+
+#define DW_DEFINE(KW, STRIDE, STRIP)                                                                                      \
+    static void dw_##KW##_##STRIDE##_##STRIP(const eng_depthwise *d, const dw_rows *rows, bool inside, const ending *e,   \
+                                             int64_t pixel, int64_t from, int64_t to)                                     \
+    {                                                                                                                     \
+        if (inside) dw_strip(KW, STRIDE, STRIP, true, d, rows, e, pixel, from, to);                                       \
+        else dw_strip(KW, STRIDE, STRIP, false, d, rows, e, pixel, from, to);                                             \
+    }
+#define DW_DEFINE_STRIPS(KW, STRIDE) DW_DEFINE(KW, STRIDE, 7) DW_DEFINE(KW, STRIDE, 4) DW_DEFINE(KW, STRIDE, 1)
+DW_DEFINE_STRIPS(3, 1)
+DW_DEFINE_STRIPS(3, 2)
+DW_DEFINE_STRIPS(5, 1)
+DW_DEFINE_STRIPS(5, 2)
+DW_DEFINE_STRIPS(7, 1)
+DW_DEFINE_STRIPS(7, 2)
+
+#define DW_STRIPS(KW, STRIDE) {dw_##KW##_##STRIDE##_7, dw_##KW##_##STRIDE##_4, dw_##KW##_##STRIDE##_1}
+static dw_strip_fn *const dw_strips[3][2][3] = {{DW_STRIPS(3, 1), DW_STRIPS(3, 2)},
+                                                {DW_STRIPS(5, 1), DW_STRIPS(5, 2)},
+                                                {DW_STRIPS(7, 1), DW_STRIPS(7, 2)}};
+
+/* Channels that a strip takes at a time: its window then fits half of a first-level cache. */
+static int64_t dw_channels(const eng_depthwise *d, int reach)
+{
+    enum { BYTES = 20 << 10 };
+    int64_t n = BYTES / 4 / (d->size[0] * d->size[1] * reach) / 16 * 16;
+    return n < 16 ? 16 : n;
+}
+
+static void dw_by_strips(const eng_depthwise *d, const ending *e)
+{
+    const int64_t width = d->out[2];
+    const int kind = width >= DW_STRIP ? 0 : width >= DW_SHORT ? 1 : 2, strip = kind == 0 ? DW_STRIP : kind == 1 ? DW_SHORT : 1;
+    dw_strip_fn *run = dw_strips[(d->size[2] - 3) / 2][d->stride[2] - 1][kind];
+    const int reach = (strip - 1) * (int)d->stride[2] + (int)d->size[2];
+    const int64_t some = dw_channels(d, reach);
+    for (int64_t from = d->from; from < d->to; from += some) {
+        int64_t to = od_min_i64(from + some, d->to);
+        for (int64_t at = 0; at < width; at += strip) {
+            int64_t col = od_min_i64(at, width - strip); /* the last strip may do pixels again */
+            for (int64_t row = d->first; row < d->last; row++) {
+                dw_rows rows;
+                bool inside = dw_find(d, row, col, reach, &rows);
+                run(d, &rows, inside, e, row * width + col, from, to);
+                for (int64_t i = 0; e->later && i < strip; i++) end_pixel(e, row * width + col + i, from, to);
+            }
+        }
+    }
+}
+
+/* ---- any window ---------------------------------------------------------------------------- */
+
+/* Some pixels from `pixel` on, whose windows begin at column `left`, for one vector of channels. */
+DW_INLINE void dw_any_pixels(const int pixels, const bool inside, const eng_depthwise *d, const ending *e, int64_t row, int64_t col,
+                             int64_t c)
+{
+    const int64_t *size = d->size, left = col * d->stride[2] - d->before[2];
+    const int64_t y = row % d->out[1], z = row / d->out[1] % d->out[0], item = row / d->out[1] / d->out[0];
+    vpart part = v_first(d->to - c);
+    vf sum[DW_SHORT];
+    for (int i = 0; i < pixels; i++) sum[i] = d->end.bias ? v_load_part(d->end.bias + c, part) : v_zero();
+    for (int64_t line = 0; line < size[0] * size[1]; line++) {
+        int64_t iz = z * d->stride[0] + line / size[1] * d->dilation[0] - d->before[0];
+        int64_t iy = y * d->stride[1] + line % size[1] * d->dilation[1] - d->before[1];
+        if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
+        const float *in = d->x + ((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2] * d->x_pitch + c;
+        const float *w = d->w + line * size[2] * d->channels + c;
+        for (int64_t k = 0; k < size[2]; k++, w += d->channels) {
+            vf weight = v_load_part(w, part);
+#pragma GCC unroll 4
+            for (int i = 0; i < pixels; i++) {
+                int64_t ix = left + i * d->stride[2] + k * d->dilation[2];
+                if (!inside && (ix < 0 || ix >= d->in[2])) continue;
+                sum[i] = v_fma(v_load_part(in + ix * d->x_pitch, part), weight, sum[i]);
+            }
+        }
+    }
+    for (int i = 0; i < pixels; i++) end_vector(e, row * d->out[2] + col + i, c, c + VL <= d->to, part, sum[i]);
+}
+
+static void dw_any(const eng_depthwise *d, const ending *e)
+{
+    const int64_t width = d->out[2], reach = (d->size[2] - 1) * d->dilation[2] + 3 * d->stride[2];
+    for (int64_t row = d->first; row < d->last; row++) {
+        for (int64_t col = 0, n; col < width; col += n) {
+            int64_t left = col * d->stride[2] - d->before[2];
+            n = width - col >= DW_SHORT ? DW_SHORT : 1;
+            for (int64_t c = d->from; c < d->to; c += VL) {
+                if (n == 1) dw_any_pixels(1, false, d, e, row, col, c);
+                else if (left >= 0 && left + reach < d->in[2]) dw_any_pixels(DW_SHORT, true, d, e, row, col, c);
+                else dw_any_pixels(DW_SHORT, false, d, e, row, col, c);
+            }
+        }
+        for (int64_t x = 0; e->later && x < width; x++) end_pixel(e, row * width + x, d->from, d->to);
+    }
+}
+
 static void depthwise(const eng_depthwise *d)
 {
-    const vf alpha = VM(d->alpha), beta = VM(d->beta);
-    for (int64_t p = 0; p < d->pixels; p += 4) {
-        int64_t n = od_min_i64(4, d->pixels - p);
-        int64_t at[4] = {p, p + (n > 1 ? 1 : 0), p + (n > 2 ? 2 : n - 1), p + (n > 3 ? 3 : n - 1)};
+    const ending e = ending_of(&d->end);
+    int64_t kw = d->size[2];
+    bool strips = (kw == 3 || kw == 5 || kw == 7) && d->stride[2] <= 2 && d->dilation[2] == 1 &&
+                  d->size[0] * d->size[1] <= DW_ROWS;
+    if (strips) dw_by_strips(d, &e);
+    else dw_any(d, &e);
+}
+
+/* Four pixels of a vector of channels share each weight. */
+static void depthwise_taps(const eng_depthwise_taps *d)
+{
+    const ending e = ending_of(&d->end);
+    for (int64_t p = 0; p < d->pixels; p += DW_SHORT) {
+        int64_t n = od_min_i64(DW_SHORT, d->pixels - p);
+        int64_t at[DW_SHORT] = {p, p + (n > 1 ? 1 : 0), p + (n > 2 ? 2 : n - 1), p + (n > 3 ? 3 : n - 1)};
         for (int64_t c = 0; c < d->channels; c += VL) {
             vpart part = v_first(d->channels - c);
-            vf bias = d->bias ? v_load_part(d->bias + c, part) : v_zero();
-            vf y[4] = {bias, bias, bias, bias};
+            bool whole = c + VL <= d->channels;
+            vf bias = d->end.bias ? v_load_part(d->end.bias + c, part) : v_zero();
+            vf sum[DW_SHORT] = {bias, bias, bias, bias};
             const float *w = d->w + c;
             const float *const *taps = d->taps;
             for (int64_t t = 0; t < d->n_taps; t++, w += d->channels, taps += d->pixels) {
-                vf k = v_load_part(w, part);
-                for (int i = 0; i < 4; i++) y[i] = v_fma(v_load_part(taps[at[i]] + c, part), k, y[i]);
+                vf k = whole ? v_load(w) : v_load_part(w, part);
+#pragma GCC unroll 4
+                for (int i = 0; i < DW_SHORT; i++) {
+                    const float *x = taps[at[i]] + c;
+                    sum[i] = v_fma(whole ? v_load(x) : v_load_part(x, part), k, sum[i]);
+                }
             }
-            for (int64_t i = 0; i < n; i++) {
-                vf add = d->residual ? v_load_part(d->add + (p + i) * d->ld_add + c, part) : v_zero();
-                if (d->residual == ENG_RES_BEFORE_ACT) y[i] = v_add(y[i], add);
-                y[i] = apply(d->act, alpha, beta, y[i]);
-                if (d->residual == ENG_RES_AFTER_ACT) y[i] = v_add(y[i], add);
-                v_store_part(d->c + (p + i) * d->ldc + c, part, y[i]);
-            }
+            for (int64_t i = 0; i < n; i++) end_vector(&e, p + i, c, whole, part, sum[i]);
         }
+        for (int64_t i = 0; e.later && i < n; i++) end_pixel(&e, p + i, 0, d->channels);
     }
 }

@@ -12,7 +12,7 @@ typedef struct tile_end {
 } tile_end;
 
 typedef void tile_fn(const float *const *rows, int64_t stride, int64_t segments, int64_t length, const float *b, int64_t panel,
-                     const float *bias, float *c, int64_t ldc, const tile_end *e);
+                     const float *ahead, const float *bias, float *c, int64_t ldc, const tile_end *e);
 
 enum {
     TILE_MAX = VL == 16 ? 8 : 6,   /* rows */
@@ -107,18 +107,26 @@ static int64_t rows_of_block(int64_t k)
     return rows < FEWEST ? FEWEST : rows > MOST ? MOST : rows;
 }
 
+/* Where tile number `tile` of a panel at b fetches ahead: the first tiles share the panel that comes next, which
+ * otherwise the first tile would wait for; later ones have nothing to fetch. */
+static inline const float *fetch_ahead(const float *b, const float *next, int64_t panel, int64_t tile)
+{
+    return next && tile < TILE_WIDE / ENG_NR ? next + tile * panel : b;
+}
+
 /* Tiles of nearly equal height: one row less still keeps the FMA pipes full, one row alone does not. */
 static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
 {
     int64_t k = g->segments * g->length;
     for (int64_t j = 0; j < g->n; j += TILE_WIDE) {
         float bias[TILE_WIDE] = {0};
-        const float *b = g->b + j * k, *dense[TILE_MAX];
+        const float *b = g->b + j * k, *next = j + TILE_WIDE < g->n ? b + TILE_WIDE * k : g->ahead, *dense[TILE_MAX];
         e->cols = od_min_i64(TILE_WIDE, g->n - j);
         if (g->bias)
             for (int64_t x = 0; x < e->cols; x++) bias[x] = g->bias[j + x];
         int64_t i = from;
-        for (int64_t left = od_ceil_div(to - from, TILE_MAX); left > 0; left--) {
+        const int64_t tiles = od_ceil_div(to - from, TILE_MAX);
+        for (int64_t left = tiles; left > 0; left--) {
             int64_t rows = od_ceil_div(to - i, left);
             const float *const *pointers = g->rows + i;
             if (!g->rows) {
@@ -126,7 +134,8 @@ static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
                 pointers = dense;
             }
             e->add = g->add ? g->add + i * g->ld_add + j : NULL;
-            tile_for(rows, e->cols)(pointers, g->ld_rows, g->segments, g->length, b, k * ENG_NR, bias,
+            tile_for(rows, e->cols)(pointers, g->ld_rows, g->segments, g->length, b, k * ENG_NR,
+                                    fetch_ahead(b, next, k * ENG_NR, tiles - left), bias,
                                     g->c + i * g->ldc + j, g->ldc, e);
             i += rows;
         }

@@ -46,17 +46,42 @@ static void gemm(const eng_gemm *g)
     }
 }
 
+static float depthwise_sum(const eng_depthwise *d, const int64_t *at, int64_t c)
+{
+    float sum = d->end.bias ? d->end.bias[c] : 0.0f;
+    for (int64_t t = 0; t < d->size[0] * d->size[1] * d->size[2]; t++) {
+        int64_t k[3] = {t / d->size[2] / d->size[1], t / d->size[2] % d->size[1], t % d->size[2]}, from = at[0];
+        bool inside = true;
+        for (int i = 0; i < 3; i++) {
+            int64_t v = at[1 + i] * d->stride[i] + k[i] * d->dilation[i] - d->before[i];
+            inside &= v >= 0 && v < d->in[i];
+            from = from * d->in[i] + v;
+        }
+        if (inside) sum += d->x[from * d->x_pitch + c] * d->w[t * d->channels + c];
+    }
+    return sum;
+}
+
 static void depthwise(const eng_depthwise *d)
 {
+    const eng_gemm *e = &d->end;
+    for (int64_t r = d->first; r < d->last; r++) {
+        for (int64_t x = 0; x < d->out[2]; x++) {
+            int64_t at[4] = {r / d->out[1] / d->out[0], r / d->out[1] % d->out[0], r % d->out[1], x}, p = r * d->out[2] + x;
+            for (int64_t c = d->from; c < d->to; c++)
+                e->c[p * e->ldc + c] = finish(e, depthwise_sum(d, at, c), e->residual ? e->add[p * e->ld_add + c] : 0.0f);
+        }
+    }
+}
+
+static void depthwise_taps(const eng_depthwise_taps *d)
+{
+    const eng_gemm *e = &d->end;
     for (int64_t p = 0; p < d->pixels; p++) {
         for (int64_t c = 0; c < d->channels; c++) {
-            float sum = d->bias ? d->bias[c] : 0.0f;
+            float sum = e->bias ? e->bias[c] : 0.0f;
             for (int64_t t = 0; t < d->n_taps; t++) sum += d->taps[t * d->pixels + p][c] * d->w[t * d->channels + c];
-            float add = d->residual ? d->add[p * d->ld_add + c] : 0.0f;
-            if (d->residual == ENG_RES_BEFORE_ACT) sum += add;
-            sum = act(d->act, d->alpha, d->beta, sum);
-            if (d->residual == ENG_RES_AFTER_ACT) sum += add;
-            d->c[p * d->ldc + c] = sum;
+            e->c[p * e->ldc + c] = finish(e, sum, e->residual ? e->add[p * e->ld_add + c] : 0.0f);
         }
     }
 }

@@ -154,3 +154,43 @@ static void layernorm_row(const float *x, const float *scale, const float *bias,
         v_store_part(y + i, part, v);
     }
 }
+
+/* ---- epilogues of kernels that store pixels -------------------------------------------------- */
+
+/* What is done to a vector of sums while it is in a register, and what is left for afterwards. */
+typedef struct ending {
+    const eng_gemm *g;
+    bool clamp, later;
+    vf bottom, top;
+} ending;
+
+static inline ending ending_of(const eng_gemm *g)
+{
+    return (ending){.g = g, .clamp = g->act == ENG_ACT_RELU || g->act == ENG_ACT_CLIP,
+                    .later = g->act > ENG_ACT_CLIP || g->residual == ENG_RES_AFTER_ACT,
+                    .bottom = VM(g->act == ENG_ACT_RELU ? 0.0f : g->alpha), .top = VM(g->act == ENG_ACT_RELU ? INFINITY : g->beta)};
+}
+
+/* Store channels of pixel `pixel` from `c` on; `part` of the vector exists. */
+static inline void end_vector(const ending *e, int64_t pixel, int64_t c, bool whole, vpart part, vf y)
+{
+    const eng_gemm *g = e->g;
+    float *to = g->c + pixel * g->ldc + c;
+    if (g->residual == ENG_RES_BEFORE_ACT) y = v_add(y, v_load_part(g->add + pixel * g->ld_add + c, part));
+    if (e->clamp) y = v_min(e->top, v_max(e->bottom, y));
+    if (whole) v_store(to, y);
+    else v_store_part(to, part, y);
+}
+
+/* If e->later: the rest, when channels from .. to-1 of the pixel are stored. */
+static void end_pixel(const ending *e, int64_t pixel, int64_t from, int64_t to)
+{
+    const eng_gemm *g = e->g;
+    float *c = g->c + pixel * g->ldc;
+    if (g->act > ENG_ACT_CLIP) act_row(g->act, g->alpha, g->beta, c + from, c + from, to - from);
+    if (g->residual != ENG_RES_AFTER_ACT) return;
+    for (int64_t i = from; i < to; i += VL) {
+        vpart part = v_first(to - i);
+        v_store_part(c + i, part, v_add(v_load_part(c + i, part), v_load_part(g->add + pixel * g->ld_add + i, part)));
+    }
+}

@@ -25,6 +25,7 @@
 #define COL_STEP(r, v) c##r##_##v = v_fma(x, b##v, c##r##_##v);
 #define COL_ADD(r, v) c##r##_##v = v_add(c##r##_##v, v_load(e->add + (r) * e->ld_add + (v) * VL));
 #define COL_CLIP(r, v) c##r##_##v = v_min(top, v_max(bottom, c##r##_##v));
+#define COL_FETCH(r, v) __builtin_prefetch(e->add + (r) * e->ld_add + (v) * VL);
 #define COL_STORE(r, v) v_store(c + (r) * ldc + (v) * VL, c##r##_##v);
 #define COL_SPILL(r, v) v_store(t + (r) * TILE_COLS + (v) * VL, c##r##_##v);
 
@@ -37,20 +38,23 @@
     }
 #define ROW_ADD(r) EACH_COL(COL_ADD, r)
 #define ROW_CLIP(r) EACH_COL(COL_CLIP, r)
+#define ROW_FETCH(r) EACH_COL(COL_FETCH, r)
 #define ROW_STORE(r) EACH_COL(COL_STORE, r)
 #define ROW_SPILL(r) EACH_COL(COL_SPILL, r)
 
-/* rows[s * stride + r] is segment s of row r. */
+/* rows[s * stride + r] is segment s of row r. A line of `ahead` is fetched to the second-level cache a step. */
 #define DEFINE_TILE(R)                                                                                                \
     static void TILE_NAME(R)(const float *const *rows, int64_t stride, int64_t segments, int64_t length,              \
-                             const float *b, int64_t panel, const float *bias, float *c, int64_t ldc,                 \
-                             const tile_end *e)                                                                       \
+                             const float *b, int64_t panel, const float *ahead, const float *bias, float *c,          \
+                             int64_t ldc, const tile_end *e)                                                          \
     {                                                                                                                 \
         (void)panel;                                                                                                  \
+        if (e->residual) { ROWS_##R(ROW_FETCH) }                                                                      \
         EACH_COL(COL_BIAS, 0) ROWS_##R(ROW_INIT) for (int64_t s = 0; s < segments; s++)                               \
         {                                                                                                             \
-            ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR)                                   \
+            ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR, ahead += ENG_NR)                  \
             {                                                                                                         \
+                __builtin_prefetch(ahead, 0, 2);                                                                      \
                 EACH_COL(COL_LOAD, 0) ROWS_##R(ROW_STEP)                                                              \
             }                                                                                                         \
         }                                                                                                             \
@@ -98,6 +102,7 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef COL_STEP
 #undef COL_ADD
 #undef COL_CLIP
+#undef COL_FETCH
 #undef COL_STORE
 #undef COL_SPILL
 #undef ROW_INIT
@@ -105,6 +110,7 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef ROW_STEP
 #undef ROW_ADD
 #undef ROW_CLIP
+#undef ROW_FETCH
 #undef ROW_STORE
 #undef ROW_SPILL
 #undef DEFINE_TILE

@@ -78,38 +78,23 @@ WINOGRAD_INLINE void transform_windows(const int form, const eng_winograd_block 
     }
 }
 
-/* What of an epilogue is left when bias, the residual before, and a clamp have been dealt with. */
-WINOGRAD_INLINE void finish_pixel(const eng_gemm *end, float *c, const float *add, int64_t n)
-{
-    if (end->act > ENG_ACT_CLIP) act_row(end->act, end->alpha, end->beta, c, c, n);
-    if (end->residual != ENG_RES_AFTER_ACT) return;
-    for (int64_t i = 0; i < n; i += VL) {
-        vpart part = v_first(n - i);
-        v_store_part(c + i, part, v_add(v_load_part(c + i, part), v_load_part(add + i, part)));
-    }
-}
-
 WINOGRAD_INLINE void transform_products(const int form, const eng_winograd_block *k)
 {
     const int side = form + 2;
     const eng_winograd *w = k->w;
-    const eng_gemm *end = &w->end;
-    const bool clamp = end->act == ENG_ACT_RELU || end->act == ENG_ACT_CLIP;
-    const bool later = end->act > ENG_ACT_CLIP || end->residual == ENG_RES_AFTER_ACT;
-    const vf bottom = VM(end->act == ENG_ACT_RELU ? 0.0f : end->alpha), top = VM(end->act == ENG_ACT_RELU ? INFINITY : end->beta);
+    const ending e = ending_of(&w->end);
+    const float *biases = w->end.bias ? w->end.bias + k->col : NULL;
     for (int64_t t = 0; t < k->tiles; t++) {
         int64_t item, row, col;
         eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
         int64_t pixel = (item * w->out_height + row) * w->out_width + col;
         int rows = (int)od_min_i64(form, w->out_height - row), cols = (int)od_min_i64(form, w->out_width - col);
-        float *to = end->c + pixel * end->ldc + k->col;
-        const float *add = end->residual ? end->add + pixel * end->ld_add + k->col : NULL;
         for (int64_t c = 0; c < k->cols; c += VL) {
             vf half[4][6], in[6], out[4];
             const float *m = k->m + t * k->m_pitch + c;
             vpart part = v_first(k->cols - c);
             bool whole = c + VL <= k->cols;
-            vf bias = end->bias ? v_load_part(end->bias + k->col + c, part) : v_zero();
+            vf bias = biases ? v_load_part(biases + c, part) : v_zero();
             for (int j = 0; j < side; j++) {
                 for (int i = 0; i < side; i++) in[i] = v_load(m + (i * side + j) * k->m_plane);
                 product_1d(form, in, out);
@@ -119,20 +104,12 @@ WINOGRAD_INLINE void transform_products(const int form, const eng_winograd_block
                 product_1d(form, half[i], out);
                 for (int j = 0; j < form; j++) {
                     if (j >= cols) break;
-                    int64_t at = i * w->out_width + j;
-                    vf y = v_add(out[j], bias);
-                    if (end->residual == ENG_RES_BEFORE_ACT) y = v_add(y, v_load_part(add + at * end->ld_add + c, part));
-                    if (clamp) y = v_min(top, v_max(bottom, y));
-                    if (whole) v_store(to + at * end->ldc + c, y);
-                    else v_store_part(to + at * end->ldc + c, part, y);
+                    end_vector(&e, pixel + i * w->out_width + j, k->col + c, whole, part, v_add(out[j], bias));
                 }
             }
         }
-        for (int i = 0; later && i < rows; i++)
-            for (int j = 0; j < cols; j++) {
-                int64_t at = i * w->out_width + j;
-                finish_pixel(end, to + at * end->ldc, add ? add + at * end->ld_add : NULL, k->cols);
-            }
+        for (int i = 0; e.later && i < rows; i++)
+            for (int j = 0; j < cols; j++) end_pixel(&e, pixel + i * w->out_width + j, k->col, k->col + k->cols);
     }
 }
 

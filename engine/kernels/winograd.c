@@ -110,6 +110,8 @@ static void multiply(const run_job *r, eng_winograd_block *b, int64_t part, int 
         eng_gemm g = {.m = b->tiles, .n = cols, .segments = 1, .length = w->channels, .a = b->v + e * b->v_plane,
                       .lda = b->v_pitch, .b = w->weights + (e * panels * ENG_NR + col) * w->channels,
                       .c = m + e * b->m_plane, .ldc = r->cols};
+        if (e + 1 < coefficients(w->form)) g.ahead = g.b + panels * ENG_NR * w->channels;
+        else if (col + r->cols < panels * ENG_NR) g.ahead = w->weights + (col + r->cols) * w->channels;
         eng_kernels_get()->gemm_f32(&g);
     }
     b->m = m;
@@ -182,8 +184,8 @@ od_code eng_winograd_run(const eng_winograd *w, od_pool *pool, od_arena *scratch
     if (w->items < 1 || w->out_height < 1 || w->out_width < 1 || w->out < 1) return OD_OK;
     cut(&r, threads);
     r.zeros = od_arena_array(scratch, float, r.v_pitch);
-    r.v = od_arena_array(scratch, float, r.v_floats * (r.shared ? 1 : threads));
-    r.m = od_arena_array(scratch, float, r.m_floats * threads);
+    r.v = od_arena_alloc(scratch, (size_t)(r.v_floats * (r.shared ? 1 : threads)) * sizeof(float));
+    r.m = od_arena_alloc(scratch, (size_t)(r.m_floats * threads) * sizeof(float));
     if (!r.zeros || !r.v || !r.m) return od_fail(st, OD_NO_MEMORY, "no memory for the transforms of a convolution");
     if (r.shared) {
         od_pool_for(pool, r.blocks, transform_block, &r);

@@ -1,63 +1,102 @@
 /* conv.c - Conv, on channels-last tensors of one to three spatial axes.
  * Every form is a matrix product whose rows are pixels (kernels.h): a 1x1 convolution reads the input in
- * place, a larger window goes through pointers to its taps, and few input channels are gathered into
- * dense rows first. One channel a group is the depthwise kernel. Padding is a pointer to zeros.
- * 3x3 of stride 1 with constant weights may go through Winograd's transforms (winograd.h). */
+ * place; a larger window is read through pointers to its taps, or to its lines where channels are few: a line
+ * of the window is then one run of memory, and only lines that leave the map are copied. Padding is a
+ * pointer to zeros. Groups of few channels are merged, with zeros where they do not meet. One input channel
+ * a group is the depthwise kernel. 3x3 of stride 1 with constant weights may go through Winograd's
+ * transforms (winograd.h). */
 #include "engine/ops/conv.h"
 
 #include "engine/kernels/winograd.h"
 #include "engine/ops/ops.h"
+#include "engine/packed.h"
 
 #include <string.h>
 
-enum { BLOCK = 96 }; /* pixels of a block: their rows and one panel of weights stay in the cache */
+/* What packed weights depend on beside the weights. Numbers of int64_t alone: it is also a key. */
+typedef struct conv_form {
+    int64_t group, out, per_group, taps; /* of the weights: [out][per_group][taps] */
+    int64_t merged;                      /* groups taken together as one; 0: depthwise */
+    int64_t winograd;                    /* an eng_winograd_form */
+} conv_form;
 
 typedef struct conv_params {
     eng_window window;
     int64_t group;
-    const float *direct;    /* packed constant weights; NULL: not constant */
-    eng_winograd_form form;
-    const float *winograd;  /* the same transformed; then direct is NULL */
+    conv_form form;      /* of the constant weights */
+    const float *packed; /* NULL: weights are not constant */
 } conv_params;
 
 /* ---- packing ------------------------------------------------------------------------------- */
-
-static bool is_depthwise(int64_t group, int64_t channels, int64_t out)
-{
-    return group > 1 && group == channels && group == out;
-}
-
-static int64_t packed_floats(int64_t group, int64_t out, int64_t per_group, int64_t taps)
-{
-    if (is_depthwise(group, per_group * group, out)) return taps * out;
-    return group * eng_packed_floats(per_group * taps, out / group);
-}
-
-/* Weights [out][per_group][taps] into panels a group, k = tap * per_group + channel; depthwise ones into
- * [taps][channels]. */
-static void pack_weights(const float *w, int64_t group, int64_t out, int64_t per_group, int64_t taps, float *to)
-{
-    if (is_depthwise(group, per_group * group, out)) {
-        for (int64_t t = 0; t < taps; t++)
-            for (int64_t c = 0; c < out; c++) to[t * out + c] = w[c * taps + t];
-        return;
-    }
-    int64_t n = out / group;
-    for (int64_t g = 0; g < group; g++) {
-        for (int64_t p = 0; p < n; p += ENG_NR) {
-            for (int64_t t = 0; t < taps; t++)
-                for (int64_t c = 0; c < per_group; c++)
-                    for (int64_t j = 0; j < ENG_NR; j++, to++)
-                        *to = p + j < n ? w[((g * n + p + j) * per_group + c) * taps + t] : 0.0f;
-        }
-    }
-}
 
 static int64_t window_taps(const eng_tensor *w)
 {
     int64_t taps = 1;
     for (int i = 2; i < w->rank; i++) taps *= w->dims[i];
     return taps;
+}
+
+/* Weights that infer has accepted, or NULL data: then out and taps may be zero. */
+static conv_form form_of(const eng_tensor *w, int64_t group)
+{
+    conv_form f = {.group = group, .out = w->dims[0], .per_group = w->dims[1], .taps = window_taps(w), .merged = 1};
+    int64_t n = f.out / group;
+    if (group > 1 && f.per_group == 1) f.merged = 0;
+    else if (n > 0) /* as many groups as fill the columns of a panel: it would be padded to them anyway */
+        while (f.merged * n * 2 <= ENG_NR && group % (f.merged * 2) == 0) f.merged *= 2;
+    return f;
+}
+
+/* Groups, and a group's input and output channels, after merging. */
+static int64_t groups_of(const conv_form *f) { return f->group / f->merged; }
+static int64_t inputs_of(const conv_form *f) { return f->per_group * f->merged; }
+static int64_t outputs_of(const conv_form *f) { return f->out / f->group * f->merged; }
+
+static int64_t packed_floats(const conv_form *f)
+{
+    if (f->winograd) return eng_winograd_floats((eng_winograd_form)f->winograd, f->per_group, f->out);
+    if (!f->merged) return f->taps * f->out;
+    return groups_of(f) * eng_packed_floats(inputs_of(f) * f->taps, outputs_of(f));
+}
+
+typedef struct pack_job {
+    const float *w;
+    const conv_form *f;
+    float *to; /* cleared where groups are merged */
+} pack_job;
+
+/* Panel `chunk`, counted over the groups: k = tap * channels + channel. */
+static void pack_panel(void *arg, int64_t chunk, int slot)
+{
+    const pack_job *j = arg;
+    const conv_form *f = j->f;
+    int64_t n = outputs_of(f), inputs = inputs_of(f), panels = od_ceil_div(n, ENG_NR), own = f->out / f->group;
+    int64_t g = chunk / panels, p = chunk % panels * ENG_NR;
+    float *to = j->to + chunk * ENG_NR * inputs * f->taps;
+    (void)slot;
+    for (int64_t c = 0; c < f->per_group; c++)
+        for (int64_t t = 0; t < f->taps; t++)
+            for (int64_t col = 0; col < ENG_NR; col++) {
+                int64_t part = (p + col) / own, out = g * n + p + col; /* which of the merged groups */
+                if (p + col < n) to[(t * inputs + part * f->per_group + c) * ENG_NR + col] = j->w[(out * f->per_group + c) * f->taps + t];
+                else to[(t * inputs + c) * ENG_NR + col] = 0.0f;
+            }
+}
+
+/* To panels a group; depthwise weights to [taps][out]. */
+static void pack_direct(const float *w, const conv_form *f, float *to, od_pool *pool)
+{
+    pack_job j = {w, f, to};
+    if (f->merged) od_pool_for(pool, groups_of(f) * od_ceil_div(outputs_of(f), ENG_NR), pack_panel, &j);
+    for (int64_t t = 0; !f->merged && t < f->taps; t++)
+        for (int64_t c = 0; c < f->out; c++) to[t * f->out + c] = w[c * f->taps + t];
+}
+
+static void pack_constant(const eng_tensor *w, const void *arg, void *to)
+{
+    const conv_form *f = arg;
+    if (f->winograd) eng_winograd_pack((eng_winograd_form)f->winograd, w->data, f->per_group, f->out, to, NULL);
+    else pack_direct(w->data, f, to, NULL);
 }
 
 /* Is a transformed product cheaper? By the weights and, where it is known, the input's shape. */
@@ -80,6 +119,7 @@ static eng_winograd_form winograd_form(const eng_graph *g, const eng_node *n, co
 od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 {
     conv_params *p = eng_model_alloc(g, sizeof *p);
+    (void)pool;
     if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for a convolution");
     n->params = p;
     OD_TRY(eng_window_read(n, &p->window, st));
@@ -87,20 +127,11 @@ od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st
     if (p->group < 1) return od_fail(st, OD_BAD_ARGUMENT, "group is %" PRId64, p->group);
     const eng_tensor *w = eng_node_constant(g, n, 1);
     if (!w || w->dtype != ENG_FLOAT || w->rank < 3 || g->model->probing) return OD_OK;
-    int64_t taps = window_taps(w), out = w->dims[0], per_group = w->dims[1];
-    if (out % p->group || taps < 1 || per_group < 1) return OD_OK; /* infer refuses it */
-    if ((p->form = winograd_form(g, n, p, w)) != ENG_WINOGRAD_NONE) {
-        float *to = eng_model_alloc(g, (size_t)eng_winograd_floats(p->form, per_group, out) * sizeof(float));
-        if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for transformed weights");
-        eng_winograd_pack(p->form, w->data, per_group, out, to, pool);
-        p->winograd = to;
-        return OD_OK;
-    }
-    float *to = eng_model_alloc(g, (size_t)packed_floats(p->group, out, per_group, taps) * sizeof(float));
-    if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for packed weights");
-    pack_weights(w->data, p->group, out, per_group, taps, to);
-    p->direct = to;
-    return OD_OK;
+    if (w->dims[0] % p->group || window_taps(w) < 1 || w->dims[1] < 1 || w->dims[0] < 1) return OD_OK; /* infer refuses it */
+    p->form = form_of(w, p->group);
+    p->form.winograd = winograd_form(g, n, p, w);
+    size_t size = (size_t)packed_floats(&p->form) * sizeof(float);
+    return eng_model_pack(g, n, 1, "conv", &p->form, sizeof p->form, size, pack_constant, &p->packed, st);
 }
 
 /* ---- shapes -------------------------------------------------------------------------------- */
@@ -137,34 +168,22 @@ od_code eng_conv_infer(eng_ctx *c, od_status *st)
 /* ---- running ------------------------------------------------------------------------------- */
 
 typedef struct conv_job {
-    const conv_params *p;
+    conv_form form;
     eng_window win;
-    const float *x, *bias, *zeros;
-    float *y;
-    int64_t x_pitch, y_pitch, channels, out, taps, pixels; /* output pixels of all items */
-    int64_t group, per_group, n; /* input and output channels of a group */
+    const float *x, *zeros;
+    int64_t x_pitch, channels, pixels; /* input channels; output pixels of all items */
     const float *packed;
-    int64_t block, blocks, splits, split; /* rows of a block; parts and columns of a part of n */
-    bool in_place, gather; /* 1x1 over dense pixels; few channels */
+    eng_gemm end;                      /* c, bias, add, epilogue; rows are output pixels */
+    /* direct sums */
+    int64_t segments, length;          /* runs of memory that a window is read in */
+    int64_t per_line;                  /* segments of a line: its taps, or 1 */
+    const int64_t *offsets;            /* of each segment from the window's first pixel */
+    int64_t block, blocks, split, splits; /* rows of a block; columns of a part, and parts */
     char *slots;
-    size_t slot_bytes;
-    eng_gemm proto;        /* epilogue */
-    int64_t add_pitch;
-    const float *add;
+    size_t slot_bytes, pointer_bytes;
+    /* depthwise */
+    int64_t band, bands, part, parts;  /* output rows, channels */
 } conv_job;
-
-/* Where tap (kd, kh, kw) of output pixel `at` reads, or NULL in the padding. */
-static const float *tap_of(const conv_job *j, const int64_t *at, int64_t tap)
-{
-    const eng_window *w = &j->win;
-    int64_t k[3] = {tap / (w->size[1] * w->size[2]), tap / w->size[2] % w->size[1], tap % w->size[2]}, offset = at[0];
-    for (int i = 0; i < 3; i++) {
-        int64_t x = at[1 + i] * w->stride[i] + k[i] * w->dilation[i] - w->before[i];
-        if ((uint64_t)x >= (uint64_t)w->in[i]) return NULL;
-        offset = offset * w->in[i] + x;
-    }
-    return j->x + offset * j->x_pitch;
-}
 
 /* Output pixel number -> item and three coordinates. */
 static void pixel_at(const eng_window *w, int64_t pixel, int64_t *at)
@@ -185,164 +204,259 @@ static void next_pixel(const eng_window *w, int64_t *at)
     at[0]++;
 }
 
-/* rows[tap * m + i] for m output pixels from `pixel` on. */
-static void point_taps(const conv_job *j, int64_t pixel, int64_t m, const float **rows)
+/* Write a segment that leaves the map to `to`: a line of the window, tap by tap. */
+static void copy_line(const conv_job *j, const float *line, int64_t x, float *to)
 {
-    int64_t at[4];
-    pixel_at(&j->win, pixel, at);
-    for (int64_t i = 0; i < m; i++, next_pixel(&j->win, at)) {
-        for (int64_t t = 0; t < j->taps; t++) {
-            const float *p = tap_of(j, at, t);
-            rows[t * m + i] = p ? p : j->zeros;
-        }
+    const eng_window *w = &j->win;
+    for (int64_t t = 0; t < w->size[2]; t++, x += w->dilation[2], to += j->channels) {
+        bool inside = (uint64_t)x < (uint64_t)w->in[2];
+        for (int64_t c = 0; c < j->channels; c++) to[c] = inside ? line[x * j->x_pitch + c] : 0.0f;
     }
 }
 
-/* The same windows copied into dense rows. */
-static void gather_taps(const conv_job *j, int64_t pixel, int64_t m, float *to)
+/* Segments of the window whose first tap is (z, y, x) of `item`, not all of them on the map. Lines are
+ * copied to `copies` where they must; returns what is left of it. */
+static float *point_edge(const conv_job *j, const int64_t *at, const int64_t *first, int64_t channel, const float **rows, int64_t m,
+                         float *copies)
 {
-    int64_t at[4];
-    pixel_at(&j->win, pixel, at);
-    for (int64_t i = 0; i < m; i++, next_pixel(&j->win, at)) {
-        for (int64_t t = 0; t < j->taps; t++, to += j->channels) {
-            const float *p = tap_of(j, at, t);
-            for (int64_t c = 0; c < j->channels; c++) to[c] = p ? p[c] : 0.0f;
+    const eng_window *w = &j->win;
+    for (int64_t s = 0; s < j->segments; s++) {
+        int64_t line = s / j->per_line, tap = s % j->per_line;
+        int64_t z = first[0] + line / w->size[1] * w->dilation[0], y = first[1] + line % w->size[1] * w->dilation[1];
+        int64_t x = first[2] + tap * w->dilation[2];
+        const float **to = rows + s * m;
+        if ((uint64_t)z >= (uint64_t)w->in[0] || (uint64_t)y >= (uint64_t)w->in[1]) {
+            *to = j->zeros;
+            continue;
         }
+        const float *from = j->x + ((at[0] * w->in[0] + z) * w->in[1] + y) * w->in[2] * j->x_pitch;
+        if (j->length == inputs_of(&j->form)) { /* a tap */
+            *to = (uint64_t)x < (uint64_t)w->in[2] ? from + x * j->x_pitch + channel : j->zeros;
+        } else {
+            copy_line(j, from, x, copies);
+            *to = copies;
+            copies += j->length;
+        }
+    }
+    return copies;
+}
+
+/* rows[s * m + i] for m output pixels from `pixel` on, reading from input channel `channel` on. */
+static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t channel, const float **rows, float *copies)
+{
+    const eng_window *w = &j->win;
+    bool runs = j->length == inputs_of(&j->form) || (j->x_pitch == j->channels && w->dilation[2] == 1);
+    int64_t at[4], last[3];
+    for (int i = 0; i < 3; i++) last[i] = w->in[i] - (w->size[i] - 1) * w->dilation[i]; /* first taps below it are inside */
+    pixel_at(w, pixel, at);
+    for (int64_t i = 0; i < m; i++, next_pixel(w, at)) {
+        int64_t first[3];
+        bool inside = runs;
+        for (int a = 0; a < 3; a++) {
+            first[a] = at[1 + a] * w->stride[a] - w->before[a];
+            inside &= first[a] >= 0 && first[a] < last[a];
+        }
+        if (!inside) {
+            copies = point_edge(j, at, first, channel, rows + i, m, copies);
+            continue;
+        }
+        const float *p = j->x + (((at[0] * w->in[0] + first[0]) * w->in[1] + first[1]) * w->in[2] + first[2]) * j->x_pitch + channel;
+        for (int64_t s = 0; s < j->segments; s++) rows[s * m + i] = p + j->offsets[s];
     }
 }
 
 static void run_block(void *arg, int64_t chunk, int slot)
 {
     const conv_job *j = arg;
-    int64_t split = chunk % j->splits, rest = chunk / j->splits;
-    int64_t g = rest % j->group, pixel = rest / j->group * j->block;
-    int64_t m = od_min_i64(j->block, j->pixels - pixel), col = split * j->split;
-    void *scratch = j->slots + (size_t)slot * j->slot_bytes;
-    eng_gemm e = j->proto;
-    e.m = m;
-    e.n = od_min_i64(j->split, j->n - col);
-    e.segments = 1;
-    e.length = j->taps * j->per_group;
-    e.b = j->packed + g * eng_packed_floats(e.length, j->n) + col * e.length;
-    if (j->in_place) {
-        e.a = j->x + pixel * j->x_pitch + g * j->per_group;
-        e.lda = j->x_pitch;
-    } else if (j->gather) {
-        gather_taps(j, pixel, m, scratch);
-        e.a = scratch;
-        e.lda = e.length;
-    } else {
-        point_taps(j, pixel, m, scratch);
-        const float **rows = scratch;
-        for (int64_t i = 0; g && i < m * j->taps; i++)
-            if (rows[i] != j->zeros) rows[i] += g * j->per_group;
-        e.rows = rows;
-        e.segments = j->taps;
-        e.length = j->per_group;
-    }
-    int64_t at = g * j->n + col;
-    e.bias = j->bias ? j->bias + at : NULL;
-    e.c = j->y + pixel * j->y_pitch + at;
-    e.add = j->add ? j->add + pixel * j->add_pitch + at : NULL;
+    int64_t groups = groups_of(&j->form), n = outputs_of(&j->form), inputs = inputs_of(&j->form), k = j->segments * j->length;
+    int64_t split = chunk % j->splits, rest = chunk / j->splits, g = rest % groups, pixel = rest / groups * j->block;
+    char *scratch = j->slots + (size_t)slot * j->slot_bytes;
+    eng_gemm e = eng_gemm_part(&j->end, pixel, od_min_i64(j->block, j->pixels - pixel), 0, n);
+    const float **rows = (const float **)(void *)scratch;
+    point_rows(j, pixel, e.m, g * inputs, rows, (float *)(void *)(scratch + j->pointer_bytes));
+    e.rows = rows;
+    e.ld_rows = e.m;
+    e.segments = j->segments;
+    e.length = j->length;
+    e.b = j->packed + g * eng_packed_floats(k, n);
+    if (e.bias) e.bias += g * n;
+    if (e.add) e.add += g * n;
+    e.c += g * n;
+    e = eng_gemm_part(&e, 0, e.m, split * j->split, od_min_i64(j->split, n - split * j->split));
     eng_kernels_get()->gemm_f32(&e);
 }
 
-static void run_depthwise(void *arg, int64_t chunk, int slot)
+/* Windows in runs of memory: whole lines where channels are few and lie without gaps. */
+static void cut_window(conv_job *j)
+{
+    enum { FEW = 16 };
+    const eng_window *w = &j->win;
+    bool lines = groups_of(&j->form) == 1 && j->channels < FEW && w->size[2] > 1;
+    j->per_line = lines ? 1 : w->size[2];
+    j->segments = w->size[0] * w->size[1] * j->per_line;
+    j->length = lines ? w->size[2] * j->channels : inputs_of(&j->form);
+}
+
+/* Blocks of pixels, and where these are too few for the threads, columns in parts too. */
+static void cut_blocks(conv_job *j, int64_t threads)
+{
+    enum { BLOCK = 96, LEAST = 48, POINTERS = 8192 };
+    int64_t n = outputs_of(&j->form), groups = groups_of(&j->form), wanted = threads > 1 ? threads * 4 : 1;
+    j->block = BLOCK;
+    if (threads > 1 && od_ceil_div(j->pixels, j->block) * groups < wanted) j->block = LEAST;
+    if (j->block * j->segments > POINTERS) j->block = od_max_i64(POINTERS / j->segments, 24);
+    j->blocks = od_ceil_div(j->pixels, j->block);
+    j->block = od_ceil_div(j->pixels, j->blocks);
+    j->blocks = od_ceil_div(j->pixels, j->block);
+    j->split = od_ceil_div(n, 2 * ENG_NR) * 2 * ENG_NR;
+    if (j->blocks * groups < wanted) {
+        int64_t parts = od_min_i64(od_ceil_div(n, 2 * ENG_NR), od_ceil_div(wanted, j->blocks * groups));
+        j->split = od_ceil_div(od_ceil_div(n, 2 * ENG_NR), parts) * 2 * ENG_NR;
+    }
+    j->splits = od_ceil_div(n, j->split);
+    j->pointer_bytes = ((size_t)(j->block * j->segments) * sizeof(float *) + 63) & ~(size_t)63;
+    j->slot_bytes = j->pointer_bytes;
+    if (j->length != inputs_of(&j->form)) j->slot_bytes += (size_t)(j->block * j->segments * j->length) * sizeof(float);
+    j->slot_bytes = (j->slot_bytes + 63) & ~(size_t)63;
+}
+
+static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
+{
+    const eng_window *w = &j->win;
+    bool in_place = j->form.taps == 1 && groups_of(&j->form) == 1;
+    for (int i = 0; i < 3; i++) in_place &= w->stride[i] == 1 && !w->before[i] && w->out[i] == w->in[i];
+    if (in_place) {
+        eng_gemm g = j->end;
+        g.segments = 1;
+        g.length = j->channels;
+        g.a = j->x;
+        g.lda = j->x_pitch;
+        g.b = j->packed;
+        eng_gemm_parallel(&g, c->pool);
+        return OD_OK;
+    }
+    cut_window(j);
+    cut_blocks(j, od_pool_slots(c->pool));
+    int64_t *offsets = od_arena_array(c->scratch, int64_t, j->segments);
+    j->zeros = od_arena_array(c->scratch, float, od_max_i64(j->length, j->channels));
+    j->slots = od_arena_alloc(c->scratch, j->slot_bytes * (size_t)od_pool_slots(c->pool));
+    if (!offsets || !j->zeros || !j->slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
+    for (int64_t s = 0; s < j->segments; s++) {
+        int64_t line = s / j->per_line, z = line / w->size[1] * w->dilation[0], y = line % w->size[1] * w->dilation[1];
+        offsets[s] = ((z * w->in[1] + y) * w->in[2] + s % j->per_line * w->dilation[2]) * j->x_pitch;
+    }
+    j->offsets = offsets;
+    od_pool_for(c->pool, j->blocks * groups_of(&j->form) * j->splits, run_block, j);
+    return OD_OK;
+}
+
+/* ---- depthwise ----------------------------------------------------------------------------- */
+
+static void run_band(void *arg, int64_t chunk, int slot)
 {
     const conv_job *j = arg;
-    int64_t pixel = chunk * j->block, m = od_min_i64(j->block, j->pixels - pixel);
-    const float **rows = (const float **)(void *)(j->slots + (size_t)slot * j->slot_bytes);
-    point_taps(j, pixel, m, rows);
-    eng_depthwise d = {.pixels = m, .channels = j->out, .n_taps = j->taps, .taps = rows, .w = j->packed, .bias = j->bias,
-                       .c = j->y + pixel * j->y_pitch, .ldc = j->y_pitch, .act = j->proto.act, .alpha = j->proto.alpha,
-                       .beta = j->proto.beta, .residual = j->proto.residual,
-                       .add = j->add ? j->add + pixel * j->add_pitch : NULL, .ld_add = j->add_pitch};
+    int64_t rows = j->pixels / j->win.out[2], band = chunk / j->parts, part = chunk % j->parts;
+    eng_depthwise d = {.x = j->x, .x_pitch = j->x_pitch, .channels = j->form.out, .w = j->packed, .zeros = j->zeros,
+                       .first = band * j->band, .last = od_min_i64((band + 1) * j->band, rows), .from = part * j->part,
+                       .to = od_min_i64((part + 1) * j->part, j->form.out), .end = j->end};
+    const eng_window *w = &j->win;
+    (void)slot;
+    for (int i = 0; i < 3; i++) {
+        d.in[i] = w->in[i], d.out[i] = w->out[i], d.size[i] = w->size[i];
+        d.stride[i] = w->stride[i], d.dilation[i] = w->dilation[i], d.before[i] = w->before[i];
+    }
     eng_kernels_get()->depthwise_f32(&d);
 }
 
-static void set_job(const eng_ctx *c, conv_job *j)
+typedef struct repeat_job {
+    const float *x;
+    float *to;
+    int64_t x_pitch, channels, times, pixels, share;
+} repeat_job;
+
+static void repeat_pixels(void *arg, int64_t chunk, int slot)
 {
-    const eng_tensor *x = c->in[0], *w = c->in[1], *y = c->out[0];
-    const eng_epilogue *f = &c->node->fused;
-    j->p = c->node->params;
-    j->x = x->data;
-    j->y = y->data;
-    j->x_pitch = x->pitch;
-    j->y_pitch = y->pitch;
-    j->bias = c->n_in > 2 && c->in[2] ? c->in[2]->data : NULL;
-    j->channels = x->dims[1];
-    j->out = y->dims[1];
-    j->taps = window_taps(w);
-    j->group = j->p->group;
-    j->per_group = w->dims[1];
-    j->n = j->out / j->group;
-    j->pixels = j->out ? eng_tensor_count(y) / j->out : 0;
-    j->packed = j->p->direct;
-    j->proto = (eng_gemm){.ldc = j->y_pitch, .act = f->act, .alpha = f->alpha, .beta = f->beta, .residual = f->residual};
-    if (f->residual) {
-        j->add = c->in[f->residual_in]->data;
-        j->add_pitch = j->proto.ld_add = c->in[f->residual_in]->pitch;
-    }
+    const repeat_job *r = arg;
+    float *to = r->to + chunk * r->share * r->channels * r->times;
+    (void)slot;
+    for (int64_t p = chunk * r->share; p < od_min_i64((chunk + 1) * r->share, r->pixels); p++)
+        for (int64_t c = 0; c < r->channels; c++)
+            for (int64_t i = 0; i < r->times; i++) *to++ = r->x[p * r->x_pitch + c];
 }
 
-/* Blocks of pixels, and where these are few, columns in parts too, so that all threads find work. */
-static void cut(conv_job *j, bool depthwise)
+/* Several outputs a channel: the input with each channel repeated has one. */
+static od_code repeat_channels(eng_ctx *c, conv_job *j, od_status *st)
 {
-    enum { CHUNKS_WANTED = 16, GATHER_BELOW = 9 };
-    const eng_window *w = &j->win;
-    j->in_place = j->taps == 1;
-    for (int i = 0; i < 3; i++) j->in_place &= w->stride[i] == 1 && !w->before[i] && w->out[i] == w->in[i];
-    j->gather = !j->in_place && j->group == 1 && j->channels < GATHER_BELOW;
-    j->block = depthwise ? od_max_i64(w->out[2], 1) : BLOCK;
-    if (depthwise && j->block > 512) j->block = 512;
-    while (!depthwise && j->block > 24 && od_ceil_div(j->pixels, j->block) < CHUNKS_WANTED) j->block -= 24;
-    j->blocks = od_ceil_div(j->pixels, j->block);
-    j->splits = 1;
-    int64_t panels = od_ceil_div(j->n, ENG_NR);
-    if (!depthwise && j->blocks * j->group < CHUNKS_WANTED)
-        j->splits = od_min_i64(panels, od_ceil_div(CHUNKS_WANTED, j->blocks * j->group));
-    j->split = od_ceil_div(panels, j->splits) * ENG_NR;
-    j->splits = od_ceil_div(panels * ENG_NR, j->split);
-    j->slot_bytes = (size_t)(j->block * j->taps) * sizeof(float *);
-    if (j->gather) j->slot_bytes = (size_t)(j->block * j->taps * j->channels) * sizeof(float);
-    j->slot_bytes = (j->slot_bytes + 63) & ~(size_t)63;
+    enum { FLOATS = 1 << 14 };
+    repeat_job r = {.x = j->x, .x_pitch = j->x_pitch, .channels = j->channels, .times = j->form.out / j->channels,
+                    .pixels = c->in[0]->dims[0] * j->win.in[0] * j->win.in[1] * j->win.in[2]};
+    r.share = od_ceil_div(FLOATS, j->form.out);
+    r.to = od_arena_alloc(c->scratch, (size_t)(r.pixels * j->form.out) * sizeof(float));
+    if (!r.to) return od_fail(st, OD_NO_MEMORY, "no memory for an input with its channels repeated");
+    od_pool_for(c->pool, od_ceil_div(r.pixels, r.share), repeat_pixels, &r);
+    j->x = r.to;
+    j->x_pitch = j->form.out;
+    return OD_OK;
+}
+
+static od_code run_depthwise(eng_ctx *c, conv_job *j, od_status *st)
+{
+    enum { ROWS = 4, PART = 64 };
+    int64_t rows = j->pixels / j->win.out[2], threads = od_pool_slots(c->pool), wanted = threads > 1 ? threads * 4 : 1;
+    if (j->form.out != j->channels) OD_TRY(repeat_channels(c, j, st));
+    j->zeros = od_arena_array(c->scratch, float, j->form.out + ENG_NR);
+    if (!j->zeros) return od_fail(st, OD_NO_MEMORY, "no memory for a pixel of zeros");
+    j->band = od_max_i64(od_ceil_div(rows, wanted), od_min_i64(ROWS, rows));
+    j->bands = od_ceil_div(rows, j->band);
+    int64_t parts = od_min_i64(od_ceil_div(wanted, j->bands), od_ceil_div(j->form.out, PART));
+    j->part = od_ceil_div(od_ceil_div(j->form.out, parts), ENG_NR) * ENG_NR;
+    j->parts = od_ceil_div(j->form.out, j->part);
+    od_pool_for(c->pool, j->bands * j->parts, run_band, j);
+    return OD_OK;
 }
 
 static od_code run_winograd(eng_ctx *c, const conv_job *j, od_status *st)
 {
-    eng_winograd w = {.form = j->p->form, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0], .height = j->win.in[1],
-                      .width = j->win.in[2], .channels = j->channels, .top = j->win.before[1], .left = j->win.before[2],
-                      .out_height = j->win.out[1], .out_width = j->win.out[2], .out = j->out, .weights = j->p->winograd,
-                      .end = j->proto};
-    w.end.c = j->y;
-    w.end.bias = j->bias;
-    w.end.add = j->add;
+    eng_winograd w = {.form = (eng_winograd_form)j->form.winograd, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0],
+                      .height = j->win.in[1], .width = j->win.in[2], .channels = j->channels, .top = j->win.before[1],
+                      .left = j->win.before[2], .out_height = j->win.out[1], .out_width = j->win.out[2], .out = j->form.out,
+                      .weights = j->packed, .end = j->end};
     return eng_winograd_run(&w, c->pool, c->scratch, st);
+}
+
+/* ---- all of it ----------------------------------------------------------------------------- */
+
+static void set_end(const eng_ctx *c, conv_job *j)
+{
+    const eng_epilogue *f = &c->node->fused;
+    const eng_tensor *y = c->out[0], *add = f->residual ? c->in[f->residual_in] : NULL;
+    j->end = (eng_gemm){.m = j->pixels, .n = j->form.out, .c = y->data, .ldc = y->pitch, .act = f->act, .alpha = f->alpha,
+                        .beta = f->beta, .residual = f->residual, .bias = c->n_in > 2 && c->in[2] ? c->in[2]->data : NULL};
+    if (add) {
+        j->end.add = add->data;
+        j->end.ld_add = add->pitch;
+    }
 }
 
 static od_code run_float(eng_ctx *c, od_status *st)
 {
-    conv_job j = {0};
-    const eng_tensor *w = c->in[1];
-    set_job(c, &j);
-    j.win = j.p->window;
-    OD_TRY(eng_window_fit(&j.win, c->in[0], w->dims + 2, st));
-    if (!j.pixels || !j.out) return OD_OK;
-    if (j.p->winograd) return run_winograd(c, &j, st);
-    bool depthwise = is_depthwise(j.group, j.channels, j.out);
+    const conv_params *p = c->node->params;
+    const eng_tensor *x = c->in[0], *w = c->in[1], *y = c->out[0];
+    conv_job j = {.form = p->packed ? p->form : form_of(w, p->group), .win = p->window, .x = x->data, .x_pitch = x->pitch,
+                  .channels = x->dims[1], .packed = p->packed};
+    OD_TRY(eng_window_fit(&j.win, x, w->dims + 2, st));
+    j.pixels = y->dims[1] ? eng_tensor_count(y) / y->dims[1] : 0;
+    if (!j.pixels) return OD_OK;
+    set_end(c, &j);
     if (!j.packed) {
-        float *to = od_arena_array(c->scratch, float, packed_floats(j.group, j.out, j.per_group, j.taps));
+        size_t bytes = (size_t)packed_floats(&j.form) * sizeof(float);
+        float *to = j.form.merged > 1 ? od_arena_zalloc(c->scratch, bytes) : od_arena_alloc(c->scratch, bytes);
         if (!to) return od_fail(st, OD_NO_MEMORY, "no memory to pack weights");
-        pack_weights(w->data, j.group, j.out, j.per_group, j.taps, to);
+        pack_direct(w->data, &j.form, to, c->pool);
         j.packed = to;
     }
-    cut(&j, depthwise);
-    j.zeros = od_arena_array(c->scratch, float, j.channels + ENG_NR);
-    j.slots = od_arena_alloc(c->scratch, j.slot_bytes * (size_t)od_pool_slots(c->pool));
-    if (!j.zeros || !j.slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
-    if (depthwise) od_pool_for(c->pool, j.blocks, run_depthwise, &j);
-    else od_pool_for(c->pool, j.blocks * j.group * j.splits, run_block, &j);
-    return OD_OK;
+    if (j.form.winograd) return run_winograd(c, &j, st);
+    return j.form.merged ? run_direct(c, &j, st) : run_depthwise(c, &j, st);
 }
 
 /* Doubles are rare enough for the definition itself. */

@@ -390,12 +390,13 @@ static void run_depthwise(void *arg, int64_t chunk, int slot)
         int64_t out = output_of(j, p, r, item, pixel);
         if (taps) point_taps(j, p, item, pixel, m, 0, rows);
         else for (int64_t i = 0; i < m; i++) rows[i] = j->zeros;
-        eng_depthwise d = {.pixels = m, .channels = j->s.group, .n_taps = od_max_i64(taps, 1), .taps = rows,
-                           .w = taps ? j->packed + taps_before(j, p) * j->s.group : j->zeros, .bias = j->bias,
-                           .c = j->y + out * j->y_pitch, .ldc = j->win.stride[2] * j->y_pitch, .act = j->f.act, .alpha = j->f.alpha,
-                           .beta = j->f.beta, .residual = j->f.residual, .add = j->add ? j->add + out * j->add_pitch : NULL,
-                           .ld_add = j->win.stride[2] * j->add_pitch};
-        eng_kernels_get()->depthwise_f32(&d);
+        eng_depthwise_taps d = {.pixels = m, .channels = j->s.group, .n_taps = od_max_i64(taps, 1), .taps = rows,
+                                .w = taps ? j->packed + taps_before(j, p) * j->s.group : j->zeros,
+                                .end = {.bias = j->bias, .c = j->y + out * j->y_pitch, .ldc = j->win.stride[2] * j->y_pitch,
+                                        .act = j->f.act, .alpha = j->f.alpha, .beta = j->f.beta, .residual = j->f.residual,
+                                        .add = j->add ? j->add + out * j->add_pitch : NULL,
+                                        .ld_add = j->win.stride[2] * j->add_pitch}};
+        eng_kernels_get()->depthwise_taps_f32(&d);
     }
 }
 

@@ -110,26 +110,36 @@ static void run_gemm(void *arg)
     eng_kernels_get()->gemm_f32(arg);
 }
 
+static void bench_product(int64_t m, int64_t n, int64_t k, eng_act act, bool residual)
+{
+    char name[64];
+    float *a = random_floats(m * k), *b = random_floats(eng_packed_floats(k, n)), *c = random_floats(m * n);
+    float *bias = random_floats(n), *add = random_floats(m * n);
+    eng_gemm g = {.m = m, .n = n, .segments = 1, .length = k, .a = a, .lda = k, .b = b, .bias = bias, .c = c, .ldc = n,
+                  .act = act, .alpha = 1.0f};
+    if (residual) g.residual = ENG_RES_BEFORE_ACT, g.add = add, g.ld_add = n;
+    snprintf(name, sizeof name, "%d x %d x %d%s%s", (int)m, (int)n, (int)k, residual ? ", residual" : "",
+             act == ENG_ACT_SILU ? ", SiLU" : act == ENG_ACT_GELU_ERF ? ", Gelu" : "");
+    report(name, 2.0 * (double)m * (double)n * (double)k, measure(run_gemm, &g));
+    free(a), free(b), free(c), free(bias), free(add);
+}
+
 static void bench_gemm(void)
 {
     static const int64_t shapes[][3] = {
         {48, 32, 64}, /* all of it in the first-level cache */
         {3136, 256, 64}, {3136, 64, 256}, {784, 512, 128}, {784, 128, 512}, {196, 1024, 256}, {196, 256, 1024}, {49, 2048, 512},
-        {49, 512, 2048}, {197, 1152, 384}, {197, 384, 1536}, {197, 3072, 768}, {197, 768, 3072}, {12544, 16, 96}, {3136, 24, 144},
-        {784, 32, 192}, {196, 96, 576}, {49, 160, 960}, {196, 512, 4608}, {8, 1000, 2048}, {4, 1000, 512}, {2, 1000, 512},
-        {1, 1000, 512}, {1, 4096, 4096}};
+        {49, 512, 2048}, {197, 1152, 384}, {197, 384, 1536}, {197, 3072, 768}, {197, 768, 3072}, {12544, 16, 96}, {12544, 96, 16},
+        {12544, 32, 27}, {3136, 24, 144}, {3136, 144, 24}, {784, 32, 192}, {784, 192, 32}, {196, 96, 576}, {196, 576, 96},
+        {49, 160, 960}, {196, 512, 4608}, {8, 1000, 2048}, {4, 1000, 512}, {2, 1000, 512}, {1, 1000, 512}, {1, 4096, 4096}};
     printf("matrix products, M x N x K\n");
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2];
-        char name[64];
-        float *a = random_floats(m * k), *b = random_floats(eng_packed_floats(k, n)), *c = random_floats(m * n);
-        float *bias = random_floats(n);
-        eng_gemm g = {.m = m, .n = n, .segments = 1, .length = k, .a = a, .lda = k, .b = b, .bias = bias, .c = c, .ldc = n,
-                      .act = ENG_ACT_RELU};
-        snprintf(name, sizeof name, "%d x %d x %d", (int)m, (int)n, (int)k);
-        report(name, 2.0 * (double)m * (double)n * (double)k, measure(run_gemm, &g));
-        free(a), free(b), free(c), free(bias);
-    }
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        bench_product(shapes[i][0], shapes[i][1], shapes[i][2], ENG_ACT_RELU, false);
+    bench_product(3136, 256, 64, ENG_ACT_RELU, true);
+    bench_product(196, 1024, 256, ENG_ACT_RELU, true);
+    bench_product(3136, 144, 24, ENG_ACT_SILU, false);
+    bench_product(784, 240, 40, ENG_ACT_SILU, false);
+    bench_product(3136, 384, 96, ENG_ACT_GELU_ERF, false);
 }
 
 /* ---- 3x3 convolutions ---------------------------------------------------------------------- */
@@ -169,6 +179,35 @@ static void bench_conv(void)
             free(packed);
         }
         free(x), free(y), free(w), free(bias);
+    }
+}
+
+/* ---- depthwise convolutions ---------------------------------------------------------------- */
+
+static void run_depthwise(void *arg)
+{
+    eng_kernels_get()->depthwise_f32(arg);
+}
+
+static void bench_depthwise(void)
+{
+    static const int64_t shapes[][4] = {/* channels, side, window, stride */
+        {32, 112, 3, 1}, {96, 112, 3, 2}, {144, 56, 3, 1}, {192, 28, 3, 1}, {384, 14, 3, 1}, {576, 14, 3, 1}, {960, 7, 3, 1},
+        {240, 28, 5, 1}, {240, 28, 3, 2}, {672, 14, 5, 2}, {1152, 7, 5, 1}, {96, 56, 7, 1}, {768, 7, 7, 1}, {64, 40, 3, 1},
+        {20, 40, 3, 1}, {96, 28, 13, 1}};
+    printf("depthwise convolutions, channels @ side, window, stride\n");
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int64_t c = shapes[i][0], side = shapes[i][1], k = shapes[i][2], stride = shapes[i][3], out = (side + stride - 1) / stride;
+        char name[64];
+        float *zeros = random_floats(c);
+        memset(zeros, 0, (size_t)c * sizeof *zeros);
+        eng_depthwise d = {.x = random_floats(c * side * side), .x_pitch = c, .in = {1, side, side}, .out = {1, out, out},
+                           .size = {1, k, k}, .stride = {1, stride, stride}, .dilation = {1, 1, 1}, .before = {0, k / 2, k / 2},
+                           .channels = c, .w = random_floats(c * k * k), .zeros = zeros, .last = out, .to = c,
+                           .end = {.c = random_floats(c * out * out), .ldc = c, .bias = random_floats(c), .act = ENG_ACT_RELU}};
+        snprintf(name, sizeof name, "%d @ %d, %d x %d, %d", (int)c, (int)side, (int)k, (int)k, (int)stride);
+        report(name, 2.0 * (double)(c * out * out * k * k), measure(run_depthwise, &d));
+        free(zeros), free((void *)(uintptr_t)d.x), free((void *)(uintptr_t)d.w), free(d.end.c), free((void *)(uintptr_t)d.end.bias);
     }
 }
 
@@ -213,6 +252,7 @@ int main(int argc, char **argv)
     find_peak();
     if (!*only || !strcmp(only, "gemm")) bench_gemm();
     if (!*only || !strcmp(only, "conv")) bench_conv();
+    if (!*only || !strcmp(only, "depthwise")) bench_depthwise();
     if (!*only || !strcmp(only, "rows")) bench_rows();
     return 0;
 }

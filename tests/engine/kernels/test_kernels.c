@@ -127,6 +127,80 @@ TEST(packing_in_parallel_is_packing) {
     od_pool_destroy(pool);
 }
 
+/* ---- depthwise ----------------------------------------------------------------------------- */
+
+static void check_depthwise(int64_t channels, int64_t height, int64_t width, int64_t kh, int64_t kw, int64_t stride, int64_t dilation,
+                            eng_act act, eng_residual residual)
+{
+    const eng_kernels *k[4];
+    int n = variants(k);
+    int64_t pad = kw / 2 * dilation, oh = (height + 2 * pad - (kh - 1) * dilation - 1) / stride + 1;
+    int64_t ow = (width + 2 * pad - (kw - 1) * dilation - 1) / stride + 1, pitch = channels + 1, ldc = channels + 2;
+    if (oh < 1 || ow < 1) return;
+    float *zeros = guard_bytes((size_t)channels * sizeof *zeros);
+    eng_depthwise d = {.x = guard_floats((2 * height * width - 1) * pitch + channels), .x_pitch = pitch, .in = {1, height, width},
+                       .out = {1, oh, ow}, .size = {1, kh, kw}, .stride = {1, stride, stride}, .dilation = {1, dilation, dilation},
+                       .before = {0, pad, pad}, .channels = channels, .w = guard_floats(channels * kh * kw), .zeros = zeros,
+                       .last = 2 * oh, .to = channels};
+    int64_t floats = (2 * oh * ow - 1) * ldc + channels;
+    d.end = (eng_gemm){.bias = guard_floats(channels), .ldc = ldc, .act = act, .alpha = -0.2f, .beta = 0.4f, .residual = residual};
+    if (residual) d.end.add = guard_floats(floats), d.end.ld_add = ldc;
+    float *want = guard_bytes((size_t)floats * 4), *got = guard_bytes((size_t)floats * 4);
+    char what[96];
+    d.end.c = want;
+    for (int64_t i = 0; i < floats; i++) want[i] = 77.0f;
+    eng_kernels_ref.depthwise_f32(&d);
+    snprintf(what, sizeof what, "%d @ %dx%d, %dx%d, stride %d, dilation %d", (int)channels, (int)height, (int)width, (int)kh, (int)kw,
+             (int)stride, (int)dilation);
+    for (int v = 0; v < n; v++) {
+        d.end.c = got;
+        for (int64_t i = 0; i < floats; i++) got[i] = 77.0f;
+        for (int part = 0; part < 4; part++) { /* by rows and by channels */
+            d.first = part / 2 ? oh + 1 : 0, d.last = part / 2 ? 2 * oh : oh + 1;
+            d.from = part % 2 && channels > 16 ? 16 : 0, d.to = !(part % 2) && channels > 16 ? 16 : channels;
+            k[v]->depthwise_f32(&d);
+        }
+        compare(got, want, 1, floats, floats, what);
+    }
+    guard_release();
+}
+
+TEST(scattered_depthwise_pixels_agree) {
+    const eng_kernels *k[4];
+    int n = variants(k);
+    for (int64_t pixels = 1; pixels < 12; pixels++)
+        for (int64_t channels = 1; channels < 36; channels += 3) {
+            int64_t n_taps = 1 + pixels % 5, floats = (pixels - 1) * (channels + 1) + channels;
+            float *x = guard_floats(7 * channels), *want = guard_floats(floats), *got = guard_floats(floats);
+            const float **taps = guard_bytes((size_t)(pixels * n_taps) * sizeof *taps);
+            for (int64_t i = 0; i < pixels * n_taps; i++) taps[i] = x + i * 5 % 7 * channels;
+            eng_depthwise_taps d = {.pixels = pixels, .channels = channels, .n_taps = n_taps, .taps = taps,
+                                    .w = guard_floats(n_taps * channels),
+                                    .end = {.c = want, .ldc = channels + 1, .bias = guard_floats(channels), .act = ENG_ACT_TANH}};
+            memcpy(got, want, (size_t)floats * sizeof *got);
+            eng_kernels_ref.depthwise_taps_f32(&d);
+            for (int v = 0; v < n; v++) {
+                d.end.c = got;
+                k[v]->depthwise_taps_f32(&d);
+                compare(got, want, 1, floats, floats, "scattered pixels");
+            }
+            guard_release();
+        }
+}
+
+TEST(depthwise_windows_of_all_kinds_agree_and_touch_nothing_else) {
+    static const int64_t windows[][2] = {{3, 3}, {5, 5}, {7, 7}, {1, 3}, {3, 1}, {2, 4}, {9, 9}, {8, 7}};
+    static const int64_t sides[][2] = {{1, 1}, {4, 3}, {7, 7}, {6, 10}, {9, 15}, {5, 31}};
+    static const int64_t channels[] = {1, 8, 15, 16, 17, 40};
+    int count = 0;
+    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
+        for (size_t s = 0; s < sizeof sides / sizeof *sides; s++)
+            for (size_t c = 0; c < sizeof channels / sizeof *channels; c++)
+                for (int64_t stride = 1; stride < 4; stride++, count++)
+                    check_depthwise(channels[c], sides[s][0], sides[s][1], windows[w][0], windows[w][1], stride, count % 5 == 0 ? 2 : 1,
+                                    (eng_act)(count % ENG_ACTS), (eng_residual)(count % 3));
+}
+
 /* ---- rows ---------------------------------------------------------------------------------- */
 
 static const float specials[] = {0.0f, -0.0f, 1e-30f, -1e-6f, 0.3f, -0.9f, 1.0f, 5.0f, -5.0f, 20.0f, -30.0f, 88.0f, -88.0f,
