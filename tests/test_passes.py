@@ -277,3 +277,30 @@ def test_concatenations_of_concatenations_hold_their_parts(tmp_path):
         parts.append(n.add("Conv", x, n.weight(4, 8 + 4 * i, 3, 3), pads=[1] * 4))
     y = n.add("Concat", n.add("Concat", *parts[1:3], axis=1), n.add("Concat", *parts[2:], axis=1), axis=1)
     check(tmp_path, n, {"x": feed(1, 8, 6, 6)}, y, parts[2])
+
+
+def test_shuffled_channels_are_one_copy(tmp_path):
+    n = Net()
+    x = n.add("Conv", n.input("x", "n", 3, 9, 7), n.weight(12, 3, 1, 1))
+    x = n.add("Reshape", x, n.const([0, 3, 4, 9, 7], np.int64))
+    x = n.add("Transpose", x, perm=[0, 2, 1, 3, 4])
+    x = n.add("Reshape", x, n.const([0, -1, 9, 7], np.int64))
+    y = n.add("Conv", x, n.weight(8, 12, 3, 3))
+    assert check(tmp_path, n, {"x": feed(2, 3, 9, 7)}, y) == {"Conv": 2, "Rearrange": 1}
+
+
+def test_windows_of_an_image_are_one_copy(tmp_path):
+    n = Net()
+    x = n.add("Conv", n.input("x", "n", 3, 8, 8), n.weight(6, 3, 1, 1))
+    x = n.add("Reshape", x, n.const([0, 6, 2, 4, 2, 4], np.int64))
+    x = n.add("Transpose", x, perm=[0, 2, 4, 3, 5, 1])
+    y = n.add("Relu", n.add("Reshape", x, n.const([-1, 16, 6], np.int64)))
+    assert check(tmp_path, n, {"x": feed(2, 3, 8, 8)}, y) == {"Conv": 1, "Rearrange": 1, "Relu": 1}
+
+
+def test_a_transpose_that_others_read_stays(tmp_path):
+    n = Net()
+    x = n.add("Reshape", n.input("x", 1, 6, 4, 4), n.const([1, 2, 3, 4, 4], np.int64))
+    t = n.add("Transpose", x, perm=[0, 2, 1, 3, 4])
+    y = n.add("Reshape", t, n.const([1, 6, 4, 4], np.int64))
+    check(tmp_path, n, {"x": feed(1, 6, 4, 4)}, y, t)
