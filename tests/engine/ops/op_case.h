@@ -13,6 +13,7 @@ typedef struct op_case {
     eng_tensor in[CASE_MAX];
     eng_tensor out; /* layout and pitch may be set before the run */
     od_arena arena;
+    eng_model *model; /* owns what prepare made */
 } op_case;
 
 OD_UNUSED static void case_int(op_case *c, const char *name, int64_t v)
@@ -23,6 +24,13 @@ OD_UNUSED static void case_int(op_case *c, const char *name, int64_t v)
 OD_UNUSED static void case_float(op_case *c, const char *name, float v)
 {
     c->attrs[c->n_attrs++] = (eng_attr){.name = name, .kind = ENG_ATTR_FLOAT, .f = v};
+}
+
+OD_UNUSED static void case_ints(op_case *c, const char *name, int64_t n, const int64_t *v)
+{
+    int64_t *copy = od_arena_alloc(&c->arena, (size_t)n * sizeof *v);
+    memcpy(copy, v, (size_t)n * sizeof *v);
+    c->attrs[c->n_attrs++] = (eng_attr){.name = name, .kind = ENG_ATTR_INTS, .n = n, .ints = copy};
 }
 
 OD_UNUSED static void case_string(op_case *c, const char *name, const char *v)
@@ -41,7 +49,7 @@ OD_UNUSED static void case_in(op_case *c, eng_dtype type, const void *data, int 
     if (rank) memcpy(t->dims, dims, (size_t)rank * sizeof *dims);
 }
 
-/* Infer, make room for the output, run. The last opset's line unless `opset` is given. */
+/* Prepare, infer, make room for the output, run. The last opset's line unless `opset` is given. */
 OD_UNUSED static od_code case_run_at(op_case *c, eng_domain domain, const char *name, int opset, od_status *s)
 {
     const eng_op *op = eng_op_find(domain, name, opset);
@@ -52,6 +60,11 @@ OD_UNUSED static od_code case_run_at(op_case *c, eng_domain domain, const char *
     eng_node node = {.name = "n", .op_type = name, .domain = domain, .opset = opset, .n_attrs = c->n_attrs,
                      .attrs = c->attrs, .op = op};
     eng_ctx x = {.node = &node, .n_in = c->n_in, .n_out = 1, .in = in, .out = out, .scratch = &c->arena};
+    if (op->prepare) {
+        eng_model_destroy(c->model);
+        OD_TRY(eng_model_create(&c->model, s));
+        OD_TRY(op->prepare(c->model->graph, &node, NULL, s));
+    }
     OD_TRY(op->infer(&x, s));
     if (c->out.layout == ENG_CL && !c->out.pitch) c->out.pitch = c->out.dims[1];
     if (!c->out.data) c->out.data = od_arena_zalloc(&c->arena, eng_tensor_bytes(&c->out) + 1);
@@ -65,6 +78,7 @@ OD_UNUSED static od_code case_run(op_case *c, const char *name, od_status *s)
 
 OD_UNUSED static void case_end(op_case *c)
 {
+    eng_model_destroy(c->model);
     od_arena_fini(&c->arena);
     memset(c, 0, sizeof *c);
 }
