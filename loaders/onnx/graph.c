@@ -64,14 +64,29 @@ static od_code declare(ldr_build *b, eng_graph *g, int v, const Onnx__TypeProto 
     return OD_OK;
 }
 
+/* Since IR 4 an initializer that is an input too is a default, which a request may replace and no pass may
+ * build on. Before, every initializer had to be an input; exporters kept that habit for years, so a model of
+ * some size that lists all of them means constants as well. */
+static bool has_defaults(const ldr_build *b, const eng_graph *g, const ldr_scope *scope, const Onnx__GraphProto *p)
+{
+    enum { IR_DEFAULTS = 4, HABIT_MIN = 16 };
+    size_t listed = 0;
+    if (b->proto->ir_version < IR_DEFAULTS) return false;
+    for (size_t i = 0; i < p->n_input; i++) {
+        int v = scope->function || !p->input[i]->name ? ENG_NONE : eng_graph_find(g, p->input[i]->name);
+        listed += v >= 0 && g->values[v].constant;
+    }
+    return listed < HABIT_MIN || listed < p->n_initializer + p->n_sparse_initializer;
+}
+
 static od_code add_inputs(ldr_build *b, eng_graph *g, const ldr_scope *scope, const Onnx__GraphProto *p, od_status *st)
 {
-    enum { IR_DEFAULTS = 4 }; /* before it, initializers had to be inputs too: that did not mean defaults */
+    bool defaults = has_defaults(b, g, scope, p);
     for (size_t i = 0; i < p->n_input; i++) {
         int v;
         OD_TRY(value_of(b, g, scope, p->input[i]->name, "a graph input", &v, st));
         OD_TRY(declare(b, g, v, p->input[i]->type, st));
-        if (g->values[v].constant && b->proto->ir_version < IR_DEFAULTS) continue;
+        if (g->values[v].constant && !defaults) continue;
         OD_TRY(eng_graph_add_input(g, v, st));
     }
     return OD_OK;

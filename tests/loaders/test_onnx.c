@@ -293,6 +293,24 @@ TEST(initializers_that_are_inputs_are_defaults_since_ir_4)
     CHECK_EQ(loaded->graph->n_inputs, 1);
 }
 
+TEST(a_model_that_lists_every_initializer_as_an_input_has_no_defaults)
+{
+    static const char names[16][8] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"};
+    for (int more = 0; more < 2; more++) {
+        new_model();
+        add_input("x");
+        add_output("y");
+        for (int i = 0; i < 16; i++) {
+            APPEND(&graph, initializer, new_floats(names[i], 2, (float[]){1, 2}));
+            add_input(names[i]);
+        }
+        if (more) APPEND(&graph, initializer, new_floats("hidden", 2, (float[]){1, 2}));
+        add_node("Add", "x,a", "y");
+        CHECK_OK(load());
+        CHECK_EQ(loaded->graph->n_inputs, more ? 17 : 1);
+    }
+}
+
 TEST(constants_are_known_before_the_model_runs)
 {
     float y[2];
