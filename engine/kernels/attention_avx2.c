@@ -112,17 +112,33 @@ static __m256i lanes_below(int64_t n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
+/* Eight lanes of a row, of which `left` exist; the rest of a store is left out. Masked stores are slow. */
+static inline void store_part(float *row, int64_t left, __m256 x)
+{
+    if (left >= 8) _mm256_storeu_ps(row, x);
+    else _mm256_maskstore_ps(row, lanes_below(left), x);
+}
+
+static inline __m256 load_part(const float *row, int64_t left)
+{
+    return left >= 8 ? _mm256_loadu_ps(row) : _mm256_maskload_ps(row, lanes_below(left));
+}
+
+/* Without a mask the scale is applied as the exponential is taken, so that the row is read once less. */
 static float exp_row(float *row, int64_t n, float scale, const float *mask, int64_t mask_stride)
 {
-    const __m256 s = _mm256_set1_ps(scale), lowest = _mm256_set1_ps(-INFINITY);
-    __m256 top = lowest, sum = _mm256_setzero_ps(), nan = _mm256_setzero_ps();
+    const __m256 lowest = _mm256_set1_ps(-INFINITY);
+    __m256 top = lowest, sum = _mm256_setzero_ps(), nan = _mm256_setzero_ps(), s = _mm256_set1_ps(scale);
+    bool early = mask || scale <= 0.0f;
     for (int64_t i = 0; i < n; i += 8) {
-        __m256i lanes = lanes_below(n - i < 8 ? n - i : 8);
-        __m256 add = _mm256_setzero_ps();
-        if (mask) add = mask_stride ? _mm256_maskload_ps(mask + i, lanes) : _mm256_set1_ps(*mask);
-        __m256 x = _mm256_fmadd_ps(_mm256_maskload_ps(row + i, lanes), s, add);
-        _mm256_maskstore_ps(row + i, lanes, x);
-        x = _mm256_blendv_ps(lowest, x, _mm256_castsi256_ps(lanes));
+        __m256 x = load_part(row + i, n - i);
+        if (early) {
+            __m256 add = _mm256_setzero_ps();
+            if (mask) add = mask_stride ? load_part(mask + i, n - i) : _mm256_set1_ps(*mask);
+            x = _mm256_fmadd_ps(x, s, add);
+            store_part(row + i, n - i, x);
+        }
+        if (n - i < 8) x = _mm256_blendv_ps(lowest, x, _mm256_castsi256_ps(lanes_below(n - i)));
         nan = _mm256_or_ps(nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
         top = _mm256_max_ps(x, top);
     }
@@ -132,13 +148,16 @@ static float exp_row(float *row, int64_t n, float scale, const float *mask, int6
         for (int64_t i = 0; i < n; i++) row[i] = 0.0f;
         return 0.0f;
     }
-    const __m256 m = _mm256_set1_ps(largest);
+    if (isnan(largest)) {
+        for (int64_t i = 0; i < n; i++) row[i] = NAN;
+        return NAN;
+    }
+    if (early) s = _mm256_set1_ps(1.0f);
+    const __m256 m = _mm256_set1_ps(early ? largest : largest * scale);
     for (int64_t i = 0; i < n; i += 8) {
-        __m256i lanes = lanes_below(n - i < 8 ? n - i : 8);
-        __m256 x = exp_below_zero(_mm256_sub_ps(_mm256_maskload_ps(row + i, lanes), m));
-        if (isnan(largest)) x = m;
-        x = _mm256_and_ps(x, _mm256_castsi256_ps(lanes));
-        _mm256_maskstore_ps(row + i, lanes, x);
+        __m256 x = exp_below_zero(_mm256_fmsub_ps(load_part(row + i, n - i), s, m));
+        if (n - i < 8) x = _mm256_and_ps(x, _mm256_castsi256_ps(lanes_below(n - i)));
+        store_part(row + i, n - i, x);
         sum = _mm256_add_ps(sum, x);
     }
     return sum_of(sum);

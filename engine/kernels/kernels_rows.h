@@ -15,7 +15,7 @@ static inline vf apply(eng_act act, vf alpha, vf beta, vf x)
     case ENG_ACT_SILU: return v_mul(x, vm_sigmoid(v_mul(alpha, x)));
     case ENG_ACT_HARD_SIGMOID: return v_min(one, v_max(zero, v_fma(alpha, x, beta)));
     case ENG_ACT_HARD_SWISH: return v_mul(x, v_min(one, v_max(zero, v_fma(x, VM(1.0f / 6), VM(0.5f)))));
-    case ENG_ACT_GELU_ERF: return v_mul(v_mul(VM(0.5f), x), v_add(one, vm_erf(v_mul(x, VM(0.70710678f)))));
+    case ENG_ACT_GELU_ERF: return vm_gelu_erf(x);
     case ENG_ACT_GELU_TANH: return vm_gelu_tanh(x);
     case ENG_ACT_TANH: return vm_tanh(x);
     case ENG_ACT_MISH: return vm_mish(x);

@@ -162,11 +162,14 @@ static void normal(const float *x, float mean, float inverse, const float *scale
 {
     const __m256 m = _mm256_set1_ps(mean), by = _mm256_set1_ps(inverse);
     for (int64_t i = 0; i < n; i += 8) {
+        bool whole = n - i >= 8; /* masked stores are slow */
         __m256i lanes = lanes_below(n - i);
-        __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_maskload_ps(x + i, lanes), m), by);
-        __m256 b = bias ? _mm256_maskload_ps(bias + i, lanes) : _mm256_setzero_ps();
-        v = scale ? _mm256_fmadd_ps(v, _mm256_maskload_ps(scale + i, lanes), b) : _mm256_add_ps(v, b);
-        _mm256_maskstore_ps(y + i, lanes, v);
+        __m256 v = whole ? _mm256_loadu_ps(x + i) : _mm256_maskload_ps(x + i, lanes), b = _mm256_setzero_ps();
+        v = _mm256_mul_ps(_mm256_sub_ps(v, m), by);
+        if (bias) b = whole ? _mm256_loadu_ps(bias + i) : _mm256_maskload_ps(bias + i, lanes);
+        v = scale ? _mm256_fmadd_ps(v, whole ? _mm256_loadu_ps(scale + i) : _mm256_maskload_ps(scale + i, lanes), b) : _mm256_add_ps(v, b);
+        if (whole) _mm256_storeu_ps(y + i, v);
+        else _mm256_maskstore_ps(y + i, lanes, v);
     }
 }
 

@@ -176,6 +176,13 @@ od_code eng_product_run(const eng_product *p, od_arena *scratch, od_pool *pool, 
         j.p.packed = to;
     }
     fold_batches(&j.p);
+    if (!j.p.batch_rank && (p->a_col == 1 || p->k == 1)) {
+        eng_gemm g = {.m = j.p.m, .n = p->n, .segments = 1, .length = p->k, .a = p->a, .lda = p->a_row, .b = j.p.packed, .bias = p->bias,
+                      .c = p->c, .ldc = p->c_row, .act = p->act, .alpha = p->alpha, .beta = p->beta, .residual = p->residual,
+                      .add = p->add, .ld_add = p->add_row};
+        eng_gemm_parallel(&g, pool);
+        return OD_OK;
+    }
     int64_t number = 1;
     for (int i = j.p.batch_rank - 1; i >= 0; i--) {
         if (!j.p.b_step[i]) continue;
