@@ -315,7 +315,9 @@ class Server:
         deadline = time.time() + 60
         while time.time() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.ask("GET", "/v2/health/ready")[0] == 200:
+                status, body = self.ask("POST", "/v2/repository/index")
+                states = [m.get("state") for m in json.loads(body)] if status == 200 else []
+                if states and not set(states) & {None, "UNKNOWN", "LOADING"}:  # the broken one never gets ready
                     return
             time.sleep(0.05)
         raise SystemExit("the server did not become ready:\n" + self.said()[-2000:])

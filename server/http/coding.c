@@ -128,10 +128,10 @@ void srv_reply_encode(srv_request *r)
     for (int i = 0; i < p->n_pieces; i++) total += p->pieces[i].len;
     const char *asked = total > r->http->o.compress_above ? srv_request_header(r, "Accept-Encoding") : NULL;
     if (!asked) return;
-    bool others = false, gzip = accepts(asked, "gzip", &others), more = others;
-    bool deflate = !gzip && accepts(asked, "deflate", &more);
+    bool besides[2] = {false, false};
+    bool gzip = accepts(asked, "gzip", &besides[0]), deflate = accepts(asked, "deflate", &besides[1]) && !gzip;
     /* Some clients name both codings with every request; only one that names just one wants tensors packed. */
-    if (!(gzip || deflate) || (p->n_pieces && others)) return;
+    if (!(gzip || deflate) || (p->n_pieces && besides[deflate])) return;
     z_stream z = {0};
     if (deflateInit2(&z, 1, Z_DEFLATED, gzip ? GZIP_WINDOW : 15, 8, Z_DEFAULT_STRATEGY) != Z_OK) return;
     size_t bound = deflateBound(&z, total) + 64;

@@ -120,8 +120,9 @@ od_code srv_pictures_find(srv_request *r, srv_pictures *out, srv_query *query, o
         OD_TRY(from_multipart(r, type, out, query, st));
     } else if (type && is_type(type, "application/json")) {
         OD_TRY(from_json(r, out, query, st));
-    } else if (!type || is_type(type, "image/") || is_type(type, "application/octet-stream") || looks_like_picture(r->body, r->body_len)) {
-        OD_TRY(add(r, out, r->body, r->body_len, st)); /* what curl sends without being told a type is a picture all the same */
+    } else if (!type || is_type(type, "image/") || is_type(type, "application/octet-stream") ||
+               (is_type(type, "application/x-www-form-urlencoded") && looks_like_picture(r->body, r->body_len))) {
+        OD_TRY(add(r, out, r->body, r->body_len, st)); /* the form type is what curl says when it is told none */
     } else {
         r->reply.status = 415;
         return od_fail(st, OD_UNSUPPORTED, "Content-Type '%.60s': image/jpeg, image/png, multipart/form-data or application/json is wanted", type);

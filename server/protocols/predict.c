@@ -85,7 +85,7 @@ static void conclude(srv_prediction *p)
     od_status st;
     for (int i = 0; i < p->n && !bad; i++)
         if (p->shots[i].st.code) bad = &p->shots[i];
-    take_times(p);
+    if (!bad) take_times(p);
     if (bad) {
         st = bad->st;
         r->reply.status = bad->status;
