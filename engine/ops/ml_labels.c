@@ -245,6 +245,9 @@ static od_code map_in(const eng_ctx *c, const eng_tensor **keys, const eng_tenso
     if (m->dtype != ENG_MAP) return od_fail(st, OD_BAD_TYPE, "input 0 is %s, wanted a map", eng_dtype_name(m->dtype));
     *keys = m->data;
     *values = *keys + 1;
+    if (m->rank != 1 || m->dims[0] != 2 || (*values)->dtype >= ENG_SEQUENCE ||
+        ((*keys)->dtype != ENG_STRING && (*keys)->dtype != ENG_INT64))
+        return od_fail(st, OD_BAD_TYPE, "a map of strings or int64 to single values is wanted");
     if (eng_tensor_count(*keys) == eng_tensor_count(*values)) return OD_OK;
     return od_fail(st, OD_BAD_VALUE, "a map of %" PRId64 " keys and %" PRId64 " values", eng_tensor_count(*keys),
                    eng_tensor_count(*values));
