@@ -71,8 +71,8 @@ static const struct {
 } classes[] = {
     {"alnum", "09AZaz"}, {"alpha", "AZaz"},   {"ascii", "\1\x7f"}, {"blank", "\t\t  "}, {"cntrl", "\1\x1f\x7f\x7f"},
     {"digit", "09"},     {"graph", "!~"},     {"lower", "az"},     {"print", " ~"},     {"punct", "!/:@[`{~"},
-    {"space", "\t\r  "}, {"upper", "AZ"},     {"word", "09AZaz__"}, {"xdigit", "09AFaf"},
-    {"d", "09"},         {"s", "\t\n\f\r  "}, {"w", "09AZaz__"},
+    {"space", "\t\r  "}, {"upper", "AZ"},     {"word", "09AZ__az"}, {"xdigit", "09AFaf"},
+    {"d", "09"},         {"s", "\t\n\f\r  "}, {"w", "09AZ__az"},
 };
 
 static const char *class_named(const char *name, size_t len)
