@@ -29,7 +29,8 @@ struct srv_batcher {
     srv_job *head, *tail; /* waiting, by order_ns */
     int64_t n_waiting, waiting_rows, admitted;
     int tasks;            /* given to the pool and not at their end */
-    int summoned;         /* of these, not yet started */
+    int summoned;         /* of these, not yet started, in front of the pool's line */
+    bool lazy;            /* one is in the pool's line behind work that makes company for the jobs that wait */
     int here;             /* runs on callers' threads */
     int64_t wake_ns;      /* what the timer is armed for; 0: nothing */
     bool closing;
@@ -147,7 +148,8 @@ static void take(srv_batcher *b, int64_t now, job_list *run, job_list *dropped)
 
 /* ---- scheduling; under the lock ----------------------------------------------------------- */
 
-static void run_task(void *arg);
+static void run_ahead(void *arg);
+static void run_in_line(void *arg);
 
 /* When the first job stops waiting for company. */
 static int64_t start_ns(const srv_batcher *b)
@@ -165,21 +167,31 @@ static void arm(srv_batcher *b, int64_t at_ns)
     srv_timer_arm(&b->timer, at_ns);
 }
 
-/* Give the pool as many tasks as there is work for. */
+/* Fewer jobs wait than pay in one run, and others are being decoded in the pool's line. */
+static bool company_comes(const srv_batcher *b)
+{
+    return b->admitted > 0 && b->head->joins && b->waiting_rows < b->warm.rows && !b->closing;
+}
+
+/* Give the pool as many tasks as there is work for: in front of its line, so that what is decoded is run before
+ * more is decoded; but in line while company comes. */
 static void summon(srv_batcher *b, int64_t now)
 {
-    while (b->tasks < b->max_tasks && b->summoned < b->n_waiting) {
+    while (b->n_waiting > b->summoned && b->tasks - b->lazy < b->max_tasks) {
         int64_t at = start_ns(b);
         if (at > now) {
             arm(b, at);
             return;
         }
-        if (!od_pool_submit_ahead(b->pool, run_task, b)) {
+        bool lazy = company_comes(b);
+        if (lazy && (b->lazy || b->summoned)) return;
+        if (!(lazy ? od_pool_submit(b->pool, run_in_line, b) : od_pool_submit_ahead(b->pool, run_ahead, b))) {
             if (!b->tasks) arm(b, now + TICK_NS); /* no memory: try again */
             return;
         }
         b->tasks++;
-        b->summoned++;
+        if (lazy) b->lazy = true;
+        else b->summoned++;
     }
 }
 
@@ -279,13 +291,13 @@ static void run_jobs(srv_batcher *b, job_list *run)
     pthread_mutex_unlock(&b->lock);
 }
 
-static void run_task(void *arg)
+static void run_task(srv_batcher *b, bool lazy)
 {
-    srv_batcher *b = arg;
     job_list run = {0}, dropped = {0};
     int64_t now = od_now_ns();
     pthread_mutex_lock(&b->lock);
-    b->summoned--;
+    if (lazy) b->lazy = false;
+    else b->summoned--;
     if (b->head && start_ns(b) <= now) take(b, now, &run, &dropped);
     b->stats.running += (uint64_t)run.n;
     pthread_mutex_unlock(&b->lock);
@@ -297,6 +309,16 @@ static void run_task(void *arg)
     summon(b, od_now_ns());
     tell_quiet(b);
     pthread_mutex_unlock(&b->lock);
+}
+
+static void run_ahead(void *arg)
+{
+    run_task(arg, false);
+}
+
+static void run_in_line(void *arg)
+{
+    run_task(arg, true);
 }
 
 /* ---- submitting --------------------------------------------------------------------------- */

@@ -18,7 +18,8 @@ enum {
     FIRST_BODY = 64 << 10,    /* allocated at once; larger bodies grow as their bytes come */
     KEEP_ARENA = 256 << 10,   /* an idle connection holds no more */
     BODY_ALIGN = 16,
-    BIG_BODY = 32 << 10,      /* parsed on a worker (SRV_ROUTE_WORK_BIG) */
+    BIG_BODY = 32 << 10,      /* JSON that is parsed on a worker (SRV_ROUTE_WORK_BIG) */
+    BIG_BYTES = 4 << 20,      /* and any body */
     ONE_BUFFER = 64 << 10,    /* replies up to this are sent as one buffer */
     POOL_STEP = 16 << 10
 };
@@ -342,6 +343,17 @@ void srv_request_work(srv_request *r, void (*fn)(srv_request *r))
     fn(r);
 }
 
+/* The same before pictures are decoded: reading a body is short, and only then is known how urgent it is. */
+static void work_ahead(srv_request *r, void (*fn)(srv_request *r))
+{
+    work *w = od_arena_array(&r->arena, work, 1);
+    if (w) {
+        *w = (work){r, fn};
+        if (od_pool_submit_ahead(r->http->o.pool, run_work, w)) return;
+    }
+    fn(r);
+}
+
 static void handle(srv_request *r)
 {
     od_status st = {0};
@@ -436,8 +448,10 @@ static void dispatch(srv_conn *c)
     r->received_ns = od_now_ns();
     srv_conn_stage(c, SRV_STAGE_WORKING);
     unsigned flags = r->route->flags;
-    bool big = r->body_len > BIG_BODY || srv_request_header(r, "Content-Encoding");
-    if ((flags & SRV_ROUTE_WORK) || ((flags & SRV_ROUTE_WORK_BIG) && big)) srv_request_work(r, handle);
+    size_t text = r->has_header_part ? r->header_part : r->body_len; /* bytes of tensors are used where they lie */
+    bool big = text > BIG_BODY || r->body_len > BIG_BYTES || srv_request_header(r, "Content-Encoding");
+    if ((flags & SRV_ROUTE_WORK_BIG) && big) work_ahead(r, handle);
+    else if (flags & SRV_ROUTE_WORK) srv_request_work(r, handle);
     else handle(r);
 }
 
