@@ -55,11 +55,24 @@ bool eng_gather_alias(const eng_ctx *c, int k, int64_t *offset)
     return outer == 1;
 }
 
-od_code eng_indices(const eng_ctx *c, int i, int64_t extent, int64_t **out, od_status *st)
+od_code eng_indices(const eng_ctx *c, int i, int64_t extent, const int64_t **out, od_status *st)
 {
     const eng_tensor *t = c->in[i];
-    int64_t n = eng_tensor_count(t), *to = od_arena_alloc(c->scratch, (size_t)n * sizeof *to);
-    if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " indices", n);
+    int64_t n = eng_tensor_count(t), lowest = 0, *to;
+    if (t->dtype == ENG_INT64) {
+        const int64_t *v = t->data;
+        int64_t highest = 0;
+        for (int64_t k = 0; k < n; k++) {
+            lowest = od_min_i64(lowest, v[k]);
+            highest = od_max_i64(highest, v[k]);
+        }
+        if (lowest == 0 && highest < extent) { /* as most are; they need no copy */
+            *out = v;
+            return OD_OK;
+        }
+    }
+    if (!(to = od_arena_alloc(c->scratch, (size_t)n * sizeof *to)))
+        return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " indices", n);
     for (int64_t k = 0; k < n; k++) {
         int64_t v = t->dtype == ENG_INT64 ? ((const int64_t *)t->data)[k] : ((const int32_t *)t->data)[k];
         if (v < -extent || v >= extent)
@@ -143,7 +156,8 @@ od_code eng_gather_run(eng_ctx *c, od_status *st)
 {
     enum { GRAIN = 128 << 10 };
     int axis;
-    int64_t inner, *at, step[ENG_MAX_RANK];
+    int64_t inner, step[ENG_MAX_RANK];
+    const int64_t *at;
     const eng_tensor *x = c->in[0];
     OD_TRY(eng_axis_attr(c, 0, &axis, st));
     OD_TRY(eng_indices(c, 1, x->dims[axis], &at, st));

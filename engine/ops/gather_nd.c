@@ -28,6 +28,18 @@ od_code eng_gather_elements_infer(eng_ctx *c, od_status *st)
     return eng_set_out(c, 0, x->dtype, at->rank, at->dims, st);
 }
 
+void eng_join_tail(eng_tensor *box, eng_tensor *x, int axis)
+{
+    int64_t n = 1;
+    for (int d = axis + 1; d < box->rank; d++) {
+        if (box->dims[d] != x->dims[d]) return;
+        n *= box->dims[d];
+    }
+    if (axis + 2 >= box->rank) return;
+    box->dims[axis + 1] = x->dims[axis + 1] = n;
+    box->rank = x->rank = axis + 2;
+}
+
 int64_t eng_next_row(const eng_tensor *box, const int64_t *strides, int axis, int64_t *at, int64_t base)
 {
     for (int d = box->rank - 2; d >= 0; d--) {
@@ -49,26 +61,28 @@ int64_t eng_next_row(const eng_tensor *box, const int64_t *strides, int axis, in
 od_code eng_gather_elements_run(eng_ctx *c, od_status *st)
 {
     int axis;
-    int64_t *at, strides[ENG_MAX_RANK], where[ENG_MAX_RANK] = {0};
-    const eng_tensor *x = c->in[0], *y = c->out[0];
+    int64_t strides[ENG_MAX_RANK], where[ENG_MAX_RANK] = {0};
+    const int64_t *at;
     OD_TRY(eng_axis_attr(c, 0, &axis, st));
-    OD_TRY(eng_indices(c, 1, x->dims[axis], &at, st));
-    if (!y || !eng_tensor_count(y)) return OD_OK;
-    size_t size = eng_dtype_size(y->dtype);
-    eng_tensor_strides(x, strides);
-    int64_t n = y->dims[y->rank - 1], rows = eng_tensor_count(y) / n, stride = strides[axis];
-    int64_t step = axis == y->rank - 1 ? 0 : 1; /* along the last axis elements of other axes advance */
-    const char *from = x->data;
-    char *to = y->data;
+    OD_TRY(eng_indices(c, 1, c->in[0]->dims[axis], &at, st));
+    if (!c->out[0] || !eng_tensor_count(c->out[0])) return OD_OK;
+    eng_tensor x = *c->in[0], y = *c->out[0];
+    eng_join_tail(&y, &x, axis);
+    size_t size = eng_dtype_size(y.dtype);
+    eng_tensor_strides(&x, strides);
+    int64_t n = y.dims[y.rank - 1], rows = eng_tensor_count(&y) / n, stride = strides[axis];
+    int64_t step = axis == y.rank - 1 ? 0 : 1; /* along the last axis elements of other axes advance */
+    const char *from = x.data;
+    char *to = y.data;
     for (int64_t row = 0, base = 0; row < rows; row++, at += n, to += (size_t)n * size) {
-        if (row) base = eng_next_row(y, strides, axis, where, base);
+        if (row) base = eng_next_row(&y, strides, axis, where, base);
         switch (size) {
             PICK(1)
             PICK(2)
             PICK(4)
             PICK(8)
             PICK(16)
-        default: return od_fail(st, OD_BAD_TYPE, "elements are %s", eng_dtype_name(y->dtype));
+        default: return od_fail(st, OD_BAD_TYPE, "elements are %s", eng_dtype_name(y.dtype));
         }
     }
     return OD_OK;

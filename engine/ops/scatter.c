@@ -86,28 +86,42 @@ od_code eng_scatter_elements_infer(eng_ctx *c, od_status *st)
     return eng_infer_same(c, st);
 }
 
+/* Indices that were expanded along a row: it goes to one place as a whole. */
+static bool all_equal(const int64_t *at, int64_t n)
+{
+    int64_t differ = 0;
+    for (int64_t i = 1; i < n; i++) differ |= at[i] ^ at[0];
+    return !differ;
+}
+
 od_code eng_scatter_elements_run(eng_ctx *c, od_status *st)
 {
     int axis;
-    int64_t *at, strides[ENG_MAX_RANK], where[ENG_MAX_RANK] = {0};
+    int64_t strides[ENG_MAX_RANK], where[ENG_MAX_RANK] = {0};
+    const int64_t *at;
     reduction r;
-    const eng_tensor *x = c->in[0], *u = c->in[2];
     OD_TRY(read_reduction(c, &r, st));
     OD_TRY(eng_axis_attr(c, 0, &axis, st));
-    OD_TRY(eng_indices(c, 1, x->dims[axis], &at, st));
+    OD_TRY(eng_indices(c, 1, c->in[0]->dims[axis], &at, st));
     if (!c->out[0]) return OD_OK;
     copy_data(c);
-    if (!eng_tensor_count(u)) return OD_OK;
-    reduce_fn *fn = find_reduce(x->dtype, r);
-    size_t size = eng_dtype_size(x->dtype);
-    eng_tensor_strides(x, strides);
-    int64_t n = u->dims[u->rank - 1], rows = eng_tensor_count(u) / n, step = axis == u->rank - 1 ? 0 : 1;
-    const char *from = u->data;
+    if (!eng_tensor_count(c->in[2])) return OD_OK;
+    eng_tensor x = *c->in[0], u = *c->in[2];
+    eng_join_tail(&u, &x, axis);
+    reduce_fn *fn = find_reduce(x.dtype, r);
+    size_t size = eng_dtype_size(x.dtype);
+    eng_tensor_strides(&x, strides);
+    int64_t n = u.dims[u.rank - 1], rows = eng_tensor_count(&u) / n, step = axis == u.rank - 1 ? 0 : 1;
+    const char *from = u.data;
+    char *out = c->out[0]->data;
     for (int64_t row = 0, base = 0; row < rows; row++, at += n) {
-        if (row) base = eng_next_row(u, strides, axis, where, base);
-        for (int64_t i = 0; i < n; i++, from += size) {
-            char *to = (char *)c->out[0]->data + (base + at[i] * strides[axis] + i * step) * (int64_t)size;
-            if (fn) fn(to, from, 1);
+        if (row) base = eng_next_row(&u, strides, axis, where, base);
+        int64_t together = step && all_equal(at, n) ? n : 1;
+        for (int64_t i = 0; i < n; i += together, from += (size_t)together * size) {
+            char *to = out + (base + at[i] * strides[axis] + i * step) * (int64_t)size;
+            if (fn) fn(to, from, together);
+            else if (together > 1) memcpy(to, from, (size_t)together * size);
+            else if (size == 4) memcpy(to, from, 4);
             else memcpy(to, from, size);
         }
     }

@@ -25,9 +25,12 @@ void eng_move_box(const eng_tensor *out, const eng_tensor *in, const int64_t *fr
 /* Attribute `axis` of input 0. */
 od_code eng_axis_attr(const eng_ctx *c, int64_t otherwise, int *axis, od_status *st);
 
-/* The integers of input i as positions on an axis of `extent`, in scratch memory; negative ones count
- * from the end. OD_BAD_VALUE: one is out of range. */
-od_code eng_indices(const eng_ctx *c, int i, int64_t extent, int64_t **out, od_status *st);
+/* The integers of input i as positions on an axis of `extent`; negative ones count from the end. Lent by
+ * the input or scratch memory. OD_BAD_VALUE: one is out of range. */
+od_code eng_indices(const eng_ctx *c, int i, int64_t extent, const int64_t **out, od_status *st);
+
+/* Make one axis of those behind `axis` where `box` has the same extents there as `x`. */
+void eng_join_tail(eng_tensor *box, eng_tensor *x, int axis);
 
 /* Rows of `box` are runs along its last axis. From the row at position `at` (first zeros) to the next: what
  * `base`, the place in a tensor of `strides` where `axis` counts as 0, becomes. */
