@@ -72,10 +72,12 @@ static od_code axis_of(const eng_ctx *c, const char *name, int i, int n, int ran
     return eng_axis(v[i], rank, false, axis, st);
 }
 
-/* `t` with axis `from` moved to `to`, one of which is 0; a copy from `a` unless they are the same. */
-static od_code move_axis(const eng_tensor *t, int from, int to, od_arena *a, eng_tensor *out, od_status *st)
+/* `was` with axis `from` moved to `to`, one of which is 0; a copy from `a` unless they are the same. `out` may
+ * be `was`. */
+static od_code move_axis(const eng_tensor *was, int from, int to, od_arena *a, eng_tensor *out, od_status *st)
 {
-    *out = *t;
+    const eng_tensor like = *was, *t = &like;
+    *out = like;
     if (from == to) return OD_OK;
     int axis = from ? from : to;
     int64_t extent = t->dims[from], outer = 1, inner = 1;
