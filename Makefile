@@ -104,6 +104,10 @@ conformance: .venv/ready ## run the ONNX project's test cases, beside ONNX Runti
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@.venv/bin/python tools/conformance.py --onnxd $(B)/onnxd --cases $(B)/conformance
 
+docs: all ## write docs/operators.md from the table of operators
+	@mkdir -p docs
+	@$(B)/onnxd inspect --operators --markdown >docs/operators.md
+
 fmt: ## lay out the code by .clang-format
 	clang-format -i $(shell find engine loaders server tests -name '*.[ch]')
 
@@ -170,4 +174,4 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-ort bench-kernels install uninstall dist
+.PHONY: all tests check docs conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-ort bench-kernels install uninstall dist

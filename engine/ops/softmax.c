@@ -26,7 +26,7 @@ static od_code axis_of(const eng_ctx *c, int *axis, od_status *st)
 {
     int64_t a = eng_node_int(c->node, "axis", flattens(c) ? 1 : -1);
     if (!c->in[0]->rank && (a == 0 || a == -1 || flattens(c))) return *axis = 0, OD_OK;
-    return eng_axis(a, c->in[0]->rank, flattens(c), axis, st);
+    return eng_axis(a, c->in[0]->rank, flattens(c) && a >= 0, axis, st); /* flattening may begin behind the last */
 }
 
 od_code eng_softmax_infer(eng_ctx *c, od_status *st)

@@ -17,13 +17,13 @@ typedef struct inspect_options {
     const char *model;
     const char *shapes[SHAPES_MAX];
     int n_shapes;
-    bool json, graph, operators;
+    bool json, graph, operators, markdown;
     eng_load_options load;
 } inspect_options;
 
 static const char help[] =
     "usage: onnxd inspect MODEL [--json] [--graph] [--shape NAME=1x3x224x224]... [--no-passes] [--disable-passes A,B]\n"
-    "       onnxd inspect --operators      every operator, with opsets and types, as Markdown\n";
+    "       onnxd inspect --operators [--markdown]      every operator, with opsets and types\n";
 
 static const char *const domains[ENG_DOMAINS] = {"ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.preview", "onnxd"};
 
@@ -51,26 +51,30 @@ static void print_types(uint32_t types)
     }
 }
 
-static int print_operators(void)
+static int print_operators(bool markdown)
 {
     const eng_op **list = malloc((size_t)eng_ops_count * sizeof *list);
     if (!list) return 1;
     for (int i = 0; i < eng_ops_count; i++) list[i] = &eng_ops[i];
     qsort(list, (size_t)eng_ops_count, sizeof *list, by_domain_and_name);
-    puts("# Operators\n\nMade by `onnxd inspect --operators`. \"Opsets\" are those at which a form of its own begins; each\n"
-         "form holds up to the next one. \"Types\" are those of the first input.\n");
-    puts("| domain | operator | opsets | types |\n|---|---|---|---|");
+    if (markdown)
+        puts("# Operators\n\nWhat onnxd runs; made by `make docs`. \"Opsets\" are those at which a form of its own begins: each\n"
+             "holds up to the next one, the last up to the newest opset. \"Types\" are those of the first input. Domain\n"
+             "onnxd is its own: what its passes put in place of others.\n\n"
+             "| domain | operator | opsets | types |\n|---|---|---|---|");
     for (int i = 0; i < eng_ops_count;) {
         const eng_op *op = list[i];
-        printf("| %s | %s |", domains[op->domain], op->name);
+        char opsets[80];
+        size_t at = 0;
         uint32_t types = 0;
         for (; i < eng_ops_count && list[i]->domain == op->domain && !strcmp(list[i]->name, op->name); i++) {
-            printf(" %d", list[i]->since);
+            int n = at < sizeof opsets ? snprintf(opsets + at, sizeof opsets - at, at ? " %d" : "%d", list[i]->since) : 0;
+            at += (size_t)n;
             types |= list[i]->types;
         }
-        fputs(" | ", stdout);
+        printf(markdown ? "| %s | %s | %s | " : "%-14s %-28s %-12s ", domains[op->domain], op->name, opsets);
         print_types(types);
-        puts(" |");
+        puts(markdown ? " |" : "");
     }
     free(list);
     return 0;
@@ -292,6 +296,7 @@ int srv_cmd_inspect(int argc, char **argv)
         else if (srv_args_flag(&a, "--json")) o.json = true;
         else if (srv_args_flag(&a, "--graph")) o.graph = true;
         else if (srv_args_flag(&a, "--operators")) o.operators = true;
+        else if (srv_args_flag(&a, "--markdown")) o.markdown = true;
         else if (srv_args_flag(&a, "--shape")) {
             const char *text = srv_args_text(&a, "--shape");
             if (o.n_shapes < SHAPES_MAX) o.shapes[o.n_shapes++] = text;
@@ -300,7 +305,7 @@ int srv_cmd_inspect(int argc, char **argv)
         else if (!o.model && (word = srv_args_word(&a))) o.model = word;
         else srv_args_unknown(&a);
     }
-    if (!a.failed && o.operators) return print_operators();
+    if (!a.failed && o.operators) return print_operators(o.markdown);
     if (a.failed || !o.model) return fputs(help, stderr), 2;
     return inspect(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
 }
