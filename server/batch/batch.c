@@ -83,19 +83,25 @@ static void append(job_list *l, srv_job *job)
     l->rows += job->rows;
 }
 
-/* Moves a job that nobody waits for any longer out of the queue. */
-static bool drop_dead(srv_batcher *b, srv_job *job, int64_t now, job_list *dropped)
+/* Does nobody wait for the job any longer? */
+static bool is_dead(srv_batcher *b, const srv_job *job, int64_t deadline_ns, int64_t now, od_status *st)
 {
-    if (atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
-        od_fail(&job->st, OD_CANCELLED, "the request was cancelled before it ran");
+    if (atomic_load_explicit((atomic_bool *)(uintptr_t)&job->cancelled, memory_order_relaxed)) {
+        od_fail(st, OD_CANCELLED, "the request was cancelled before it ran");
         b->stats.cancelled++;
-    } else if (job->deadline_ns && now >= job->deadline_ns) {
-        od_fail(&job->st, OD_TIMEOUT, "Request timeout expired: it waited %" PRId64 " ms for a worker",
-                (now - job->submitted_ns) / 1000000);
+    } else if (deadline_ns && now >= deadline_ns) {
+        od_fail(st, OD_TIMEOUT, "Request timeout expired: no worker came to it in time");
         b->stats.expired++;
     } else {
         return false;
     }
+    return true;
+}
+
+/* Moves such a job out of the queue. */
+static bool drop_dead(srv_batcher *b, srv_job *job, int64_t now, job_list *dropped)
+{
+    if (!is_dead(b, job, job->deadline_ns, now, &job->st)) return false;
     job->queue_ns = now - job->submitted_ns;
     unlink_job(b, job);
     append(dropped, job);
@@ -263,7 +269,7 @@ static void count_pace(srv_batcher *b, int64_t rows, int64_t compute_ns, int64_t
     double took = (double)(b->had_queue ? now - b->last_end_ns : compute_ns) / (double)od_max_i64(rows, 1);
     if (b->had_queue || took < b->pace_ns) b->pace_ns += (took - b->pace_ns) * 0.2;
     b->last_end_ns = now;
-    b->had_queue = b->n_waiting > 0;
+    b->had_queue = b->n_waiting + b->admitted > 0;
 }
 
 /* Run `run`'s jobs and count them; their `done` is left to the caller. */
@@ -362,6 +368,21 @@ od_code srv_batcher_admit(srv_batcher *b, int64_t timeout_us, od_status *st)
     return rc;
 }
 
+static int64_t deadline_of(const srv_batcher *b, const srv_job *job, int64_t now)
+{
+    int64_t timeout_ns = timeout_of(b, job->timeout_us);
+    return timeout_ns ? (job->since_ns ? job->since_ns : now) + timeout_ns : 0;
+}
+
+od_code srv_batcher_still_wanted(srv_batcher *b, const srv_job *job, od_status *st)
+{
+    int64_t now = od_now_ns();
+    pthread_mutex_lock(&b->lock);
+    bool dead = is_dead(b, job, deadline_of(b, job, now), now, st);
+    pthread_mutex_unlock(&b->lock);
+    return dead ? st->code : OD_OK;
+}
+
 void srv_batcher_leave(srv_batcher *b)
 {
     pthread_mutex_lock(&b->lock);
@@ -405,7 +426,7 @@ od_code srv_batcher_submit(srv_batcher *b, srv_job *job, od_status *st)
     job->outputs = NULL;
     job->compute_ns = job->batch_rows = 0;
     job->submitted_ns = now;
-    job->deadline_ns = timeout_ns ? now + timeout_ns : 0;
+    job->deadline_ns = deadline_of(b, job, now);
     job->order_ns = now + (int64_t)(priority - 1) * SRV_PRIORITY_STEP_MS * 1000000;
     pthread_mutex_lock(&b->lock);
     if (job->admitted) b->admitted--;

@@ -47,6 +47,7 @@ typedef struct srv_job {
     int priority;             /* 1 first, 0: SRV_PRIORITY_DEFAULT, larger later */
     bool admitted;            /* holds a place from srv_batcher_admit, which submit uses up also when it fails */
     int64_t timeout_us;       /* 0: the model's default */
+    int64_t since_ns;         /* when the request came, by od_now_ns: the timeout counts from here; 0: from submission */
     void (*done)(struct srv_job *job); /* on another thread, exactly once for each job that submit accepted, maybe before
                                           submit returns; must not block, nor free the batcher */
     void *arg;
@@ -89,6 +90,9 @@ void srv_batcher_destroy(srv_batcher *b);
  * than `timeout_us` (0: the model's default). srv_batcher_leave gives a place back that no submit used up. */
 od_code srv_batcher_admit(srv_batcher *b, int64_t timeout_us, od_status *st);
 void srv_batcher_leave(srv_batcher *b);
+
+/* Is it still worth preparing this job? OD_CANCELLED, OD_TIMEOUT: no; they are counted, and the place stays taken. */
+od_code srv_batcher_still_wanted(srv_batcher *b, const srv_job *job, od_status *st);
 
 /* OD_BUSY: the queue is full, or the job would wait longer than its timeout; OD_BAD_ARGUMENT, OD_BAD_SHAPE,
  * OD_BAD_TYPE: inputs do not fit the model. `done` is not called then. */

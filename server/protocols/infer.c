@@ -247,7 +247,9 @@ void srv_infer_run(srv_infer *i)
     job->arena = &r->arena;
     job->done = done;
     job->arg = i;
+    job->since_ns = r->received_ns;
     if (check_inputs(i, &st) != OD_OK) {
+        if (job->admitted) srv_batcher_leave(i->model->batcher);
         srv_infer_fail(i, &st);
         return;
     }

@@ -319,6 +319,12 @@ void srv_oip_infer(srv_request *r)
     }
     i->arg = q;
     i->answer = srv_oip_answer;
-    if (q->pictures) srv_request_work(r, srv_oip_decode_pictures);
-    else srv_infer_run(i);
+    if (!q->pictures) {
+        srv_infer_run(i);
+    } else if (srv_batcher_admit(i->model->batcher, i->job.timeout_us, &st) != OD_OK) {
+        srv_infer_fail(i, &st);
+    } else {
+        i->job.admitted = true;
+        srv_request_work(r, srv_oip_decode_pictures);
+    }
 }

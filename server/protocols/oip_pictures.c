@@ -54,11 +54,17 @@ void srv_oip_decode_pictures(srv_request *r)
     od_arena_init(&a, 0);
     if (given.rank < 1 || given.rank > 2 || given.dims[0] != n || !n)
         od_fail(&st, OD_BAD_SHAPE, "pictures have the shape [N] or [N,1], N from 1");
+    i->job.since_ns = r->received_ns;
     for (int64_t k = 0; k < n && !st.code; k++) {
+        if (srv_batcher_still_wanted(i->model->batcher, &i->job, &st) != OD_OK) break;
         if (decode_one(i, &texts[k], k, n, &a, &st) != OD_OK) od_note(&st, "picture %" PRId64, k);
         od_arena_reset(&a);
     }
     od_arena_fini(&a);
-    if (st.code) srv_infer_fail(i, &st);
-    else srv_infer_run(i);
+    if (!st.code) {
+        srv_infer_run(i);
+        return;
+    }
+    srv_batcher_leave(i->model->batcher);
+    srv_infer_fail(i, &st);
 }

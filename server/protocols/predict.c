@@ -134,9 +134,10 @@ static void open_picture(void *arg)
     srv_prediction *p = s->p;
     srv_batcher *b = p->model->batcher;
     const srv_server *server = srv_server_of(p->r);
-    od_code rc = srv_picture_open(p->model->card, p->model->model, s->bytes.data, s->bytes.len, server->settings->max_pixels, s->arena,
+    s->job.since_ns = p->r->received_ns;
+    od_code rc = srv_batcher_still_wanted(b, &s->job, &s->st);
+    if (rc == OD_OK) rc = srv_picture_open(p->model->card, p->model->model, s->bytes.data, s->bytes.len, server->settings->max_pixels, s->arena,
                                   &s->picture, &s->st);
-    if (rc == OD_OK && atomic_load(&s->job.cancelled)) rc = od_fail(&s->st, OD_CANCELLED, "the client has gone");
     if (rc) {
         if (rc == OD_UNSUPPORTED) s->status = 415;
         srv_batcher_leave(b);

@@ -232,6 +232,26 @@ TEST(jobs_past_their_deadline_are_dropped_even_while_all_workers_are_busy)
     end();
 }
 
+TEST(a_timeout_counts_from_when_the_request_came)
+{
+    start(net_dense(-1, 16, 1), (srv_batch_options){.max_batch_size = 8, .timeout_us = 50000}, 1);
+    shut_gate();
+    prepare(&works[0], 1, 16, 0);
+    CHECK_OK(srv_batcher_still_wanted(batcher, &works[0].job, &st));
+    works[0].job.since_ns = od_now_ns() - 49000000;
+    submit(0);
+    wait_for(1);
+    CHECK_EQ(works[0].job.st.code, OD_TIMEOUT);
+    CHECK(works[0].job.queue_ns < 40000000);
+    prepare(&works[1], 1, 16, 1);
+    works[1].job.since_ns = od_now_ns() - 51000000;
+    CHECK_CODE(srv_batcher_still_wanted(batcher, &works[1].job, &st), OD_TIMEOUT);
+    atomic_store(&works[1].job.cancelled, true);
+    CHECK_CODE(srv_batcher_still_wanted(batcher, &works[1].job, &st), OD_CANCELLED);
+    open_gate();
+    end();
+}
+
 TEST(cancelled_jobs_are_not_run_and_free_their_places)
 {
     start(net_dense(-1, 16, 1), (srv_batch_options){.max_batch_size = 8, .max_queue = 2}, 1);
