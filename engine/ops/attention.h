@@ -20,6 +20,8 @@ typedef struct eng_attention {
     eng_att_view q, k, v, out; /* heads of q are a multiple of those of k and v: groups share them */
     float scale, softcap;      /* softcap 0: none */
     eng_att_view mask;         /* added; data NULL: none */
+    eng_att_view windows;      /* added too, item being item % window_count; data NULL: none */
+    int64_t window_count;
     eng_att_view factor;       /* multiplied with the scores, one a head; data NULL: none */
     const uint8_t *allow;      /* 0: the key takes no part; NULL: none. Strides as the mask's: */
     int64_t allow_strides[ENG_ATT_AXES];

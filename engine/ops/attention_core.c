@@ -1,4 +1,5 @@
 #include "engine/kernels/attention.h"
+#include "engine/kernels/elementwise.h"
 #include "engine/kernels/kernels.h"
 #include "engine/ops/attention.h"
 
@@ -97,6 +98,27 @@ static float weigh(const job *j, int64_t item, int64_t head, int64_t row, float 
     return j->kernels->exp_row(s, keys + (a->sinks != NULL), 1.0f, NULL, 0);
 }
 
+/* Both masks of a row in one. */
+static const float *add_masks(const eng_attention *a, const float *mask, const float *window, float *to)
+{
+    static const float none = 0.0f;
+    eng_elementwise_table()->bin[ENG_BIN_ADD](to, 1, mask ? mask : &none, mask ? a->mask.strides[D] : 0, window, a->windows.strides[D],
+                                              a->k.dims[L]);
+    return to;
+}
+
+static void write_rows(const eng_attention *a, const float *values, int64_t pitch, const float *inverse, int64_t rows, float *out)
+{
+    int64_t width = a->v.dims[D], row = a->out.strides[L], col = a->out.strides[D];
+    if (col == 1) {
+        for (int64_t i = 0; i < rows; i++)
+            eng_elementwise_table()->bin[ENG_BIN_MUL](out + i * row, 1, values + i * pitch, 1, inverse + i, 0, width);
+        return;
+    }
+    for (int64_t d = 0; d < width; d++) /* rows beside each other, as a rule */
+        for (int64_t i = 0; i < rows; i++) out[i * row + d * col] = values[i * pitch + d] * inverse[i];
+}
+
 /* One block of rows of a head. */
 static void run_block(const job *j, int64_t head, int64_t block, const float *panels, float *scratch)
 {
@@ -111,6 +133,8 @@ static void run_block(const job *j, int64_t head, int64_t block, const float *pa
         lda = a->q.dims[D];
     }
     const float *factor = head_of(&a->factor, item, h), *mask = head_of(&a->mask, item, h);
+    const float *window = a->windows.data ? head_of(&a->windows, item % a->window_count, h) : NULL;
+    float *both = scratch + j->block * (j->score_pitch + j->value_pitch + (j->pack_q ? a->q.dims[D] : 0)); /* a row */
     float scale = a->scale * (factor ? *factor : 1.0f), inverse[BLOCK_MAX];
     float *out = (float *)(uintptr_t)head_of(&a->out, item, h) + row * a->out.strides[L];
     bool slow = a->tap || a->softcap > 0.0f || a->allow || a->sinks;
@@ -132,7 +156,9 @@ static void run_block(const job *j, int64_t head, int64_t block, const float *pa
         } else {
             int64_t from, to;
             range_of(a, item, row + i, &from, &to);
-            sum = j->kernels->exp_row(s + from, to - from, scale, m ? m + from * a->mask.strides[D] : NULL, a->mask.strides[D]);
+            int64_t step = a->mask.strides[D];
+            if (window) m = add_masks(a, m, window + (row + i) * a->windows.strides[L], both), step = 1;
+            sum = j->kernels->exp_row(s + from, to - from, scale, m ? m + from * step : NULL, step);
             for (int64_t k = first; k < from && k < last; k++) s[k] = 0.0f;
             for (int64_t k = od_max_i64(to, first); k < last; k++) s[k] = 0.0f;
         }
@@ -141,8 +167,7 @@ static void run_block(const job *j, int64_t head, int64_t block, const float *pa
     }
     j->kernels->multiply(scores + first, j->score_pitch, panels + j->k_floats + first * ENG_PANEL, ENG_PANEL * keys, rows, width,
                          last - first, values, j->value_pitch);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t d = 0; d < width; d++) out[i * a->out.strides[L] + d * a->out.strides[D]] = values[i * j->value_pitch + d] * inverse[i];
+    write_rows(a, values, j->value_pitch, inverse, rows, out);
 }
 
 /* Unit = a block of rows, k and v being packed. */
@@ -179,7 +204,7 @@ od_code eng_attention_run(const eng_attention *a, od_arena *scratch, od_pool *po
     j.pack_q = a->q.strides[D] != 1 && a->q.dims[D] != 1;
     j.k_floats = eng_panel_floats(a->k.dims[D], a->k.dims[L]);
     j.v_floats = eng_panel_floats(a->v.dims[L], a->v.dims[D]);
-    j.slot_floats = j.block * (j.score_pitch + j.value_pitch + (j.pack_q ? a->q.dims[D] : 0)) + ENG_PANEL;
+    j.slot_floats = j.block * (j.score_pitch + j.value_pitch + (j.pack_q ? a->q.dims[D] : 0)) + j.score_pitch + ENG_PANEL;
     bool by_head = j.kv_heads >= HEADS_ENOUGH;
     if (by_head) j.slot_floats += j.k_floats + j.v_floats;
     size_t bytes;

@@ -2,7 +2,8 @@
  * with q, k and v read by strides from the tensors they were cut out of.
  * Inputs: what q, k, v are cut from; a mask and a factor that broadcast against the scores, or none.
  * Attributes q, k, v: the axis of batch, head, row, channel (-1: none), then the selected axis and
- * index (-1: none). `rank` of the result is 3 or 4; with heads_last it is [batch, row, head, channel]. */
+ * index (-1: none). `rank` of the result is 3 or 4; `out` says where its axes are. Input 5 is a second mask,
+ * [1, windows, heads, queries, keys], which repeats over the items; what follows are factors of the scale. */
 #include "engine/ops/attention.h"
 #include "engine/ops/ops.h"
 
@@ -17,7 +18,7 @@ typedef struct side {
 typedef struct params {
     side side[3]; /* q, k, v */
     int rank;
-    bool heads_last;
+    int64_t out[AXES]; /* where item, head, row, channel lie in the result; -1: nowhere */
     float scale;
 } params;
 
@@ -38,7 +39,12 @@ od_code eng_attention_own_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_s
         p->side[i].select_index = v[AXES + 1];
     }
     p->rank = (int)eng_node_int(n, "rank", 4);
-    p->heads_last = eng_node_int(n, "heads_last", 0);
+    int64_t count;
+    const int64_t *out = eng_node_ints(n, "out", &count);
+    if (count != AXES || p->rank < 3 || p->rank > 4) return od_fail(st, OD_BAD_ARGUMENT, "attribute 'out' has %" PRId64 " numbers", count);
+    memcpy(p->out, out, sizeof p->out);
+    for (int i = 0; i < AXES; i++)
+        if (p->out[i] >= p->rank || (p->out[i] < 0 && (i != H || p->rank == 4))) return od_fail(st, OD_BAD_ARGUMENT, "attribute 'out' is wrong");
     p->scale = eng_node_float(n, "scale", 1.0f);
     n->params = p;
     return OD_OK;
@@ -113,17 +119,26 @@ od_code eng_attention_own_infer(eng_ctx *c, od_status *st)
                 return od_fail(st, OD_BAD_SHAPE, "mask or factor of extent %" PRId64 " against scores of %" PRId64, have, want);
         }
     }
-    int64_t out4[4] = {q.dims[B], p->heads_last ? q.dims[L] : q.dims[H], p->heads_last ? q.dims[H] : q.dims[L], v.dims[D]};
-    int64_t out3[3] = {q.dims[B], q.dims[L], v.dims[D]};
-    return eng_set_out(c, 0, ENG_FLOAT, p->rank, p->rank == 4 ? out4 : out3, st);
+    const eng_tensor *w = c->n_in > 5 ? c->in[5] : NULL;
+    if (w) { /* [1, windows, heads, queries, keys] */
+        bool fits = w->rank == 5 && p->rank == 4 && w->dims[0] == 1 && w->dims[1] > 0 && q.dims[B] % w->dims[1] == 0 && w->dims[4] == k.dims[L];
+        for (int i = 1; i < 3 && fits; i++) fits = w->dims[i + 1] == 1 || w->dims[i + 1] == scores[i];
+        if (!fits) return od_fail(st, OD_BAD_SHAPE, "the mask of windows does not fit %" PRId64 " items", q.dims[B]);
+    }
+    for (int i = 6; i < c->n_in; i++)
+        if (!c->in[i] || eng_tensor_count(c->in[i]) != 1) return od_fail(st, OD_BAD_SHAPE, "scale %d is not one number", i - 6);
+    int64_t all[AXES] = {q.dims[B], q.dims[H], q.dims[L], v.dims[D]}, out[AXES] = {0};
+    for (int i = 0; i < AXES; i++)
+        if (p->out[i] >= 0) out[p->out[i]] = all[i];
+    return eng_set_out(c, 0, ENG_FLOAT, p->rank, out, st);
 }
 
 static void look_at_out(const eng_ctx *c, view *out)
 {
     const params *p = c->node->params;
-    side s = {.axis = {B, p->rank == 4 ? (p->heads_last ? 2 : 1) : -1, p->rank == 4 ? (p->heads_last ? 1 : 2) : 1, p->rank - 1},
-              .select_axis = -1};
+    side s = {.select_axis = -1};
     od_status ignored;
+    memcpy(s.axis, p->out, sizeof s.axis);
     look_at(c->out[0], &s, out, &ignored);
 }
 
@@ -136,5 +151,13 @@ od_code eng_attention_own_run(eng_ctx *c, od_status *st)
     look_at_broadcast(c->in[4], p->rank, &a.factor);
     look_at_out(c, &a.out);
     a.keys = a.k.dims[L];
+    if (c->n_in > 5 && c->in[5]) {
+        eng_tensor w = *c->in[5]; /* without its leading axis of one */
+        w.rank = 4;
+        memmove(w.dims, w.dims + 1, 4 * sizeof *w.dims);
+        look_at_broadcast(&w, 4, &a.windows);
+        a.window_count = w.dims[0];
+    }
+    for (int i = 6; i < c->n_in; i++) a.scale *= *(const float *)c->in[i]->data;
     return eng_attention_run(&a, c->scratch, c->pool, st);
 }

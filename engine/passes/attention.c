@@ -35,6 +35,23 @@ static bool look_behind(const eng_rewrite *r, operand *o)
         for (int i = 0; i < AXES; i++) o->axis[i] += o->axis[i] >= axis;
         o->select_axis = axis;
         o->select_index = eng_tensor_int(index, 0);
+    } else if (eng_node_is(n, "Squeeze")) { /* of one part of a Split into parts of one */
+        const eng_node *split = eng_rewrite_maker(r, n->in[0], "Split");
+        const eng_tensor *axes = n->n_in > 1 ? eng_rewrite_constant(r, n->in[1]) : NULL;
+        if (!split || !axes || eng_tensor_count(axes) != 1 || o->select_axis >= 0) return false;
+        int64_t axis = eng_tensor_int(axes, 0), split_axis = eng_node_int(split, "axis", 0), part = 0;
+        axis += axis < 0 ? x->rank : 0;
+        split_axis += split_axis < 0 ? x->rank : 0;
+        if (axis != split_axis || axis < 0 || axis >= x->rank) return false;
+        for (int k = 0; k < split->n_out; k++) {
+            const eng_tensor *t = split->out[k] < 0 ? NULL : eng_rewrite_type(r, split->out[k]);
+            if (!t || t->rank != x->rank || t->dims[axis] != 1) return false;
+            if (split->out[k] == n->in[0]) part = k;
+        }
+        for (int i = 0; i < AXES; i++) o->axis[i] += o->axis[i] >= axis;
+        o->select_axis = axis;
+        o->select_index = part;
+        n = split;
     } else {
         return false;
     }
@@ -67,12 +84,70 @@ static int without_scale(const eng_rewrite *r, int v, double *scale)
     return x;
 }
 
+enum { SCALARS = 2 };
+
 typedef struct match {
     operand q, k, v;
     double scale;
-    int mask, factor; /* added to, multiplied with the scores; ENG_NONE */
-    int rank;         /* of the scores */
+    int scalars[SCALARS], n_scalars; /* more scales, known only when shapes are */
+    int mask, factor;                /* added to, multiplied with the scores; ENG_NONE */
+    int windows;                     /* a mask [1, windows, heads, queries, keys] that repeats over the items; ENG_NONE */
+    int rank;                        /* of the scores */
 } match;
+
+/* v = x * s with a single number s that is no constant: notes s and gives x; else v itself. */
+static int without_scalar(const eng_rewrite *r, int v, match *m)
+{
+    const eng_node *n = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, "Mul") : NULL;
+    for (int k = 0; n && n->n_in == 2 && k < 2 && m->n_scalars < SCALARS; k++) {
+        const eng_tensor *s = eng_rewrite_type(r, n->in[k]), *x = eng_rewrite_type(r, n->in[1 - k]);
+        if (!s || !x || s->dtype != ENG_FLOAT || s->rank > x->rank) continue;
+        bool one = true;
+        for (int i = 0; i < s->rank; i++) one &= s->dims[i] == 1;
+        if (!one) continue;
+        m->scalars[m->n_scalars++] = n->in[k];
+        return n->in[1 - k];
+    }
+    return v;
+}
+
+/* All scales off an operand. */
+static int without_scales(const eng_rewrite *r, int v, match *m)
+{
+    for (int before = ENG_NONE; before != v;) {
+        before = v;
+        v = without_scalar(r, without_scale(r, v, &m->scale), m);
+    }
+    return v;
+}
+
+/* v = Reshape(Add(Reshape(x), mask)) with the items of x seen as [items, windows]: notes the mask and
+ * gives x; else v itself. */
+static int without_windows(const eng_rewrite *r, int v, match *m)
+{
+    const eng_model *model = r->g->model;
+    const eng_node *back = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, "Reshape") : NULL;
+    const eng_node *add = back && eng_rewrite_private(r, back->in[0]) ? eng_rewrite_maker(r, back->in[0], "Add") : NULL;
+    if (!add || add->n_in != 2 || !eng_rewrite_type(r, back->in[0])) return v;
+    for (int k = 0; k < 2; k++) {
+        const eng_node *there = eng_rewrite_private(r, add->in[k]) ? eng_rewrite_maker(r, add->in[k], "Reshape") : NULL;
+        const eng_tensor *mask = eng_rewrite_type(r, add->in[1 - k]);
+        if (!there || !mask || mask->dtype != ENG_FLOAT || mask->rank != 5 || !eng_rewrite_same_shape(r, there->in[0], v)) continue;
+        bool fits = true;
+        for (int round = 0; round < 2 && fits; round++) {
+            const eng_tensor *five = &model->guess[round][back->in[0]], *four = &model->guess[round][v];
+            const eng_tensor *w = r->g->values[add->in[1 - k]].constant;
+            if (!w) w = &model->guess[round][add->in[1 - k]];
+            fits = five->rank == 5 && four->rank == 4 && w->dims[0] == 1 && w->dims[1] == five->dims[1] && w->dims[4] == four->dims[3];
+            for (int i = 1; i < 4 && fits; i++)
+                fits = five->dims[i + 1] == four->dims[i] && (w->dims[i + 1] == 1 || w->dims[i + 1] == four->dims[i]);
+        }
+        if (!fits) continue;
+        m->windows = add->in[1 - k];
+        return there->in[0];
+    }
+    return v;
+}
 
 static bool is_scores(const eng_rewrite *r, int v)
 {
@@ -80,11 +155,22 @@ static bool is_scores(const eng_rewrite *r, int v)
     return n && n->n_in == 2 && !n->fused.act && !n->fused.residual;
 }
 
+/* A Mul of the scores with one number a head. */
+static bool is_head_factor(const eng_rewrite *r, const eng_node *n)
+{
+    int side = is_scores(r, n->in[0]) ? 0 : 1;
+    const eng_tensor *f = eng_rewrite_type(r, n->in[1 - side]);
+    return f && f->rank >= 2 && f->dims[f->rank - 1] == 1 && f->dims[f->rank - 2] == 1;
+}
+
 /* v = scores, or scores through a scale, a factor per head, one added mask, in this order. */
 static bool find_scores(const eng_rewrite *r, int v, match *m, const eng_node **scores)
 {
     m->scale = 1.0;
+    m->n_scalars = 0;
     m->mask = m->factor = ENG_NONE;
+    m->windows = ENG_NONE;
+    v = without_windows(r, v, m);
     for (int depth = 0; depth < 4; depth++) {
         if (is_scores(r, v)) {
             *scores = eng_rewrite_maker(r, v, "MatMul");
@@ -96,17 +182,17 @@ static bool find_scores(const eng_rewrite *r, int v, match *m, const eng_node **
         if (inner != v) {
             m->scale *= scale;
             v = inner;
-        } else if (n && eng_node_is(n, "Add") && n->n_in == 2 && m->mask < 0 && m->factor < 0 && m->scale == 1.0) {
+        } else if (n && eng_node_is(n, "Add") && n->n_in == 2 && m->mask < 0 && m->factor < 0 && !m->n_scalars && m->scale == 1.0) {
             double ignored = 1.0;
             int side = is_scores(r, without_scale(r, n->in[0], &ignored)) ? 0 : 1;
             m->mask = n->in[1 - side];
             v = n->in[side];
-        } else if (n && eng_node_is(n, "Mul") && n->n_in == 2 && m->factor < 0) {
+        } else if (n && eng_node_is(n, "Mul") && n->n_in == 2 && m->factor < 0 && is_head_factor(r, n)) {
             int side = is_scores(r, n->in[0]) ? 0 : 1;
-            const eng_tensor *f = eng_rewrite_type(r, n->in[1 - side]);
-            if (!f || f->rank < 2 || f->dims[f->rank - 1] != 1 || f->dims[f->rank - 2] != 1) return false;
             m->factor = n->in[1 - side];
             v = n->in[side];
+        } else if ((inner = without_scalar(r, v, m)) != v) {
+            v = inner;
         } else {
             return false;
         }
@@ -155,7 +241,7 @@ static bool match_attention(const eng_rewrite *r, const eng_node *n, match *m)
     int64_t axis = eng_node_int(soft, "axis", soft->opset < 13 ? 1 : -1);
     if (axis != -1 && axis != p->rank - 1) return false;
     if (!find_scores(r, soft->in[0], m, &scores)) return false;
-    int q = without_scale(r, scores->in[0], &m->scale), k = without_scale(r, scores->in[1], &m->scale);
+    int q = without_scales(r, scores->in[0], m), k = without_scales(r, scores->in[1], m);
     if (!same_heads(r, scores->in[0], scores->in[1]) || !same_heads(r, scores->in[0], n->in[1])) return false;
     if (r->g->values[q].constant || r->g->values[k].constant) return false; /* a product with weights is faster */
     m->rank = p->rank;
@@ -172,30 +258,35 @@ static od_code put_operand(eng_rewrite *r, eng_node *n, const char *name, const 
     return eng_node_set_ints(r->g, n, name, v, AXES + 2, st);
 }
 
-static od_code rewrite(eng_rewrite *r, eng_node *n, const match *m, bool heads_last, od_status *st)
+/* `perm`: of the Transpose behind it, or NULL. */
+static od_code rewrite(eng_rewrite *r, eng_node *n, const match *m, const int64_t *perm, od_status *st)
 {
-    OD_TRY(eng_rewrite_become(r, n, ENG_DOMAIN_OWN, "Attention", 1, 5, st));
+    int64_t out[AXES] = {0, m->rank == 4 ? 1 : -1, m->rank - 2, m->rank - 1};
+    if (perm) /* axis a of the product lies where perm says a */
+        for (int i = 0; i < AXES; i++) out[perm[i]] = i;
+    OD_TRY(eng_rewrite_become(r, n, ENG_DOMAIN_OWN, "Attention", 1, 6 + m->n_scalars, st));
     n->in[0] = m->q.base;
     n->in[1] = m->k.base;
     n->in[2] = m->v.base;
     n->in[3] = m->mask;
     n->in[4] = m->factor;
+    n->in[5] = m->windows;
+    for (int i = 0; i < m->n_scalars; i++) n->in[6 + i] = m->scalars[i];
     OD_TRY(put_operand(r, n, "q", &m->q, st));
     OD_TRY(put_operand(r, n, "k", &m->k, st));
     OD_TRY(put_operand(r, n, "v", &m->v, st));
     OD_TRY(eng_node_set_int(r->g, n, "rank", m->rank, st));
-    OD_TRY(eng_node_set_int(r->g, n, "heads_last", heads_last, st));
+    OD_TRY(eng_node_set_ints(r->g, n, "out", out, AXES, st));
     return eng_node_set_float(r->g, n, "scale", (float)m->scale, st);
 }
 
-/* The Transpose behind `n` that brings heads beside their channels, [B,H,L,D] to [B,L,H,D]. */
-static eng_node *heads_transpose(const eng_rewrite *r, const eng_node *n)
+/* The Transpose behind `n` that moves heads and channels but not items: the operator writes its result so. */
+static eng_node *transpose_behind(const eng_rewrite *r, const eng_node *n, const int64_t **perm)
 {
-    static const int64_t want[4] = {0, 2, 1, 3};
     eng_node *t = eng_rewrite_only_reader(r, n->out[0]);
     int64_t count;
-    const int64_t *perm = t && eng_node_is(t, "Transpose") ? eng_node_ints(t, "perm", &count) : NULL;
-    return perm && count == 4 && !memcmp(perm, want, sizeof want) ? t : NULL;
+    *perm = t && eng_node_is(t, "Transpose") ? eng_node_ints(t, "perm", &count) : NULL;
+    return *perm && count == AXES && (*perm)[0] == 0 ? t : NULL;
 }
 
 od_code eng_pass_attention(eng_rewrite *r, od_status *st)
@@ -204,9 +295,10 @@ od_code eng_pass_attention(eng_rewrite *r, od_status *st)
     for (int i = 0; i < r->g->n_nodes; i++) {
         eng_node *n = &r->g->nodes[i];
         match m;
+        const int64_t *perm;
         if (n->dead || !match_attention(r, n, &m)) continue;
-        eng_node *t = heads_transpose(r, n);
-        OD_TRY(rewrite(r, t ? t : n, &m, t != NULL, st));
+        eng_node *t = m.rank == AXES ? transpose_behind(r, n, &perm) : NULL;
+        OD_TRY(rewrite(r, t ? t : n, &m, t ? perm : NULL, st));
     }
     return OD_OK;
 }

@@ -10,7 +10,9 @@ static bool is_noop(const eng_rewrite *r, const eng_node *n)
     if (eng_node_is(n, "Dropout")) { /* the mask is wanted by nobody, and nobody asks for training */
         for (int k = 1; k < n->n_out; k++)
             if (n->out[k] >= 0 && r->readers[n->out[k]]) return false;
-        return n->n_in < 3 || n->in[2] < 0;
+        double ratio;
+        if (n->n_in < 3 || n->in[2] < 0) return true;
+        return eng_rewrite_scalar(r, n->in[1], &ratio) && ratio == 0.0; /* a training that drops nothing */
     }
     if (eng_node_is(n, "Cast")) {
         const eng_tensor *t = eng_rewrite_type(r, n->in[0]);
