@@ -5,19 +5,39 @@
 
 enum { CARD_FILE_MAX = 16 << 20 };
 
-od_code ldr_card_find(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out, od_status *st)
+/* model.json, or what the exporting tool left; `out` is the graph's guess. */
+static od_code ask_sources(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out, od_status *st)
 {
+    bool found = false;
     char *text = NULL;
-    ldr_card_guess(m, out);
-    out->source = LDR_GUESSED;
     if (!json) {
-        if (ldr_card_read_beside(model_path, "model.json", CARD_FILE_MAX, a, &text, st) != OD_OK) return st->code;
+        OD_TRY(ldr_card_read_beside(model_path, "model.json", CARD_FILE_MAX, a, &text, st));
         json = text;
     }
     if (json) {
         out->source = "model.json";
-        if (ldr_card_read_json(json, model_path, m, a, out, st) != OD_OK) return od_note(st, "model.json");
+        return ldr_card_read_json(json, model_path, m, a, out, st);
     }
+    ldr_card guess = *out;
+    out->source = "config.json";
+    OD_TRY(ldr_card_from_hugging_face(model_path, m, a, out, &found, st));
+    if (found) return OD_OK;
+    *out = guess;
+    out->source = "the model's metadata";
+    OD_TRY(ldr_card_from_ultralytics(m, a, out, &found, st));
+    if (!found) *out = guess;
+    bool metadata = found;
+    out->source = "config.pbtxt";
+    OD_TRY(ldr_card_from_triton(model_path, a, out, &found, st));
+    out->source = metadata ? "the model's metadata" : LDR_GUESSED; /* Triton's file says nothing of pictures */
+    return OD_OK;
+}
+
+od_code ldr_card_find(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out, od_status *st)
+{
+    ldr_card_guess(m, out);
+    out->source = LDR_GUESSED;
+    if (ask_sources(model_path, json, m, a, out, st) != OD_OK) return od_note(st, "%s", out->source);
     if (ldr_card_check(out, m, st) == OD_OK) return OD_OK;
     if (strcmp(out->source, LDR_GUESSED) != 0) return od_note(st, "%s", out->source);
     out->task = LDR_TASK_NONE; /* a wrong guess is no guess */

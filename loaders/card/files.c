@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,16 +32,25 @@ static od_code read_all(int fd, const char *name, size_t limit, od_arena *a, cha
     return OD_OK;
 }
 
-od_code ldr_card_read_beside(const char *model_path, const char *name, size_t limit, od_arena *a, char **text, od_status *st)
+/* The length of a folder's part of `path`, with the slash. */
+static size_t folder_length(const char *path, size_t len)
 {
-    char path[4096];
-    *text = NULL;
-    if (!model_path) return OD_OK;
-    if (!*name || strchr(name, '/') || !strcmp(name, ".."))
-        return od_fail(st, OD_BAD_MODEL, "'%.80s' is not the name of a file beside the model", name);
-    const char *slash = strrchr(model_path, '/');
-    int folder = slash ? (int)(slash - model_path) + 1 : 0;
-    if (snprintf(path, sizeof path, "%.*s%s", folder, model_path, name) >= (int)sizeof path)
+    while (len && path[len - 1] != '/') len--;
+    return len;
+}
+
+/* Folders that stand between a model and its card: a version's number, and "onnx", as Optimum names it. */
+static bool is_inner_folder(const char *name, size_t len)
+{
+    size_t digits = 0;
+    while (digits < len && name[digits] >= '0' && name[digits] <= '9') digits++;
+    return len && (digits == len || (len == 4 && !memcmp(name, "onnx", 4)));
+}
+
+static od_code read_in(const char *folder, size_t len, const char *name, size_t limit, od_arena *a, char **text, od_status *st)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%.*s%s", (int)len, folder, name) >= (int)sizeof path)
         return od_fail(st, OD_BAD_MODEL, "the path of '%.80s' is too long", name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not hold us up */
     if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return OD_OK;
@@ -47,6 +58,24 @@ od_code ldr_card_read_beside(const char *model_path, const char *name, size_t li
     od_code rc = read_all(fd, name, limit, a, text, st);
     close(fd);
     return rc;
+}
+
+od_code ldr_card_read_beside(const char *model_path, const char *name, size_t limit, od_arena *a, char **text, od_status *st)
+{
+    char real[PATH_MAX];
+    *text = NULL;
+    if (!model_path) return OD_OK;
+    if (!*name || strchr(name, '/') || !strcmp(name, ".."))
+        return od_fail(st, OD_BAD_MODEL, "'%.80s' is not the name of a file beside the model", name);
+    size_t len = folder_length(model_path, strlen(model_path));
+    OD_TRY(read_in(model_path, len, name, limit, a, text, st));
+    if (*text) return OD_OK;
+    char folder[PATH_MAX];
+    if (snprintf(folder, sizeof folder, "%.*s", (int)len, len ? model_path : ".") >= (int)sizeof folder) return OD_OK;
+    if (!realpath(len ? folder : ".", real)) return OD_OK;
+    size_t above = folder_length(real, strlen(real));
+    if (!is_inner_folder(real + above, strlen(real) - above)) return OD_OK;
+    return read_in(real, above, name, limit, a, text, st);
 }
 
 od_code ldr_card_label_lines(char *text, od_arena *a, ldr_card *card, od_status *st)

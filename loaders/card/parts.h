@@ -8,7 +8,8 @@ struct cJSON;
 
 /* ---- files.c ---- */
 
-/* The file `name` beside the model at `model_path`, zero-terminated, from `a`. *text NULL: there is none.
+/* The file `name` beside the model at `model_path`, or in the folder above where the model's own folder is
+ * a version's number or "onnx"; zero-terminated, from `a`. *text NULL: there is none.
  * OD_BAD_MODEL: `name` would leave the folder; OD_TOO_LARGE: more than `limit` bytes; OD_IO. */
 od_code ldr_card_read_beside(const char *model_path, const char *name, size_t limit, od_arena *a, char **text, od_status *st);
 
@@ -20,6 +21,13 @@ od_code ldr_card_label_lines(char *text, od_arena *a, ldr_card *card, od_status 
 /* Lay the text of a model.json over `card`. */
 od_code ldr_card_read_json(const char *text, const char *model_path, const eng_model *m, od_arena *a, ldr_card *card,
                            od_status *st);
+
+/* ---- what other tools leave: each fills in a guessed card and says whether it found its files ---- */
+
+od_code ldr_card_from_ultralytics(const eng_model *m, od_arena *a, ldr_card *card, bool *found, od_status *st);
+od_code ldr_card_from_hugging_face(const char *model_path, const eng_model *m, od_arena *a, ldr_card *card, bool *found,
+                                   od_status *st);
+od_code ldr_card_from_triton(const char *model_path, od_arena *a, ldr_card *card, bool *found, od_status *st);
 
 /* ---- fields.c: the keys of model.json and where they lie ---- */
 

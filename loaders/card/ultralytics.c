@@ -1,0 +1,126 @@
+/* ultralytics.c - what Ultralytics' exporters leave in the ONNX file: task, names, stride, imgsz, kpt_shape. The
+ * older YOLOv5 leaves names and stride only. */
+#include "loaders/card/parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *metadata(const eng_model *m, const char *key)
+{
+    for (int i = 0; i < m->info.n_metadata; i++)
+        if (!strcmp(m->info.metadata_keys[i], key)) return m->info.metadata_values[i];
+    return NULL;
+}
+
+/* The texts between quotes in Python's way of writing {0: 'a', 1: "b"} or ['a', 'b'], in order; their number.
+ * `out` NULL: count only. -1: no memory. */
+static int quoted_texts(const char *s, const char **out, od_arena *a)
+{
+    int n = 0;
+    for (; *s; s++) {
+        if (*s != '\'' && *s != '"') continue;
+        char quote = *s++, *text = out ? od_arena_strdup(a, s, strlen(s)) : NULL;
+        size_t len = 0;
+        if (out && !text) return -1;
+        for (; *s && *s != quote; s++) {
+            if (*s == '\\' && s[1]) s++;
+            if (text) text[len] = *s;
+            len++;
+        }
+        if (text) {
+            text[len] = 0;
+            out[n] = text;
+        }
+        n++;
+        if (!*s) break;
+    }
+    return n;
+}
+
+/* Up to `most` whole numbers of "[640, 480]"; their number. */
+static int whole_numbers(const char *s, int64_t *out, int most)
+{
+    int n = 0;
+    while (s && *s && n < most) {
+        char *end;
+        long long x = strtoll(s, &end, 10);
+        if (end == s) s++;
+        else {
+            out[n++] = x;
+            s = end;
+        }
+    }
+    return n;
+}
+
+static od_code take_names(const char *names, od_arena *a, ldr_card *card, od_status *st)
+{
+    enum { LENGTH_MAX = 1 << 16 }; /* each name is cut from a copy of the rest */
+    if (strlen(names) > LENGTH_MAX) return OD_OK;
+    int n = quoted_texts(names, NULL, a);
+    const char **labels = od_arena_array(a, const char *, n);
+    if (!labels || quoted_texts(names, labels, a) < 0) return od_fail(st, OD_NO_MEMORY, "%d labels", n);
+    card->labels = labels;
+    card->n_labels = n;
+    return OD_OK;
+}
+
+static od_code take_keypoints(const eng_model *m, od_arena *a, ldr_card *card, od_status *st)
+{
+    int64_t shape[2];
+    if (whole_numbers(metadata(m, "kpt_shape"), shape, 2) != 2) return OD_OK;
+    struct ldr_card_param *p = od_arena_array(a, struct ldr_card_param, 1);
+    double *values = od_arena_array(a, double, 2);
+    if (!p || !values) return od_fail(st, OD_NO_MEMORY, "'kpt_shape'");
+    for (int i = 0; i < 2; i++) values[i] = (double)shape[i];
+    *p = (struct ldr_card_param){"keypoints", 2, values};
+    card->params = p;
+    card->n_params = 1;
+    return OD_OK;
+}
+
+/* The decoder, from the task and the first output's extents. */
+static const char *decoder_of(const eng_model *m, const char *task)
+{
+    eng_tensor t = ldr_card_shape(m, m->graph->outputs[0]);
+    const char *end2end = metadata(m, "end2end");
+    if (!strcmp(task, "segment")) return "yolov8-seg";
+    if (!strcmp(task, "pose")) return "yolov8-pose";
+    if (!strcmp(task, "obb")) return "yolov8-obb";
+    if (t.rank == 3 && t.dims[2] == 6 && ((end2end && !strcmp(end2end, "True")) || t.dims[1] == 300)) return "yolov10";
+    return "yolov8";
+}
+
+od_code ldr_card_from_ultralytics(const eng_model *m, od_arena *a, ldr_card *card, bool *found, od_status *st)
+{
+    const char *names = metadata(m, "names"), *stride = metadata(m, "stride"), *task = metadata(m, "task");
+    int64_t size[2] = {640, 640}, steps = 32;
+    *found = names && stride && m->graph->n_outputs > 0 && m->graph->n_inputs > 0;
+    if (!*found) return OD_OK;
+    OD_TRY(take_names(names, a, card, st));
+    whole_numbers(stride, &steps, 1);
+    ldr_preprocess *p = &card->pre;
+    const eng_value *v = &m->graph->values[m->graph->inputs[card->input]];
+    bool fixed = v->rank == 4 && v->dims[2] > 0 && v->dims[3] > 0;
+    if (fixed) size[0] = v->dims[2], size[1] = v->dims[3];
+    else if (whole_numbers(metadata(m, "imgsz"), size, 2) == 1) size[1] = size[0];
+    *p = (ldr_preprocess){.height = size[0], .width = size[1], .channels = p->channels ? p->channels : 3, .filter = LDR_BILINEAR,
+                          .rescale = 1 / 255.0f, .std = {1, 1, 1}};
+    if (task && !strcmp(task, "classify")) {
+        ldr_card_task_defaults(card, LDR_TASK_CLASSIFY);
+        card->decoder = "probabilities";
+        p->fit = LDR_FIT_CROP;
+        p->shorter = od_min_i64(size[0], size[1]);
+        p->antialias = true;
+        return OD_OK;
+    }
+    ldr_card_task_defaults(card, LDR_TASK_DETECT);
+    p->fit = LDR_FIT_LETTERBOX;
+    p->centered = p->enlarge = true;
+    p->multiple = fixed ? 0 : steps > 0 && steps <= 1024 ? steps : 32;
+    memset(p->pad, 114, sizeof p->pad);
+    card->decoder = task ? decoder_of(m, task) : m->graph->n_outputs == 1 ? "yolov5" : NULL;
+    card->iou_threshold = task ? 0.7 : 0.45;
+    card->max_detections = 300;
+    return take_keypoints(m, a, card, st);
+}
