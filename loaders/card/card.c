@@ -35,7 +35,7 @@ static od_code ask_sources(const char *model_path, const char *json, const eng_m
 
 od_code ldr_card_find(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out, od_status *st)
 {
-    ldr_card_guess(m, out);
+    ldr_card_guess(m, a, out);
     out->source = LDR_GUESSED;
     if (ask_sources(model_path, json, m, a, out, st) != OD_OK) return od_note(st, "%s", out->source);
     if (ldr_card_check(out, m, st) == OD_OK) return OD_OK;

@@ -76,11 +76,39 @@ static int picture_input(const eng_model *m, bool *nhwc, int *channels)
     return -1;
 }
 
+/* Outputs whose names say what they are: the card reads these, in this order. */
+static const struct names_said {
+    const char *decoder, *outputs[4];
+} names_said[] = {
+    {"torchvision", {"boxes", "labels", "scores"}},
+    {"tf-od", {"detection_boxes", "detection_classes", "detection_scores", "num_detections"}},
+    {"detr", {"logits", "pred_boxes"}},
+};
+
+static bool guess_by_names(const eng_model *m, ldr_card *card, od_arena *a)
+{
+    for (size_t i = 0; i < OD_COUNT(names_said); i++) {
+        int n = 0, at[4] = {0};
+        while (n < 4 && names_said[i].outputs[n] && (at[n] = ldr_card_output_at(m, names_said[i].outputs[n])) >= 0) n++;
+        if (n < 2 || (n < 4 && names_said[i].outputs[n])) continue;
+        int *outputs = od_arena_array(a, int, n);
+        if (!outputs) return false;
+        memcpy(outputs, at, (size_t)n * sizeof *outputs);
+        card->outputs = outputs;
+        card->n_outputs = n;
+        card->decoder = names_said[i].decoder;
+        return true;
+    }
+    return false;
+}
+
 /* Which task outputs of these shapes are for. */
-static ldr_task guess_task(const eng_model *m, const char **decoder)
+static ldr_task guess_task(const eng_model *m, ldr_card *card, od_arena *a)
 {
     const eng_graph *g = m->graph;
+    const char **decoder = &card->decoder;
     if (!g->n_outputs) return LDR_TASK_NONE;
+    if (guess_by_names(m, card, a)) return LDR_TASK_DETECT;
     eng_tensor t = ldr_card_shape(m, g->outputs[0]);
     ending end = graph_end(m, 0);
     bool flat = t.rank == 2 || (t.rank == 4 && t.dims[2] == 1 && t.dims[3] == 1);
@@ -100,9 +128,8 @@ static ldr_task guess_task(const eng_model *m, const char **decoder)
         *decoder = "yolov5";
         return LDR_TASK_DETECT;
     }
-    int logits = ldr_card_output_at(m, "logits"), boxes = ldr_card_output_at(m, "pred_boxes");
-    if (logits >= 0 && boxes >= 0) {
-        *decoder = "detr";
+    if (g->n_outputs == 1 && t.rank == 3 && t.dims[2] == 6 && t.dims[1] <= 1000) {
+        *decoder = "yolov10";
         return LDR_TASK_DETECT;
     }
     return LDR_TASK_NONE;
@@ -123,12 +150,12 @@ static int64_t usual_side(ldr_task task)
     return task == LDR_TASK_DETECT || task == LDR_TASK_POSE ? 640 : task == LDR_TASK_SEGMENT ? 512 : 224;
 }
 
-void ldr_card_guess(const eng_model *m, ldr_card *card)
+void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
 {
     int channels = 3;
     *card = (ldr_card){.source = card->source, .max_batch_size = -1, .max_queue_delay_us = -1, .max_queue = -1, .timeout_us = -1};
     int input = picture_input(m, &card->nhwc, &channels);
-    ldr_card_task_defaults(card, input < 0 ? LDR_TASK_NONE : guess_task(m, &card->decoder));
+    ldr_card_task_defaults(card, input < 0 ? LDR_TASK_NONE : guess_task(m, card, a));
     if (input < 0) return;
     card->input = input;
     const eng_value *v = &m->graph->values[m->graph->inputs[input]];
@@ -142,6 +169,8 @@ void ldr_card_guess(const eng_model *m, ldr_card *card)
         card->pre.centered = card->pre.enlarge = true;
         memset(card->pre.pad, 114, 3);
         card->pre.antialias = false;
+    } else if (card->outputs && card->decoder && strcmp(card->decoder, "detr") != 0) { /* these resize and normalise inside */
+        if (width < 0 && height < 0) card->pre.fit = LDR_FIT_NONE;
     } else if (v->dtype != ENG_UINT8 && channels == 3 && card->task != LDR_TASK_NONE) { /* ImageNet's, which torchvision uses */
         static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
         memcpy(card->pre.mean, mean, sizeof mean);

@@ -66,7 +66,7 @@ int ldr_card_input_at(const eng_model *m, const char *name);
 int ldr_card_output_at(const eng_model *m, const char *name);
 
 /* A card from nothing but the graph; `source` is left alone. */
-void ldr_card_guess(const eng_model *m, ldr_card *card);
+void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card);
 
 /* Defaults of a task's numbers. */
 void ldr_card_task_defaults(ldr_card *card, ldr_task task);

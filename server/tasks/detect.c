@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const srv_detector *const detectors[] = {&srv_yolov8, &srv_yolov5, &srv_fastestdet, &srv_ultraface};
+static const srv_detector *const detectors[] = {
+    &srv_yolov8, &srv_yolov8_seg, &srv_yolov8_pose, &srv_yolov8_obb, &srv_yolov10, &srv_yolov5, &srv_yolov5_heads, &srv_yolov3,
+    &srv_yolox, &srv_detr, &srv_rtdetr, &srv_torchvision, &srv_tf_od, &srv_scored_boxes, &srv_ultraface, &srv_ssd, &srv_blazeface,
+    &srv_nanodet, &srv_centernet, &srv_fcos, &srv_fastestdet};
 
 static od_code find_detector(const srv_answer *w, const srv_detector **out)
 {
-    char all[160] = "";
+    char all[240] = "";
     for (size_t i = 0; i < OD_COUNT(detectors); i++) {
         if (w->card->decoder && !strcmp(w->card->decoder, detectors[i]->name)) {
             *out = detectors[i];
@@ -58,7 +61,7 @@ static int by_score(const void *a, const void *b)
     return x->label < y->label ? -1 : x->label > y->label;
 }
 
-static float overlap(const srv_box *a, const srv_box *b)
+float srv_overlap(const srv_box *a, const srv_box *b)
 {
     float w = fminf(a->x2, b->x2) - fmaxf(a->x1, b->x1), h = fminf(a->y2, b->y2) - fmaxf(a->y1, b->y1);
     if (!(w > 0 && h > 0)) return 0;
@@ -66,7 +69,7 @@ static float overlap(const srv_box *a, const srv_box *b)
     return both / ((a->x2 - a->x1) * (a->y2 - a->y1) + (b->x2 - b->x1) * (b->y2 - b->y1) - both);
 }
 
-void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most)
+void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most, srv_overlap_fn *overlap)
 {
     int64_t kept = 0;
     if (b->n > 1) qsort(b->list, (size_t)b->n, sizeof *b->list, by_score);
@@ -80,45 +83,80 @@ void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most)
     b->n = kept;
 }
 
-/* From pixels of the input to those of the picture, within it. */
-static double to_picture(float x, double offset, double scale, int64_t extent)
+/* ---- JSON --------------------------------------------------------------------------------- */
+
+/* Boxes end where the picture ends. */
+static double within(double p, int64_t extent)
 {
-    double p = ((double)x - offset) / scale;
     return p > 0 ? fmin(p, (double)extent) : 0; /* NaN is 0 */
 }
 
-static double hundredths(double x)
+double srv_to_picture_x(const srv_answer *w, float x)
 {
-    return rint(x * 100) / 100;
+    return ((double)x - w->place->offset_x) / w->place->scale_x;
 }
 
-static void add_box(srv_text *json, const srv_box *b, const ldr_placement *p)
+double srv_to_picture_y(const srv_answer *w, float y)
 {
-    double x1 = to_picture(b->x1, p->offset_x, p->scale_x, p->image_width);
-    double y1 = to_picture(b->y1, p->offset_y, p->scale_y, p->image_height);
-    double box[4] = {x1, y1, to_picture(b->x2, p->offset_x, p->scale_x, p->image_width) - x1,
-                     to_picture(b->y2, p->offset_y, p->scale_y, p->image_height) - y1};
-    srv_text_printf(json, ",\"box\":[");
+    return ((double)y - w->place->offset_y) / w->place->scale_y;
+}
+
+void srv_add_pixel(srv_text *json, double x)
+{
+    srv_text_double(json, rint(x * 100) / 100);
+}
+
+double srv_number(const srv_answer *w, const char *name, double otherwise)
+{
+    int n;
+    const double *x = ldr_card_param(w->card, name, &n);
+    return n ? x[0] : otherwise;
+}
+
+/* The upright box around one that is turned. */
+static srv_box upright(const srv_box *b)
+{
+    if (b->angle == 0) return *b;
+    srv_box out = *b;
+    float c = fabsf(cosf(b->angle)), s = fabsf(sinf(b->angle)), w = b->x2 - b->x1, h = b->y2 - b->y1;
+    float cx = (b->x1 + b->x2) / 2, cy = (b->y1 + b->y2) / 2, dx = (w * c + h * s) / 2, dy = (w * s + h * c) / 2;
+    out.x1 = cx - dx, out.x2 = cx + dx, out.y1 = cy - dy, out.y2 = cy + dy;
+    return out;
+}
+
+static void add_box(const srv_answer *w, const srv_box *box)
+{
+    srv_box b = upright(box);
+    double x1 = within(srv_to_picture_x(w, b.x1), w->place->image_width), y1 = within(srv_to_picture_y(w, b.y1), w->place->image_height);
+    double x2 = within(srv_to_picture_x(w, b.x2), w->place->image_width), y2 = within(srv_to_picture_y(w, b.y2), w->place->image_height);
+    double xywh[4] = {x1, y1, x2 - x1, y2 - y1};
+    srv_text_printf(w->json, ",\"box\":[");
     for (int i = 0; i < 4; i++) {
-        if (i) srv_text_add(json, ",", 1);
-        srv_text_double(json, hundredths(box[i]));
+        if (i) srv_text_add(w->json, ",", 1);
+        srv_add_pixel(w->json, xywh[i]);
     }
-    srv_text_add(json, "]", 1);
+    srv_text_add(w->json, "]", 1);
 }
 
-static od_code answer(const srv_answer *w)
+static od_code answer(const srv_answer *whole)
 {
+    srv_map map = {0};
+    srv_answer own = *whole, *w = &own;
     const srv_detector *d;
+    own.map = &map;
     srv_boxes boxes = {.a = w->a};
     OD_TRY(find_detector(w, &d));
     OD_TRY(d->decode(w, &boxes));
     if (boxes.full) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " boxes", boxes.n);
-    srv_nms(&boxes, d->no_nms ? 1 : w->iou_threshold, w->card->class_agnostic, w->max_detections);
+    srv_nms(&boxes, d->no_nms ? 1 : w->iou_threshold, w->card->class_agnostic, w->max_detections,
+            d->overlap ? d->overlap : srv_overlap);
     srv_text_printf(w->json, "\"detections\":[");
     for (int64_t i = 0; i < boxes.n; i++) {
+        const srv_box *b = &boxes.list[i];
         srv_text_printf(w->json, "%s{", i ? "," : "");
-        srv_add_class(w->json, w->card, boxes.list[i].label, boxes.list[i].score);
-        add_box(w->json, &boxes.list[i], w->place);
+        srv_add_class(w->json, w->card, b->label, b->score);
+        add_box(w, b);
+        if (d->more) OD_TRY(d->more(w, b));
         srv_text_add(w->json, "}", 1);
     }
     srv_text_add(w->json, "]", 1);

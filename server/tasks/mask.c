@@ -3,6 +3,26 @@
 
 #include <string.h>
 
+static od_code make_scratch(srv_map *m, od_arena *a, od_status *st)
+{
+    size_t bytes = (size_t)(m->width * m->height) * sizeof *m->scratch;
+    if (!m->scratch && !(m->scratch = od_arena_alloc(a, bytes)))
+        return od_fail(st, OD_NO_MEMORY, "no memory for a mask of %" PRId64 " x %" PRId64, m->width, m->height);
+    return OD_OK;
+}
+
+od_code srv_map_clear(const srv_answer *w)
+{
+    srv_map *m = w->map;
+    m->width = w->place->image_width;
+    m->height = w->place->image_height;
+    size_t bytes = (size_t)(m->width * m->height) * sizeof *m->labels;
+    if (!m->labels && !(m->labels = od_arena_alloc(w->a, bytes)))
+        return od_fail(w->st, OD_NO_MEMORY, "no memory for a mask of %" PRId64 " x %" PRId64, m->width, m->height);
+    memset(m->labels, 0, bytes);
+    return OD_OK;
+}
+
 /* ---- COCO's run lengths ------------------------------------------------------------------- */
 
 /* Appends one number as COCO packs them: five bits a character, least first, from the third run on as the
@@ -33,13 +53,14 @@ static void push_run(srv_text *t, runs *r, int64_t run)
     r->last[1] = run;
 }
 
-od_code srv_map_rle(const srv_map *m, int n, srv_text *texts, od_arena *a, od_status *st)
+od_code srv_map_rle(srv_map *m, int n, srv_text *texts, od_arena *a, od_status *st)
 {
     runs *all = od_arena_array(a, runs, n);
     int64_t total = m->width * m->height;
     /* Column by column, as COCO counts; the map is turned first so that the walk is along memory. */
-    uint16_t *turned = od_arena_alloc(a, (size_t)total * sizeof *turned);
-    if (!all || !turned) return od_fail(st, OD_NO_MEMORY, "no memory for the masks of %d labels", n);
+    OD_TRY(make_scratch(m, a, st));
+    uint16_t *turned = m->scratch;
+    if (!all) return od_fail(st, OD_NO_MEMORY, "no memory for the masks of %d labels", n);
     enum { TILE = 32 };
     for (int64_t y0 = 0; y0 < m->height; y0 += TILE)
         for (int64_t x0 = 0; x0 < m->width; x0 += TILE)
@@ -55,7 +76,7 @@ od_code srv_map_rle(const srv_map *m, int n, srv_text *texts, od_arena *a, od_st
         all[label].end = end;
     }
     for (int i = 0; i < n; i++)
-        if (all[i].n && all[i].end < total) push_run(&texts[i], &all[i], total - all[i].end);
+        if (all[i].end < total) push_run(&texts[i], &all[i], total - all[i].end);
     return OD_OK;
 }
 
@@ -99,10 +120,11 @@ static void trace_ring(tracer *t, int64_t x, int64_t y, srv_text *json)
     srv_text_add(json, "]", 1);
 }
 
-od_code srv_map_polygons(const srv_map *m, int label, srv_text *json, od_arena *a, od_status *st)
+od_code srv_map_polygons(srv_map *m, int label, srv_text *json, od_arena *a, od_status *st)
 {
-    tracer t = {.m = m, .label = label, .seen = od_arena_zalloc(a, (size_t)(m->width * m->height))};
-    if (!t.seen) return od_fail(st, OD_NO_MEMORY, "no memory for the polygons of label %d", label);
+    OD_TRY(make_scratch(m, a, st));
+    tracer t = {.m = m, .label = label, .seen = (uint8_t *)m->scratch};
+    memset(t.seen, 0, (size_t)(m->width * m->height));
     bool first = true;
     srv_text_add(json, "[", 1);
     for (int64_t y = 0; y < m->height; y++)
@@ -129,14 +151,14 @@ static void add_base64(srv_text *t, const uint8_t *bytes, size_t size)
     }
 }
 
-od_code srv_map_png(const srv_map *m, srv_text *json, od_arena *a, od_status *st)
+od_code srv_map_png(srv_map *m, srv_text *json, od_arena *a, od_status *st)
 {
+    OD_TRY(make_scratch(m, a, st));
     int64_t total = m->width * m->height;
-    ldr_pixels p = {.data = od_arena_alloc(a, (size_t)total), .width = m->width, .height = m->height, .channels = 1,
+    ldr_pixels p = {.data = (uint8_t *)m->scratch, .width = m->width, .height = m->height, .channels = 1,
                     .stride = m->width};
     void *bytes;
     size_t size;
-    if (!p.data) return od_fail(st, OD_NO_MEMORY, "no memory for the mask's PNG");
     for (int64_t i = 0; i < total; i++) {
         if (m->labels[i] > 255) return od_fail(st, OD_UNSUPPORTED, "a PNG mask holds 256 labels; take mask=rle");
         p.data[i] = (uint8_t)m->labels[i];
@@ -145,5 +167,31 @@ od_code srv_map_png(const srv_map *m, srv_text *json, od_arena *a, od_status *st
     srv_text_add(json, "\"", 1);
     add_base64(json, bytes, size);
     srv_text_add(json, "\"", 1);
+    return OD_OK;
+}
+
+od_code srv_add_mask(const srv_answer *w, srv_map *m, int label, const srv_text *rle)
+{
+    srv_text *json = w->json;
+    if (w->mask == SRV_MASK_POLYGON) {
+        srv_text_printf(json, ",\"polygons\":");
+        return srv_map_polygons(m, label, json, w->a, w->st);
+    }
+    if (w->mask == SRV_MASK_PNG) {
+        srv_text_printf(json, ",\"png\":");
+        return srv_map_png(m, json, w->a, w->st);
+    }
+    if (w->mask == SRV_MASK_NONE) return OD_OK;
+    if (!rle) {
+        srv_text *texts = od_arena_array(w->a, srv_text, label + 1);
+        if (!texts) return od_fail(w->st, OD_NO_MEMORY, "no memory for a mask");
+        for (int i = 0; i <= label; i++) texts[i].arena = w->a;
+        OD_TRY(srv_map_rle(m, label + 1, texts, w->a, w->st));
+        rle = &texts[label];
+    }
+    if (rle->full) return od_fail(w->st, OD_NO_MEMORY, "no memory for a mask");
+    srv_text_printf(json, ",\"mask\":{\"size\":[%" PRId64 ",%" PRId64 "],\"counts\":", m->height, m->width);
+    srv_text_json(json, rle->data, rle->len); /* its characters include the backslash */
+    srv_text_add(json, "}", 1);
     return OD_OK;
 }

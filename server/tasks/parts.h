@@ -8,6 +8,13 @@
 
 #include "server/tasks/tasks.h"
 
+/* A map of labels, row by row, of the picture's size. */
+typedef struct srv_map {
+    int64_t width, height;
+    uint16_t *labels;
+    uint16_t *scratch; /* as large; used by the functions below, which make it */
+} srv_map;
+
 typedef struct srv_answer {
     const ldr_card *card;
     const ldr_placement *place; /* NULL at load */
@@ -16,7 +23,8 @@ typedef struct srv_answer {
     int64_t top_k, max_detections;
     double score_threshold, iou_threshold;
     srv_mask mask;
-    od_arena *a;
+    srv_map *map; /* one that decoders may use, for one thing after another: see srv_map_clear */
+    od_arena *a;  /* the text grows in it, so nothing is given back before the end */
     srv_text *json;
     od_status *st;
 } srv_answer;
@@ -55,8 +63,9 @@ extern const srv_task srv_classify, srv_detect, srv_segment;
 typedef struct srv_box {
     float x1, y1, x2, y2; /* corners, in pixels of the model's input */
     float score;
+    float angle;          /* of boxes that are turned about their centre, in radians from x to y */
     int32_t label;
-    int32_t source; /* the decoder's own: which row of its output this was */
+    int32_t source;       /* the decoder's own: which row of its output this was */
 } srv_box;
 
 typedef struct srv_boxes {
@@ -68,36 +77,63 @@ typedef struct srv_boxes {
 
 void srv_boxes_add(srv_boxes *b, srv_box box);
 
+/* A box from its centre and size. */
+static inline srv_box srv_box_around(float cx, float cy, float w, float h, float score, int64_t label, int64_t source)
+{
+    return (srv_box){.x1 = cx - w / 2, .y1 = cy - h / 2, .x2 = cx + w / 2, .y2 = cy + h / 2, .score = score,
+                     .label = (int32_t)label, .source = (int32_t)source};
+}
+
+/* How much two boxes overlap, 0 to 1. */
+typedef float srv_overlap_fn(const srv_box *a, const srv_box *b);
+float srv_overlap(const srv_box *a, const srv_box *b);
+
 typedef struct srv_detector {
     const char *name;
     int n_outputs; /* that it reads; 0: any number */
     od_code (*check)(const srv_answer *w);
     od_code (*decode)(const srv_answer *w, srv_boxes *out);
-    bool no_nms; /* its boxes do not overlap by training */
+    /* More members of a detection's JSON object, each with a comma before it; NULL: none. */
+    od_code (*more)(const srv_answer *w, const srv_box *box);
+    srv_overlap_fn *overlap; /* NULL: srv_overlap */
+    bool no_nms;             /* its boxes do not overlap by training, or suppression is in the graph */
 } srv_detector;
 
-extern const srv_detector srv_fastestdet, srv_ultraface, srv_yolov8, srv_yolov5;
+extern const srv_detector srv_yolov8, srv_yolov8_seg, srv_yolov8_pose, srv_yolov8_obb, srv_yolov10, srv_yolov5, srv_yolov5_heads,
+    srv_yolov3, srv_yolox, srv_detr, srv_rtdetr, srv_torchvision, srv_tf_od, srv_scored_boxes, srv_ultraface, srv_ssd,
+    srv_blazeface, srv_nanodet, srv_centernet, srv_fcos, srv_fastestdet;
 
 /* Keep the best of each heap of overlapping boxes: sorted by score, at most `most`. `agnostic`: boxes of
  * different labels suppress each other too. */
-void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most);
+void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most, srv_overlap_fn *overlap);
+
+/* From pixels of the input to those of the picture. */
+double srv_to_picture_x(const srv_answer *w, float x);
+double srv_to_picture_y(const srv_answer *w, float y);
+
+/* `x` to the hundredth of a pixel, as JSON. */
+void srv_add_pixel(srv_text *json, double x);
+
+/* The card's parameter `name` as one number, or `otherwise`. */
+double srv_number(const srv_answer *w, const char *name, double otherwise);
 
 /* ---- masks ---- */
 
-/* A map of labels, row by row. */
-typedef struct srv_map {
-    int64_t width, height;
-    uint16_t *labels;
-} srv_map;
+/* All of w->map zero, at the picture's size. */
+od_code srv_map_clear(const srv_answer *w);
 
-/* The pixels of each label as COCO's compressed run lengths: texts[l] for each l < n that occurs, else empty. */
-od_code srv_map_rle(const srv_map *m, int n, srv_text *texts, od_arena *a, od_status *st);
+/* The pixels of each label as COCO's compressed run lengths: texts[l] for each l < n. */
+od_code srv_map_rle(srv_map *m, int n, srv_text *texts, od_arena *a, od_status *st);
 
 /* `[[x,y,...],...]`: the borders of the pixels of `label`, along pixel edges, holes as rings of their own: filling
  * all rings by the even-odd rule gives the pixels back. */
-od_code srv_map_polygons(const srv_map *m, int label, srv_text *json, od_arena *a, od_status *st);
+od_code srv_map_polygons(srv_map *m, int label, srv_text *json, od_arena *a, od_status *st);
+
+/* The pixels of `label` as the request wants them: `,"mask":{...}`, `,"polygons":[...]`, `,"png":"..."` or nothing.
+ * `rle`: run lengths made before, or NULL. */
+od_code srv_add_mask(const srv_answer *w, srv_map *m, int label, const srv_text *rle);
 
 /* Base64 of an 8-bit PNG whose levels are the labels, in quotes. OD_UNSUPPORTED: labels above 255. */
-od_code srv_map_png(const srv_map *m, srv_text *json, od_arena *a, od_status *st);
+od_code srv_map_png(srv_map *m, srv_text *json, od_arena *a, od_status *st);
 
 #endif

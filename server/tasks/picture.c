@@ -203,6 +203,23 @@ od_code srv_picture_open(const ldr_card *card, const eng_model *m, const void *b
 
 /* ---- out ---------------------------------------------------------------------------------- */
 
+/* Outputs of other float types become float once, not each time a decoder looks. */
+static od_code widen_outputs(srv_answer *w)
+{
+    eng_tensor *own = od_arena_array(w->a, eng_tensor, w->n_outputs);
+    if (!own) return od_fail(w->st, OD_NO_MEMORY, "%d outputs", w->n_outputs);
+    for (int i = 0; i < w->n_outputs; i++) {
+        own[i] = w->outputs[i];
+        if (!(ENG_T(own[i].dtype) & ENG_T_FLOAT) || own[i].dtype == ENG_FLOAT) continue;
+        const float *x = srv_floats(w, i);
+        if (!x) return w->st->code;
+        own[i].dtype = ENG_FLOAT;
+        memcpy(&own[i].data, &x, sizeof x); /* only read from here on */
+    }
+    w->outputs = own;
+    return OD_OK;
+}
+
 od_code srv_picture_answer(const ldr_card *card, srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
                            srv_text *json, od_status *st)
 {
@@ -217,6 +234,7 @@ od_code srv_picture_answer(const ldr_card *card, srv_picture *p, const eng_tenso
     if (!task) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for");
     OD_TRY(pick_outputs(&w, outputs, p->n_outputs));
     OD_TRY(task->check(&w));
+    OD_TRY(widen_outputs(&w));
     OD_TRY(task->answer(&w));
     if (json->full) return od_fail(st, OD_NO_MEMORY, "no memory for the answer");
     p->postprocess_ns = od_now_ns() - begin;

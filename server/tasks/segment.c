@@ -211,28 +211,21 @@ static void add_label(const srv_answer *w, int label)
     }
 }
 
-static od_code add_class(const srv_answer *w, const srv_map *m, const part *area, const srv_text *rle)
+static od_code add_class(const srv_answer *w, srv_map *m, const part *area, const srv_text *rle)
 {
     srv_text *json = w->json;
     srv_text_add(json, "{", 1);
     add_label(w, area->label);
     srv_text_printf(json, ",\"area\":%" PRId64 ",\"share\":", area->pixels);
     srv_text_double(json, rint((double)area->pixels / (double)(m->width * m->height) * 1e6) / 1e6);
-    if (w->mask == SRV_MASK_RLE || w->mask == SRV_MASK_DEFAULT) {
-        srv_text_printf(json, ",\"mask\":{\"size\":[%" PRId64 ",%" PRId64 "],\"counts\":", m->height, m->width);
-        srv_text_json(json, rle->data, rle->len); /* its characters include the backslash */
-        srv_text_add(json, "}", 1);
-    } else if (w->mask == SRV_MASK_POLYGON) {
-        srv_text_printf(json, ",\"polygons\":");
-        OD_TRY(srv_map_polygons(m, area->label, json, w->a, w->st));
-    }
+    if (w->mask != SRV_MASK_PNG) OD_TRY(srv_add_mask(w, m, area->label, rle)); /* a PNG holds all labels at once */
     srv_text_add(json, "}", 1);
     return OD_OK;
 }
 
 static od_code answer(const srv_answer *w)
 {
-    srv_map m;
+    srv_map m = {0};
     OD_TRY(read_map(w, &m));
     part *areas = od_arena_array(w->a, part, CLASSES_MAX + 1);
     if (!areas) return od_fail(w->st, OD_NO_MEMORY, "no memory for areas");

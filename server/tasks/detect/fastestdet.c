@@ -28,9 +28,9 @@ static od_code decode(const srv_answer *w, srv_boxes *out)
         float cx = ((float)(i % columns) + tanhf(x[plane + i])) / (float)columns * width;
         float cy = ((float)(i / columns) + tanhf(x[2 * plane + i])) / (float)rows * height;
         float bw = srv_sigmoid(x[3 * plane + i]) * width, bh = srv_sigmoid(x[4 * plane + i]) * height;
-        srv_boxes_add(out, (srv_box){cx - bw / 2, cy - bh / 2, cx + bw / 2, cy + bh / 2, score, (int32_t)best, (int32_t)i});
+        srv_boxes_add(out, srv_box_around(cx, cy, bw, bh, score, best, i));
     }
     return OD_OK;
 }
 
-const srv_detector srv_fastestdet = {"fastestdet", 1, check, decode, false};
+const srv_detector srv_fastestdet = {.name = "fastestdet", .n_outputs = 1, .check = check, .decode = decode};

@@ -1,15 +1,16 @@
 /* yolo.c - YOLO heads that come decoded: a box (centre and size in pixels of the input) and its scores.
  *
- * "yolov8" (also v9, v11, v12): [1, 4 + classes, boxes], or the same transposed.
+ * "yolov8" (also v9, v11, v12): [1, 4 + classes, boxes], or the same transposed. Its sisters have more numbers
+ * behind the classes: "yolov8-seg" weights of mask prototypes, which are a second output, "yolov8-pose"
+ * keypoints (parameter keypoints: [how many, numbers of each]), "yolov8-obb" an angle.
+ * "yolov10": [1, boxes, 6], corners, score and class; nothing overlaps any more.
  * "yolov5" (also v7, YOLOX with decoding in the graph): [1, boxes, 5 + classes], with objectness. */
 #include "server/tasks/parts.h"
 
 #include <math.h>
+#include <string.h>
 
-static srv_box from_centre(float cx, float cy, float w, float h, float score, int64_t label, int64_t source)
-{
-    return (srv_box){cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2, score, (int32_t)label, (int32_t)source};
-}
+static int64_t extra_count(const srv_answer *w); /* numbers of a row behind its classes */
 
 static od_code check_columns(const srv_answer *w, int64_t columns, int64_t fixed)
 {
@@ -32,7 +33,7 @@ static od_code check_v8(const srv_answer *w)
 {
     const eng_tensor *t = &w->outputs[0];
     OD_TRY(srv_want(w, 0, 3, (int64_t[]){1, -1, -1}));
-    return t->rank < 0 ? OD_OK : check_columns(w, channels_first(t) ? t->dims[1] : t->dims[2], 4);
+    return t->rank < 0 ? OD_OK : check_columns(w, channels_first(t) ? t->dims[1] : t->dims[2], 4 + extra_count(w));
 }
 
 /* The best score of each of `n` boxes whose scores of one class lie side by side. Without the class: the
@@ -59,33 +60,224 @@ static void decode_v8_columns(const srv_answer *w, const float *x, int64_t class
             if (!(best[i] > least)) continue;
             int64_t label = 0;
             while (label < classes - 1 && !(p[(4 + label) * boxes + i] == best[i])) label++;
-            srv_boxes_add(out, from_centre(p[i], p[boxes + i], p[2 * boxes + i], p[3 * boxes + i], best[i], label, at + i));
+            srv_boxes_add(out, srv_box_around(p[i], p[boxes + i], p[2 * boxes + i], p[3 * boxes + i], best[i], label, at + i));
         }
     }
 }
 
-static void decode_v8_rows(const srv_answer *w, const float *x, int64_t classes, int64_t boxes, srv_boxes *out)
+static void decode_v8_rows(const srv_answer *w, const float *x, int64_t classes, int64_t extra, int64_t boxes, srv_boxes *out)
 {
-    for (int64_t i = 0; i < boxes; i++, x += 4 + classes) {
+    for (int64_t i = 0; i < boxes; i++, x += 4 + classes + extra) {
         int64_t label = 0;
         for (int64_t c = 1; c < classes; c++)
             if (x[4 + c] > x[4 + label]) label = c;
         if ((double)x[4 + label] > w->score_threshold)
-            srv_boxes_add(out, from_centre(x[0], x[1], x[2], x[3], x[4 + label], label, i));
+            srv_boxes_add(out, srv_box_around(x[0], x[1], x[2], x[3], x[4 + label], label, i));
     }
 }
 
-static od_code decode_v8(const srv_answer *w, srv_boxes *out)
+static void decode_v8(const srv_answer *w, const float *x, int64_t extra, srv_boxes *out)
 {
     const eng_tensor *t = &w->outputs[0];
+    if (channels_first(t)) decode_v8_columns(w, x, t->dims[1] - 4 - extra, t->dims[2], out);
+    else decode_v8_rows(w, x, t->dims[2] - 4 - extra, extra, t->dims[1], out);
+}
+
+static od_code decode(const srv_answer *w, srv_boxes *out)
+{
     const float *x = srv_floats(w, 0);
     if (!x) return w->st->code;
-    if (channels_first(t)) decode_v8_columns(w, x, t->dims[1] - 4, t->dims[2], out);
-    else decode_v8_rows(w, x, t->dims[2] - 4, t->dims[1], out);
+    decode_v8(w, x, extra_count(w), out);
     return OD_OK;
 }
 
-const srv_detector srv_yolov8 = {"yolov8", 1, check_v8, decode_v8, false};
+const srv_detector srv_yolov8 = {.name = "yolov8", .n_outputs = 1, .check = check_v8, .decode = decode};
+
+/* ---- v8's sisters ------------------------------------------------------------------------- */
+
+/* Numbers behind the classes of a row, by the decoder's name and the second output. */
+static int64_t extra_count(const srv_answer *w)
+{
+    const char *name = w->card->decoder;
+    int n;
+    if (!strcmp(name, "yolov8-seg")) return w->n_outputs == 2 && w->outputs[1].rank == 4 ? od_max_i64(w->outputs[1].dims[1], 0) : 0;
+    if (!strcmp(name, "yolov8-obb")) return 1;
+    if (strcmp(name, "yolov8-pose") != 0) return 0;
+    const double *shape = ldr_card_param(w->card, "keypoints", &n);
+    return n == 2 && shape[0] >= 1 && shape[0] <= 10000 && shape[1] >= 2 && shape[1] <= 3 ? (int64_t)shape[0] * (int64_t)shape[1] : 51;
+}
+
+/* Number `k` of those behind the classes, of box `source`. */
+static float extra_of(const srv_answer *w, const float *x, int32_t source, int64_t k)
+{
+    const eng_tensor *t = &w->outputs[0];
+    bool first = channels_first(t);
+    int64_t channels = first ? t->dims[1] : t->dims[2], at = channels - extra_count(w) + k;
+    return first ? x[at * t->dims[2] + source] : x[source * channels + at];
+}
+
+static od_code decode_obb(const srv_answer *w, srv_boxes *out)
+{
+    const float *x = srv_floats(w, 0);
+    if (!x) return w->st->code;
+    decode_v8(w, x, 1, out);
+    for (int64_t i = 0; i < out->n; i++) out->list[i].angle = extra_of(w, x, out->list[i].source, 0);
+    return OD_OK;
+}
+
+/* A turned box as a normal distribution: the terms of its covariance. */
+typedef struct spread {
+    double a, b, c;
+} spread;
+
+static spread spread_of(const srv_box *b)
+{
+    double w = (double)(b->x2 - b->x1), h = (double)(b->y2 - b->y1), c = cos((double)b->angle), s = sin((double)b->angle);
+    double x = w * w / 12, y = h * h / 12;
+    return (spread){x * c * c + y * s * s, x * s * s + y * c * c, (x - y) * c * s};
+}
+
+/* One minus the Hellinger distance of the two distributions (Llerena et al., "Gaussian bounding boxes and
+ * probabilistic intersection-over-union"), by which these networks are trained. */
+static float probabilistic_overlap(const srv_box *p, const srv_box *q)
+{
+    enum { MOST = 100 };
+    const double tiny = 1e-7;
+    spread s = spread_of(p), t = spread_of(q);
+    double dx = (double)(p->x1 + p->x2 - q->x1 - q->x2) / 2, dy = (double)(p->y1 + p->y2 - q->y1 - q->y2) / 2;
+    double a = s.a + t.a, b = s.b + t.b, c = s.c + t.c, det = a * b - c * c + tiny;
+    double own = fmax(s.a * s.b - s.c * s.c, 0) * fmax(t.a * t.b - t.c * t.c, 0);
+    double distance = (a * dy * dy + b * dx * dx) / det / 4 - c * dx * dy / det / 2 + log(det / (4 * sqrt(own) + tiny) + tiny) / 2;
+    distance = fmin(fmax(distance, tiny), MOST);
+    return (float)(1 - sqrt(1 - exp(-distance) + tiny));
+}
+
+static od_code add_corners(const srv_answer *w, const srv_box *b)
+{
+    double cx = (double)(b->x1 + b->x2) / 2, cy = (double)(b->y1 + b->y2) / 2;
+    double c = cos((double)b->angle), s = sin((double)b->angle), dx = (double)(b->x2 - b->x1) / 2, dy = (double)(b->y2 - b->y1) / 2;
+    static const int sx[4] = {-1, 1, 1, -1}, sy[4] = {-1, -1, 1, 1};
+    srv_text_printf(w->json, ",\"corners\":[");
+    for (int i = 0; i < 4; i++) {
+        if (i) srv_text_add(w->json, ",", 1);
+        srv_add_pixel(w->json, srv_to_picture_x(w, (float)(cx + sx[i] * dx * c - sy[i] * dy * s)));
+        srv_text_add(w->json, ",", 1);
+        srv_add_pixel(w->json, srv_to_picture_y(w, (float)(cy + sx[i] * dx * s + sy[i] * dy * c)));
+    }
+    srv_text_printf(w->json, "],\"angle\":");
+    srv_text_double(w->json, rint((double)b->angle * 1e4) / 1e4);
+    return OD_OK;
+}
+
+const srv_detector srv_yolov8_obb = {.name = "yolov8-obb", .n_outputs = 1, .check = check_v8, .decode = decode_obb,
+                                     .more = add_corners, .overlap = probabilistic_overlap};
+
+static od_code add_keypoints(const srv_answer *w, const srv_box *b)
+{
+    int n;
+    const double *shape = ldr_card_param(w->card, "keypoints", &n);
+    const float *x = srv_floats(w, 0);
+    if (!x) return w->st->code;
+    int64_t numbers = n == 2 && shape[1] == 2 ? 2 : 3, count = extra_count(w) / numbers;
+    srv_text_printf(w->json, ",\"keypoints\":[");
+    for (int64_t k = 0; k < count; k++) {
+        srv_text_printf(w->json, "%s[", k ? "," : "");
+        srv_add_pixel(w->json, srv_to_picture_x(w, extra_of(w, x, b->source, k * numbers)));
+        srv_text_add(w->json, ",", 1);
+        srv_add_pixel(w->json, srv_to_picture_y(w, extra_of(w, x, b->source, k * numbers + 1)));
+        srv_text_add(w->json, ",", 1);
+        srv_text_double(w->json, numbers == 3 ? rint((double)extra_of(w, x, b->source, k * 3 + 2) * 1e4) / 1e4 : 1);
+        srv_text_add(w->json, "]", 1);
+    }
+    srv_text_add(w->json, "]", 1);
+    return OD_OK;
+}
+
+const srv_detector srv_yolov8_pose = {.name = "yolov8-pose", .n_outputs = 1, .check = check_v8, .decode = decode, .more = add_keypoints};
+
+static od_code check_seg(const srv_answer *w)
+{
+    OD_TRY(srv_want(w, 1, 4, (int64_t[]){1, -1, -1, -1}));
+    return check_v8(w);
+}
+
+/* The prototypes' sum by this box's weights, at each place of their map that the box touches. */
+static void sum_prototypes(const srv_answer *w, const float *weights, const float *protos, const srv_box *b, float *sum)
+{
+    const eng_tensor *t = &w->outputs[1];
+    int64_t n = t->dims[1], height = t->dims[2], width = t->dims[3];
+    float sy = (float)height / (float)w->place->input_height;
+    int64_t y0 = od_max_i64((int64_t)fmaxf(b->y1 * sy - 2, 0), 0), y1 = od_min_i64((int64_t)fminf(fmaxf(b->y2 * sy + 3, 0), (float)height), height);
+    for (int64_t y = y0; y < y1; y++) {
+        float *row = sum + y * width;
+        for (int64_t x = 0; x < width; x++) row[x] = 0;
+        for (int64_t k = 0; k < n; k++)
+            for (int64_t x = 0; x < width; x++) row[x] += weights[k] * protos[(k * height + y) * width + x];
+    }
+}
+
+/* Which pixels of the picture are the thing: above zero between the places of the map, inside the box. */
+static void fill_mask(const srv_answer *w, const float *sum, const srv_box *b, srv_map *m)
+{
+    const ldr_placement *p = w->place;
+    const eng_tensor *t = &w->outputs[1];
+    int64_t height = t->dims[2], width = t->dims[3];
+    int64_t x0 = (int64_t)fmax(srv_to_picture_x(w, b->x1), 0), x1 = (int64_t)fmin(fmax(ceil(srv_to_picture_x(w, b->x2)), 0), (double)m->width);
+    int64_t y0 = (int64_t)fmax(srv_to_picture_y(w, b->y1), 0), y1 = (int64_t)fmin(fmax(ceil(srv_to_picture_y(w, b->y2)), 0), (double)m->height);
+    for (int64_t y = y0; y < y1; y++) {
+        double ix = 0, iy = ((double)y + 0.5) * p->scale_y + p->offset_y;
+        double fy = fmax(0, fmin(iy * (double)height / (double)p->input_height - 0.5, (double)(height - 1)));
+        int64_t r0 = (int64_t)fy, r1 = od_min_i64(r0 + 1, height - 1);
+        float ty = (float)(fy - (double)r0);
+        if (!(iy >= (double)b->y1 && iy < (double)b->y2)) continue;
+        for (int64_t x = x0; x < x1; x++) {
+            ix = ((double)x + 0.5) * p->scale_x + p->offset_x;
+            if (!(ix >= (double)b->x1 && ix < (double)b->x2)) continue;
+            double fx = fmax(0, fmin(ix * (double)width / (double)p->input_width - 0.5, (double)(width - 1)));
+            int64_t c0 = (int64_t)fx, c1 = od_min_i64(c0 + 1, width - 1);
+            float tx = (float)(fx - (double)c0);
+            float up = sum[r0 * width + c0] * (1 - tx) + sum[r0 * width + c1] * tx;
+            float down = sum[r1 * width + c0] * (1 - tx) + sum[r1 * width + c1] * tx;
+            m->labels[y * m->width + x] = up * (1 - ty) + down * ty > 0;
+        }
+    }
+}
+
+static od_code add_mask(const srv_answer *w, const srv_box *b)
+{
+    if (w->mask == SRV_MASK_NONE) return OD_OK;
+    const float *x = srv_floats(w, 0), *protos = x ? srv_floats(w, 1) : NULL;
+    if (!protos) return w->st->code;
+    int64_t n = w->outputs[1].dims[1], places = w->outputs[1].dims[2] * w->outputs[1].dims[3];
+    OD_TRY(srv_map_clear(w));
+    float *weights = od_arena_array(w->a, float, n), *sum = od_arena_array(w->a, float, places);
+    if (!weights || !sum) return od_fail(w->st, OD_NO_MEMORY, "no memory for a mask");
+    for (int64_t k = 0; k < n; k++) weights[k] = extra_of(w, x, b->source, k);
+    sum_prototypes(w, weights, protos, b, sum);
+    fill_mask(w, sum, b, w->map);
+    return srv_add_mask(w, w->map, 1, NULL);
+}
+
+const srv_detector srv_yolov8_seg = {.name = "yolov8-seg", .n_outputs = 2, .check = check_seg, .decode = decode, .more = add_mask};
+
+/* ---- v10 ---------------------------------------------------------------------------------- */
+
+static od_code check_v10(const srv_answer *w)
+{
+    return srv_want(w, 0, 3, (int64_t[]){1, -1, 6});
+}
+
+static od_code decode_v10(const srv_answer *w, srv_boxes *out)
+{
+    const float *x = srv_floats(w, 0);
+    if (!x) return w->st->code;
+    for (int64_t i = 0; i < w->outputs[0].dims[1]; i++, x += 6)
+        if ((double)x[4] > w->score_threshold && x[5] >= 0 && x[5] < 1e6f)
+            srv_boxes_add(out, (srv_box){x[0], x[1], x[2], x[3], x[4], 0, (int32_t)x[5], (int32_t)i});
+    return OD_OK;
+}
+
+const srv_detector srv_yolov10 = {.name = "yolov10", .n_outputs = 1, .check = check_v10, .decode = decode_v10, .no_nms = true};
 
 /* ---- v5 ----------------------------------------------------------------------------------- */
 
@@ -107,9 +299,9 @@ static od_code decode_v5(const srv_answer *w, srv_boxes *out)
         for (int64_t c = 6; c < columns; c++)
             if (x[c] > x[label]) label = c;
         float score = x[4] * x[label];
-        if ((double)score > w->score_threshold) srv_boxes_add(out, from_centre(x[0], x[1], x[2], x[3], score, label - 5, i));
+        if ((double)score > w->score_threshold) srv_boxes_add(out, srv_box_around(x[0], x[1], x[2], x[3], score, label - 5, i));
     }
     return OD_OK;
 }
 
-const srv_detector srv_yolov5 = {"yolov5", 1, check_v5, decode_v5, false};
+const srv_detector srv_yolov5 = {.name = "yolov5", .n_outputs = 1, .check = check_v5, .decode = decode_v5};

@@ -175,11 +175,16 @@ TEST(labels_must_be_as_many_as_classes)
 
 /* ---- masks -------------------------------------------------------------------------------- */
 
+static srv_map map_of(int64_t width, int64_t height, uint16_t *labels)
+{
+    return (srv_map){.width = width, .height = height, .labels = labels};
+}
+
 TEST(run_lengths_are_packed_as_coco_packs_them)
 {
     /* Columns 0 1 / 1 1 / 0 0 of height 2: COCO's counts 1 3 2, which pycocotools writes as "132". */
     uint16_t labels[6] = {0, 1, 0, 1, 1, 0};
-    srv_map m = {3, 2, labels};
+    srv_map m = map_of(3, 2, labels);
     srv_text t[2] = {{.arena = &arena}, {.arena = &arena}};
     CHECK_OK(srv_map_rle(&m, 2, t, &arena, &st));
     CHECK_EQ(t[1].len, 3);
@@ -191,7 +196,7 @@ TEST(long_runs_take_several_characters)
 {
     static uint16_t labels[100 * 100];
     for (int i = 0; i < 100 * 100; i++) labels[i] = i % 100 >= 50; /* the right half */
-    srv_map m = {100, 100, labels};
+    srv_map m = map_of(100, 100, labels);
     srv_text t[2] = {{.arena = &arena}, {.arena = &arena}};
     CHECK_OK(srv_map_rle(&m, 2, t, &arena, &st));
     CHECK_EQ(t[1].len, 6); /* 5000 5000, three characters each: 8 | 32, 28 | 32, 4 */
@@ -201,7 +206,7 @@ TEST(long_runs_take_several_characters)
     CHECK_EQ(t[1].data[2], 48 + (5000 >> 10));
 }
 
-static const char *polygons(const srv_map *m, int label)
+static const char *polygons(srv_map *m, int label)
 {
     srv_text t = {.arena = &arena};
     CHECK_OK(srv_map_polygons(m, label, &t, &arena, &st));
@@ -213,7 +218,7 @@ TEST(polygons_follow_pixel_edges)
 {
     uint16_t square[9] = {0, 0, 0, 0, 1, 0, 0, 0, 0}, corners[4] = {1, 0, 0, 1};
     uint16_t ring[9] = {1, 1, 1, 1, 0, 1, 1, 1, 1};
-    srv_map m = {3, 3, square}, n = {2, 2, corners}, o = {3, 3, ring};
+    srv_map m = map_of(3, 3, square), n = map_of(2, 2, corners), o = map_of(3, 3, ring);
     CHECK_STR(polygons(&m, 1), "[[1,2,2,2,2,1,1,1]]");
     CHECK_STR(polygons(&m, 2), "[]");
     CHECK_STR(polygons(&n, 1), "[[0,1,1,1,1,0,0,0],[1,2,2,2,2,1,1,1]]"); /* touching at a corner only */

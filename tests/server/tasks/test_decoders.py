@@ -1,0 +1,344 @@
+"""Each detector's decoder against numpy, on outputs made up here: the formulas are from the papers and the authors'
+documentation. A model gives constant outputs, whatever the picture."""
+import json
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+SIDE = 64  # of the model's input; the picture is twice as wide and as high as the input
+
+
+def save_model(folder, outputs, metadata=None, side=SIDE):
+    nodes, infos, weights = [], [], []
+    for name, array in outputs.items():
+        weights.append(numpy_helper.from_array(array, name + "_value"))
+        nodes.append(helper.make_node("Identity", [name + "_value"], [name]))
+        infos.append(helper.make_tensor_value_info(name, weights[-1].data_type, array.shape))
+    graph = helper.make_graph(nodes, "constant", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, side, side])],
+                              infos, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, folder / "model.onnx")
+
+
+def predict(onnxd, folder, outputs, card=None, metadata=None, flags=(), side=SIDE):
+    save_model(folder, outputs, metadata, side)
+    Image.new("RGB", (2 * side, 2 * side)).save(folder / "picture.png")
+    if card:
+        (folder / "model.json").write_text(json.dumps({"task": "detect", "preprocess": {"fit": "stretch"}, **card}))
+    done = subprocess.run([onnxd, "predict", folder / "model.onnx", folder / "picture.png", "--json", *flags],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["detections"]
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def iou(a, b):
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(w, 0) * max(h, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def around(cx, cy, w, h):
+    return [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
+
+
+def same(got, boxes, scores, labels, threshold=0.25, iou_limit=0.45, most=100, nms=True, side=SIDE):
+    """Corner boxes in pixels of the input, all of them: thresholds and suppression are done here."""
+    order = sorted((i for i in range(len(scores)) if scores[i] > threshold), key=lambda i: -scores[i])
+    kept = []
+    for i in order:
+        if not nms or all(labels[k] != labels[i] or iou(boxes[k], boxes[i]) <= iou_limit for k in kept):
+            kept.append(i)
+    kept = kept[:most]
+    assert len(kept) > 3, "a case that shows nothing"
+    assert [g["index"] for g in got] == [labels[i] for i in kept]
+    for g, i in zip(got, kept):
+        assert abs(g["score"] - scores[i]) < 1e-3
+        x, y, w, h = g["box"]
+        want = np.clip(np.array(boxes[i]) * 2, 0, 2 * side)
+        assert np.abs(np.array([x, y, x + w, y + h]) - want).max() < 0.05
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
+
+
+def some_boxes(rng, n):
+    return np.stack([rng.uniform(5, 59, n), rng.uniform(5, 59, n), rng.uniform(4, 30, n), rng.uniform(4, 30, n)], 1)
+
+
+def f32(x):
+    return np.ascontiguousarray(x, np.float32)
+
+
+def test_yolov8(onnxd, tmp_path, rng):
+    b, s = some_boxes(rng, 100), rng.uniform(0, 1, (100, 3)) ** 3
+    got = predict(onnxd, tmp_path, {"output0": f32(np.concatenate([b, s], 1).T[None])}, {"decoder": "yolov8"})
+    same(got, [around(*r) for r in b], s.max(1), s.argmax(1))
+
+
+def test_yolov5(onnxd, tmp_path, rng):
+    b, o, s = some_boxes(rng, 100), rng.uniform(0, 1, (100, 1)), rng.uniform(0, 1, (100, 3))
+    got = predict(onnxd, tmp_path, {"output0": f32(np.concatenate([b, o, s], 1)[None])}, {"decoder": "yolov5"})
+    s = s * o
+    same(got, [around(*r) for r in b], s.max(1), s.argmax(1))
+
+
+def test_yolov10(onnxd, tmp_path, rng):
+    b, s, c = some_boxes(rng, 50), rng.uniform(0, 1, 50), rng.integers(0, 5, 50)
+    corners = np.array([around(*r) for r in b])
+    got = predict(onnxd, tmp_path, {"output0": f32(np.concatenate([corners, s[:, None], c[:, None]], 1)[None])}, {"decoder": "yolov10"})
+    same(got, corners, s, c, nms=False)
+
+
+def test_ultralytics_metadata_makes_the_card(onnxd, tmp_path, rng):
+    b, s = some_boxes(rng, 100), rng.uniform(0, 1, (100, 2)) ** 3
+    meta = {"task": "detect", "names": "{0: 'cat', 1: \"driver's seat\"}", "stride": "32", "imgsz": "[64, 64]", "batch": "1"}
+    got = predict(onnxd, tmp_path, {"output0": f32(np.concatenate([b, s], 1).T[None])}, metadata=meta)
+    same(got, [around(*r) for r in b], s.max(1), s.argmax(1), iou_limit=0.7)
+    assert {g["label"] for g in got} == {"cat", "driver's seat"}
+
+
+def test_yolov8_pose(onnxd, tmp_path, rng):
+    b, s, k = some_boxes(rng, 80), rng.uniform(0, 1, (80, 1)), rng.uniform(0, 64, (80, 5, 3))
+    meta = {"task": "pose", "names": "{0: 'person'}", "stride": "32", "imgsz": "[64, 64]", "kpt_shape": "[5, 3]"}
+    got = predict(onnxd, tmp_path, {"output0": f32(np.concatenate([b, s, k.reshape(80, 15)], 1).T[None])}, metadata=meta)
+    same(got, [around(*r) for r in b], s[:, 0], np.zeros(80, int), iou_limit=0.7)
+    best = int(np.argmax(s))
+    want = k[best] * [2, 2, 1]
+    assert np.abs(np.array(got[0]["keypoints"]) - want).max() < 0.01
+
+
+def from_rle(mask):
+    counts, text, at = [], mask["counts"].encode(), 0
+    while at < len(text):
+        x, shift, more = 0, 0, True
+        while more:
+            c = text[at] - 48
+            at += 1
+            x |= (c & 31) << shift
+            shift += 5
+            more = bool(c & 32)
+            if not more and c & 16:
+                x -= 1 << shift
+        counts.append(x + counts[-2] if len(counts) > 2 else x)
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(mask["size"][::-1]).T
+
+
+def test_yolov8_seg(onnxd, tmp_path, rng):
+    b, s, k = some_boxes(rng, 60), rng.uniform(0, 1, (60, 2)) ** 2, rng.normal(size=(60, 8))
+    protos = np.stack([np.asarray(Image.fromarray(f32(rng.normal(size=(4, 4)))).resize((16, 16), Image.BICUBIC)) for _ in range(8)])
+    meta = {"task": "segment", "names": "{0: 'a', 1: 'b'}", "stride": "32", "imgsz": "[64, 64]"}
+    outputs = {"output0": f32(np.concatenate([b, s, k], 1).T[None]), "output1": f32(protos[None])}
+    got = predict(onnxd, tmp_path, outputs, metadata=meta)
+    same(got, [around(*r) for r in b], s.max(1), s.argmax(1), iou_limit=0.7)
+    for g, i in zip(got, [i for i in np.argsort(-s.max(1), kind="stable")]):
+        if abs(g["score"] - s[i].max()) > 1e-4:
+            continue
+        full = np.asarray(Image.fromarray(f32(np.tensordot(k[i], protos, 1))).resize((128, 128), Image.BILINEAR)) > 0
+        x1, y1, x2, y2 = (2 * v for v in around(*b[i]))
+        ys, xs = np.mgrid[0:128, 0:128] + 0.5
+        want = full & (xs >= x1) & (xs < x2) & (ys >= y1) & (ys < y2)
+        mask = from_rle(g["mask"])
+        assert mask.shape == (128, 128)
+        assert (mask & want).sum() >= 0.98 * (mask | want).sum()
+
+
+def test_yolov8_obb(onnxd, tmp_path, rng):
+    b, s, a = some_boxes(rng, 60), rng.uniform(0, 1, (60, 2)) ** 2, rng.uniform(-0.7, 1.5, (60, 1))
+    meta = {"task": "obb", "names": "{0: 'a', 1: 'b'}", "stride": "32", "imgsz": "[64, 64]"}
+    got = predict(onnxd, tmp_path, {"output0": f32(np.concatenate([b, s, a], 1).T[None])}, metadata=meta)
+
+    def spread(i):
+        w, h, t = b[i][2] ** 2 / 12, b[i][3] ** 2 / 12, a[i][0]
+        return w * np.cos(t) ** 2 + h * np.sin(t) ** 2, w * np.sin(t) ** 2 + h * np.cos(t) ** 2, (w - h) * np.cos(t) * np.sin(t)
+
+    def overlap(i, j):
+        (a1, b1, c1), (a2, b2, c2) = spread(i), spread(j)
+        dx, dy = b[i][0] - b[j][0], b[i][1] - b[j][1]
+        det = (a1 + a2) * (b1 + b2) - (c1 + c2) ** 2
+        t1 = ((a1 + a2) * dy ** 2 + (b1 + b2) * dx ** 2) / det / 4
+        t2 = -(c1 + c2) * dx * dy / det / 2
+        t3 = np.log(det / (4 * np.sqrt((a1 * b1 - c1 ** 2) * (a2 * b2 - c2 ** 2)))) / 2
+        return 1 - np.sqrt(1 - np.exp(-(t1 + t2 + t3)))
+
+    kept, scores, labels = [], s.max(1), s.argmax(1)
+    for i in np.argsort(-scores):
+        if scores[i] > 0.25 and all(labels[i] != labels[k] or overlap(i, k) <= 0.7 for k in kept):
+            kept.append(i)
+    assert [g["index"] for g in got] == [labels[i] for i in kept]
+    for g, i in zip(got, kept):
+        c, n = np.cos(a[i][0]), np.sin(a[i][0])
+        at = [(b[i][0] + u * b[i][2] / 2 * c - v * b[i][3] / 2 * n, b[i][1] + u * b[i][2] / 2 * n + v * b[i][3] / 2 * c)
+              for u, v in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+        assert np.abs(np.array(g["corners"]) - np.array(at).ravel() * 2).max() < 0.02
+
+
+def test_detr(onnxd, tmp_path, rng):
+    b, x = some_boxes(rng, 30), rng.normal(size=(30, 4)) * 3
+    got = predict(onnxd, tmp_path, {"logits": f32(x[None]), "pred_boxes": f32(b[None] / SIDE)}, {"decoder": "detr", "outputs": ["logits", "pred_boxes"]})
+    p = softmax(x)[:, :-1]
+    same(got, [around(*r) for r in b], p.max(1), p.argmax(1), nms=False)
+
+
+def test_rtdetr(onnxd, tmp_path, rng):
+    b, x = some_boxes(rng, 30), rng.normal(size=(30, 3)) * 2 - 1
+    got = predict(onnxd, tmp_path, {"logits": f32(x[None]), "pred_boxes": f32(b[None] / SIDE)}, {"decoder": "rtdetr"})
+    p = sigmoid(x)
+    same(got, [around(*b[i // 3]) for i in range(90)], p.ravel(), [i % 3 for i in range(90)], nms=False)
+
+
+def test_torchvision_is_found_by_names(onnxd, tmp_path, rng):
+    corners = np.array([around(*r) for r in some_boxes(rng, 20)])
+    s, c = rng.uniform(0, 1, 20), rng.integers(1, 90, 20)
+    got = predict(onnxd, tmp_path, {"boxes": f32(corners), "labels": c.astype(np.int64), "scores": f32(s)})
+    same(got, corners, s, c, nms=False)
+
+
+def test_tensorflow_object_detection_is_found_by_names(onnxd, tmp_path, rng):
+    corners = np.array([around(*r) for r in some_boxes(rng, 20)])
+    s, c = np.sort(rng.uniform(0, 1, 20))[::-1], rng.integers(1, 90, 20)
+    outputs = {"num_detections": f32([15]), "detection_boxes": f32(corners[None][..., [1, 0, 3, 2]] / SIDE),
+               "detection_scores": f32(s[None]), "detection_classes": f32(c[None])}
+    got = predict(onnxd, tmp_path, outputs)
+    same(got, corners[:15], s[:15], c[:15] - 1, nms=False)
+
+
+@pytest.mark.parametrize("activation", [0, 1, 2])
+def test_scored_boxes(onnxd, tmp_path, rng, activation):
+    b, x = some_boxes(rng, 80), rng.normal(size=(80, 4)) * 2
+    p = [x / 4, sigmoid(x), softmax(x)][activation]
+    got = predict(onnxd, tmp_path, {"b": f32(b[None] / SIDE), "s": f32(x[None] / (1 if activation else 4))},
+                  {"decoder": "scored-boxes", "parameters": {"normalized": 1, "centered": 1, "background": 1, "activation": activation}})
+    same(got, [around(*b[i // 3]) for i in range(240)], p[:, 1:].ravel(), [i % 3 for i in range(240)])
+
+
+def grid(strides, offset=0.0):
+    cells = []
+    for s in strides:
+        ys, xs = np.mgrid[0:SIDE // s, 0:SIDE // s]
+        cells.append(np.stack([xs.ravel() + offset, ys.ravel() + offset, np.full(xs.size, s)], 1))
+    return np.concatenate(cells).astype(float)
+
+
+def test_yolox(onnxd, tmp_path, rng):
+    cells = grid([8, 16, 32])
+    n = len(cells)
+    x = np.concatenate([rng.uniform(0, 1, (n, 2)), rng.normal(size=(n, 2)) * 0.5, rng.uniform(0, 1, (n, 4))], 1)
+    got = predict(onnxd, tmp_path, {"output": f32(x[None])}, {"decoder": "yolox"})
+    s = x[:, 5:] * x[:, 4:5]
+    xy, wh = (x[:, :2] + cells[:, :2]) * cells[:, 2:], np.exp(x[:, 2:4]) * cells[:, 2:]
+    same(got, [around(*p, *q) for p, q in zip(xy, wh)], s.max(1), s.argmax(1))
+
+
+@pytest.mark.parametrize("name", ["yolov5-heads", "yolov3"])
+@pytest.mark.parametrize("flat", [False, True])
+def test_anchor_heads(onnxd, tmp_path, rng, name, flat):
+    anchors, outputs, boxes, scores, labels = rng.uniform(5, 40, (2, 3, 2)), {}, [], [], []
+    for level, stride in enumerate((8, 16)):
+        n = SIDE // stride
+        x = rng.normal(size=(1, 3, n, n, 7)) * 1.5
+        outputs[f"out{level}"] = f32(x.transpose(0, 1, 4, 2, 3).reshape(1, 21, n, n) if flat else x)
+        for a in range(3):
+            for gy in range(n):
+                for gx in range(n):
+                    r = x[0, a, gy, gx]
+                    if name == "yolov3":
+                        cx, cy = (sigmoid(r[0]) + gx) * stride, (sigmoid(r[1]) + gy) * stride
+                        w, h = np.exp(r[2:4]) * anchors[level, a]
+                    else:
+                        cx, cy = (2 * sigmoid(r[0]) - 0.5 + gx) * stride, (2 * sigmoid(r[1]) - 0.5 + gy) * stride
+                        w, h = (2 * sigmoid(r[2:4])) ** 2 * anchors[level, a]
+                    boxes.append(around(cx, cy, w, h))
+                    scores.append(sigmoid(r[4]) * sigmoid(r[5:]).max())
+                    labels.append(int(r[5:].argmax()))
+    got = predict(onnxd, tmp_path, outputs, {"decoder": name, "parameters": {"anchors": anchors.ravel().tolist()}})
+    same(got, boxes, scores, labels)
+
+
+def test_nanodet(onnxd, tmp_path, rng):
+    cells = grid([8, 16, 32, 64])
+    n = len(cells)
+    s, d = rng.uniform(0, 1, (n, 3)) ** 2, rng.normal(size=(n, 4, 8)) * 2
+    got = predict(onnxd, tmp_path, {"output": f32(np.concatenate([s, d.reshape(n, 32)], 1)[None])}, {"decoder": "nanodet"})
+    side = (softmax(d) * np.arange(8)).sum(-1) * cells[:, 2:]
+    c = cells[:, :2] * cells[:, 2:]
+    same(got, np.concatenate([c - side[:, :2], c + side[:, 2:]], 1), s.max(1), s.argmax(1))
+
+
+def test_fcos(onnxd, tmp_path, rng):
+    outputs, boxes, scores, labels = {}, [], [], []
+    parts = {"cls": [], "reg": [], "ctr": []}
+    for stride in (8, 16):
+        n = SIDE // stride
+        cls, reg, ctr = rng.normal(size=(1, 2, n, n)) * 2, rng.uniform(2, 20, (1, 4, n, n)), rng.normal(size=(1, 1, n, n))
+        for key, value in zip(parts, (cls, reg, ctr)):
+            parts[key].append(f32(value))
+        for c in range(2):
+            for y in range(n):
+                for x in range(n):
+                    cx, cy, r = (x + 0.5) * stride, (y + 0.5) * stride, reg[0, :, y, x]
+                    boxes.append([cx - r[0], cy - r[1], cx + r[2], cy + r[3]])
+                    scores.append(np.sqrt(sigmoid(cls[0, c, y, x]) * sigmoid(ctr[0, 0, y, x])))
+                    labels.append(c)
+    for key in parts:
+        for level in range(2):
+            outputs[f"{key}{level}"] = parts[key][level]
+    got = predict(onnxd, tmp_path, outputs, {"decoder": "fcos", "score_threshold": 0.5})
+    same(got, boxes, scores, labels, threshold=0.5)
+
+
+def test_centernet(onnxd, tmp_path, rng):
+    heat, size, offset = rng.normal(size=(1, 2, 16, 16)) * 2, rng.uniform(1, 5, (1, 2, 16, 16)), rng.uniform(0, 1, (1, 2, 16, 16))
+    got = predict(onnxd, tmp_path, {"hm": f32(heat), "wh": f32(size), "reg": f32(offset)}, {"decoder": "centernet"})
+    boxes, scores, labels = [], [], []
+    padded = np.pad(heat[0], ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    for c in range(2):
+        for y in range(16):
+            for x in range(16):
+                if heat[0, c, y, x] >= padded[c, y:y + 3, x:x + 3].max():
+                    boxes.append(around((x + offset[0, 0, y, x]) * 4, (y + offset[0, 1, y, x]) * 4, *(size[0, :, y, x] * 4)))
+                    scores.append(sigmoid(heat[0, c, y, x]))
+                    labels.append(c)
+    same(got, boxes, scores, labels, nms=False)
+
+
+def test_ssd(onnxd, tmp_path, rng):
+    priors = some_boxes(rng, 60) / SIDE
+    d, x = rng.normal(size=(60, 4)), rng.normal(size=(60, 3)) * 2
+    got = predict(onnxd, tmp_path, {"loc": f32(d[None]), "conf": f32(x[None])},
+                  {"decoder": "ssd", "parameters": {"priors": priors.ravel().tolist()}})
+    xy, wh = priors[:, :2] + d[:, :2] * 0.1 * priors[:, 2:], priors[:, 2:] * np.exp(d[:, 2:] * 0.2)
+    p = softmax(x)[:, 1:]
+    boxes = [around(*a, *b) for a, b in zip(xy * SIDE, wh * SIDE)]
+    same(got, [boxes[i // 2] for i in range(120)], p.ravel(), [i % 2 for i in range(120)])
+
+
+def test_blazeface(onnxd, tmp_path, rng):
+    side = 128
+    anchors = [((x + 0.5) / 16, (y + 0.5) / 16) for y in range(16) for x in range(16) for _ in range(2)]
+    anchors += [((x + 0.5) / 8, (y + 0.5) / 8) for y in range(8) for x in range(8) for _ in range(6)]
+    anchors = np.array(anchors) * side
+    d, x = rng.normal(size=(896, 16)) * 3, rng.normal(size=(896, 1)) * 2 - 3
+    d[:, 2:4] = rng.uniform(10, 40, (896, 2))
+    got = predict(onnxd, tmp_path, {"regressors": f32(d[None]), "classificators": f32(x[None])}, {"decoder": "blazeface"}, side=side)
+    boxes = [around(*(r[:2] + a), *r[2:4]) for r, a in zip(d, anchors)]
+    same(got, boxes, sigmoid(x[:, 0]), np.zeros(896, int), side=side)
+    best = int(x.argmax())
+    want = (d[best, 4:].reshape(6, 2) + anchors[best]) * 2
+    assert np.abs(np.array(got[0]["keypoints"])[:, :2] - want).max() < 0.02
