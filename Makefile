@@ -145,7 +145,7 @@ test: ## install what the tests need, build, run every test
 bench: .venv/ready ## measure the server with wrk: requests a second, start-up, memory
 	@sh tools/deps.sh build bench
 	@$(MAKE) --no-print-directory -j$(JOBS) all models
-	@.venv/bin/python tests/bench/http.py --onnxd $(B)/onnxd --models $(DEMO)
+	@.venv/bin/python tests/bench/serving.py --onnxd $(B)/onnxd --models $(DEMO)
 
 bench-ort: .venv/ready ## measure the engine beside ONNX Runtime, by turns; writes docs/performance.md
 	@sh tools/deps.sh build

@@ -1,7 +1,7 @@
 """The server as a client sees it: time from start to first answer, requests a second and latency of
 /predict on a picture with 1 and 32 connections (wrk), resident memory. Prints a Markdown table.
 
-    python3 tests/bench/http.py [--onnxd build/onnxd] [--models demo] [--images DIR] [--seconds 10]
+    python3 tests/bench/serving.py [--onnxd build/onnxd] [--models demo] [--images DIR] [--seconds 10]
 
 Each model is served alone by a server of its own. Needs wrk. Exit code 1 when any answer was not 200."""
 import argparse
