@@ -30,6 +30,8 @@ $(B)/proto/onnx.pb-c.c $(B)/proto/onnx.pb-c.h &: proto/onnx.proto
 $(B)/proto/%.o: $(B)/proto/%.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA) -c -o $@ $<
 
+$(B)/server/protocols/openapi.o: server/protocols/openapi.json # .incbin
+
 $(B)/%.o: %.c | $(B)/proto/onnx.pb-c.h
 	@mkdir -p $(@D)
 	$(CC) $(ALL_C) -MMD -MP -c -o $@ $<

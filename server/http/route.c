@@ -97,9 +97,12 @@ od_code srv_route_find(srv_request *r, od_status *st)
     srv_piece segments[SEGMENTS], hits[SEGMENTS];
     int n = split(r->path, segments), n_hits;
     char allow[64] = "";
+    bool special = false; /* "{}:predict" matched: then "{}" alone does not mean this path */
     for (int i = 0; n >= 0 && i < o->n_routes; i++) {
         const srv_route *route = &o->routes[i];
-        if (!matches(route, segments, n, hits, &n_hits)) continue;
+        bool verb = strstr(route->pattern, "}:") != NULL;
+        if ((special && !verb) || !matches(route, segments, n, hits, &n_hits)) continue;
+        special |= verb;
         if (strcmp(route->method, r->method) && !(!strcmp(r->method, "HEAD") && !strcmp(route->method, "GET"))) {
             if (*allow) strcat(allow, ", ");
             strcat(allow, route->method);

@@ -1,5 +1,6 @@
 #include "server/protocols/infer.h"
 
+#include "server/protocols/base64.h"
 #include "server/protocols/json_numbers.h"
 
 #include <stdio.h>
@@ -97,6 +98,23 @@ od_code srv_tensor_from_binary(srv_request *r, eng_tensor *t, const char *bytes,
     return OD_OK;
 }
 
+/* Text, or {"b64": base64}, as TensorFlow's clients send bytes. */
+static od_code one_text(srv_json *j, eng_str *out, od_status *st)
+{
+    eng_str key, text = {0};
+    char *bytes;
+    if (srv_json_peek(j) != '{') return srv_json_string(j, out, st);
+    OD_TRY(srv_json_object(j, st));
+    while (srv_json_member(j, &key, st)) {
+        if (!srv_str_is(key, "b64")) return srv_json_fail(j, st, "text or {\"b64\": text} is wanted");
+        OD_TRY(srv_json_string(j, &text, st));
+    }
+    OD_TRY(srv_json_code(j));
+    OD_TRY(srv_base64_decode(text.ptr ? text.ptr : "", text.len, j->arena, &bytes, &out->len, st));
+    out->ptr = bytes;
+    return OD_OK;
+}
+
 static od_code texts_from_json(srv_json *j, eng_str *to, int64_t count, int64_t *n, od_status *st)
 {
     OD_TRY(srv_json_array(j, st));
@@ -106,7 +124,7 @@ static od_code texts_from_json(srv_json *j, eng_str *to, int64_t count, int64_t 
             continue;
         }
         if (*n == count) return od_fail(st, OD_BAD_SHAPE, "more elements than the %" PRId64 " of the shape", count);
-        OD_TRY(srv_json_string(j, &to[(*n)++], st));
+        OD_TRY(one_text(j, &to[(*n)++], st));
     }
     return srv_json_code(j);
 }

@@ -59,7 +59,7 @@ static od_code set_logging(srv_request *r, od_status *st)
             if (!srv_str_is(text, "ISO8601") && !srv_str_is(text, "default")) return od_fail(st, OD_BAD_ARGUMENT, "log_format is default or ISO8601");
         } else if (srv_str_is(key, "log_file")) {
             OD_TRY(srv_json_string(&j, &text, st));
-            if (text.len) return od_fail(st, OD_UNSUPPORTED, "the log goes to standard error and to no file");
+            if (text.len) return od_fail(st, OD_BAD_ARGUMENT, "the log goes to standard error and to no file");
         } else return od_fail(st, OD_BAD_ARGUMENT, "no setting '%.*s'", srv_cut(key.len), key.ptr);
     }
     OD_TRY(srv_json_code(&j));

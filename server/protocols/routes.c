@@ -15,6 +15,19 @@ const srv_route srv_routes[] = {
     {"POST", "/v2/models/{}/versions/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
     {"POST", "/v2/models/{}/predict", srv_predict, SRV_ROUTE_INFER},
     {"POST", "/v2/models/{}/versions/{}/predict", srv_predict, SRV_ROUTE_INFER},
+    /* TensorFlow Serving */
+    {"POST", "/v1/models/{}:predict", srv_tfs_predict, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
+    {"POST", "/v1/models/{}/versions/{}:predict", srv_tfs_predict, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
+    {"GET", "/v1/models/{}", srv_tfs_status, 0},
+    {"GET", "/v1/models/{}/versions/{}", srv_tfs_status, 0},
+    {"GET", "/v1/models/{}/metadata", srv_tfs_metadata, 0},
+    {"GET", "/v1/models/{}/versions/{}/metadata", srv_tfs_metadata, 0},
+    /* TorchServe */
+    {"GET", "/ping", srv_torchserve_ping, SRV_ROUTE_OPEN},
+    {"POST", "/predictions/{}", srv_torchserve_predict, SRV_ROUTE_INFER},
+    {"POST", "/predictions/{}/{}", srv_torchserve_predict, SRV_ROUTE_INFER},
+    /* for people and tools */
+    {"GET", "/openapi.json", srv_openapi, SRV_ROUTE_OPEN},
     {"GET", "/metrics", srv_metrics_page, SRV_ROUTE_OPEN},
     /* its extensions */
     {"GET", "/v2/models/{}/config", srv_oip_config, 0},
