@@ -37,6 +37,8 @@ const eng_op eng_ops[] = {
     {"MaxUnpool", ENG_DOMAIN_ONNX, 9, ENG_T_NUMERIC, 0, NULL, eng_pool_prepare, eng_max_unpool_infer, NULL, NULL, eng_max_unpool_run},
     {"DeformConv", ENG_DOMAIN_ONNX, 19, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_deform_conv_prepare, eng_deform_conv_infer, NULL, NULL, eng_deform_conv_run},
     {"CausalConvWithState", ENG_DOMAIN_ONNX, 27, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_causal_conv_infer, NULL, NULL, eng_causal_conv_run},
+    /* image_decoder.c */
+    {"ImageDecoder", ENG_DOMAIN_ONNX, 20, ENG_T(ENG_UINT8), 0, NULL, NULL, eng_image_decoder_infer, NULL, NULL, eng_image_decoder_run},
     /* nhwc.c, old_images.c */
     {"FusedConv", ENG_DOMAIN_MS, 1, ENG_T_FLOAT & ~ENG_T(ENG_DOUBLE), ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF | ENG_FUSES, eng_fused_conv_import, eng_conv_prepare, eng_fused_conv_infer, NULL, NULL, eng_conv_run},
     {"NhwcConv", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_HALF, NULL, eng_conv_prepare, eng_nhwc_conv_infer, NULL, NULL, eng_nhwc_conv_run},

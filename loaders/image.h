@@ -32,6 +32,10 @@ typedef struct ldr_decode_options {
 od_code ldr_image_decode(const void *bytes, size_t size, const ldr_decode_options *o, od_arena *a, ldr_pixels *out,
                          od_status *st);
 
+/* Let the engine's ImageDecoder decode with ldr_image_decode, and BMP and PNM besides. Loading a model does
+ * this. Any thread. */
+void ldr_image_decoder_install(void);
+
 typedef enum ldr_fit {
     LDR_FIT_STRETCH,   /* to width x height, whatever the proportions */
     LDR_FIT_LETTERBOX, /* the largest size inside width x height that keeps proportions, rest padded */

@@ -69,7 +69,7 @@ static od_code view_images(const eng_ctx *c, view *v, od_status *st)
     if (c->n_in > INPUTS_MAX) return od_fail(st, OD_BAD_MODEL, "%d inputs", c->n_in);
     v->c = *c;
     v->x = as_image(c->in[0]);
-    v->y = c->out[0]->rank ? as_image(c->out[0]) : (eng_tensor){.dtype = ENG_UNDEFINED};
+    v->y = c->out[0]->rank >= 3 ? as_image(c->out[0]) : (eng_tensor){.dtype = ENG_UNDEFINED};
     memcpy(v->in, c->in, (size_t)c->n_in * sizeof *c->in);
     v->in[0] = &v->x;
     v->out[0] = &v->y;

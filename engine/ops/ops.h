@@ -140,6 +140,10 @@ eng_import_fn eng_fused_conv_import;
 eng_infer_fn eng_fused_conv_infer, eng_nhwc_conv_infer, eng_nhwc_max_pool_infer, eng_ms_qlinear_conv_infer;
 eng_run_fn eng_nhwc_conv_run, eng_nhwc_max_pool_run, eng_ms_qlinear_conv_run;
 
+/* image_decoder.c */
+eng_infer_fn eng_image_decoder_infer;
+eng_run_fn eng_image_decoder_run;
+
 /* old_images.c */
 eng_infer_fn eng_image_scaler_infer, eng_crop_infer;
 eng_run_fn eng_image_scaler_run, eng_affine_run, eng_crop_run;

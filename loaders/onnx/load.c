@@ -1,4 +1,5 @@
 /* load.c - from a file to a model. */
+#include "loaders/image.h"
 #include "loaders/onnx.h"
 #include "loaders/onnx/build.h"
 
@@ -131,6 +132,7 @@ static od_code load(ldr_file *f, const char *folder, const eng_load_options *opt
     ldr_build b = {.heap = &heap, .source = {.external = &external}};
     ldr_heap_init(&heap, f->size < SIZE_MAX / (2 * HEAP_FACTOR) ? HEAP_MIN + f->size * HEAP_FACTOR : SIZE_MAX / 2);
     ldr_external_init(&external, folder);
+    ldr_image_decoder_install(); /* for the operator of that name */
     if ((rc = eng_model_create(&b.model, st)) != OD_OK) goto done;
     b.model->backing = f;
     b.model->backing_free = file_destroy;
