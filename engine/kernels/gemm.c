@@ -45,9 +45,10 @@ eng_gemm eng_gemm_part(const eng_gemm *g, int64_t row, int64_t m, int64_t col, i
     p.m = m;
     p.n = n;
     p.ld_rows = g->ld_rows ? g->ld_rows : g->m;
+    p.depth = g->depth ? g->depth : g->segments * g->length;
     if (g->rows) p.rows += row;
     else p.a += row * g->lda;
-    p.b += col * g->segments * g->length;
+    p.b += col * p.depth;
     if (g->bias) p.bias += col;
     if (g->add) p.add += row * g->ld_add + col;
     p.c += row * g->ldc + col;

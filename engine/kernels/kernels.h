@@ -22,6 +22,8 @@ typedef struct eng_gemm {
     const float *const *rows; /* NULL: a, lda */
     int64_t ld_rows;          /* pointers from one segment's to the next's; 0: m */
     const float *b;
+    const int64_t *places; /* where the segments' rows lie in a panel, in floats; NULL: one after the other */
+    int64_t depth;         /* rows of a panel; 0: segments * length */
     const float *ahead; /* what is read next after B, as a hint to fetch it, or NULL */
     const float *bias; /* n floats, or NULL */
     float *c;

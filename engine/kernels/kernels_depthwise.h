@@ -93,90 +93,85 @@ static dw_strip_fn *const dw_strips[3][2][3] = {{DW_STRIPS(3, 1), DW_STRIPS(3, 2
                                                 {DW_STRIPS(5, 1), DW_STRIPS(5, 2)},
                                                 {DW_STRIPS(7, 1), DW_STRIPS(7, 2)}};
 
+/* The same for a window of any extents, strides and dilations. */
+DW_INLINE void dw_any(const int strip, const bool inside, const eng_depthwise *d, const ending *e, int64_t row, int64_t col,
+                      int64_t from, int64_t to)
+{
+    const int64_t *size = d->size, pitch = d->x_pitch, left = col * d->stride[2] - d->before[2];
+    const int64_t z = row / d->out[1] % d->out[0] * d->stride[0] - d->before[0], y = row % d->out[1] * d->stride[1] - d->before[1];
+    const int64_t item = row / d->out[1] / d->out[0];
+    for (int64_t c = from; c < to; c += VL) {
+        const bool whole = c + VL <= to;
+        const vpart part = v_first(to - c);
+        vf sum[DW_STRIP];
+        vf bias = d->end.bias ? v_load_part(d->end.bias + c, part) : v_zero();
+#pragma GCC unroll 8
+        for (int i = 0; i < strip; i++) sum[i] = bias;
+        for (int64_t kz = 0; kz < size[0]; kz++)
+            for (int64_t ky = 0; ky < size[1]; ky++) {
+                const int64_t iz = z + kz * d->dilation[0], iy = y + ky * d->dilation[1];
+                if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
+                const float *line = d->x + ((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2] * pitch + c;
+                const float *w = d->w + (kz * size[1] + ky) * size[2] * d->channels + c;
+                for (int64_t t = 0, x = left; t < size[2]; t++, x += d->dilation[2], w += d->channels) {
+                    const vf k = whole ? v_load(w) : v_load_part(w, part);
+#pragma GCC unroll 8
+                    for (int i = 0; i < strip; i++) {
+                        const int64_t ix = x + i * d->stride[2];
+                        const float *p = inside || (ix >= 0 && ix < d->in[2]) ? line + ix * pitch : d->zeros + c;
+                        sum[i] = v_fma(whole ? v_load(p) : v_load_part(p, part), k, sum[i]);
+                    }
+                }
+            }
+#pragma GCC unroll 8
+        for (int i = 0; i < strip; i++) end_vector(e, row * d->out[2] + col + i, c, whole, part, sum[i]);
+    }
+}
+
+static void dw_any_strip(const eng_depthwise *d, int strip, int64_t reach, const ending *e, int64_t row, int64_t col, int64_t from,
+                         int64_t to)
+{
+    int64_t left = col * d->stride[2] - d->before[2];
+    bool inside = left >= 0 && left + reach <= d->in[2];
+    if (strip == 1) dw_any(1, false, d, e, row, col, from, to);
+    else if (strip == DW_SHORT) dw_any(DW_SHORT, false, d, e, row, col, from, to);
+    else if (inside) dw_any(DW_STRIP, true, d, e, row, col, from, to);
+    else dw_any(DW_STRIP, false, d, e, row, col, from, to);
+}
+
 /* Channels that a strip takes at a time: its window then fits half of a first-level cache. */
-static int64_t dw_channels(const eng_depthwise *d, int reach)
+static int64_t dw_channels(const eng_depthwise *d, int64_t reach)
 {
     enum { BYTES = 20 << 10 };
     int64_t n = BYTES / 4 / (d->size[0] * d->size[1] * reach) / 16 * 16;
     return n < 16 ? 16 : n;
 }
 
-static void dw_by_strips(const eng_depthwise *d, const ending *e)
+static void depthwise(const eng_depthwise *d)
 {
-    const int64_t width = d->out[2];
+    const ending e = ending_of(&d->end);
+    const int64_t width = d->out[2], kw = d->size[2], stride = d->stride[2];
     const int kind = width >= DW_STRIP ? 0 : width >= DW_SHORT ? 1 : 2, strip = kind == 0 ? DW_STRIP : kind == 1 ? DW_SHORT : 1;
-    dw_strip_fn *run = dw_strips[(d->size[2] - 3) / 2][d->stride[2] - 1][kind];
-    const int reach = (strip - 1) * (int)d->stride[2] + (int)d->size[2];
-    const int64_t some = dw_channels(d, reach);
+    const int64_t reach = (strip - 1) * stride + (kw - 1) * d->dilation[2] + 1, some = dw_channels(d, reach);
+    dw_strip_fn *run = NULL;
+    if ((kw == 3 || kw == 5 || kw == 7) && stride <= 2 && d->dilation[2] == 1 && d->size[0] * d->size[1] <= DW_ROWS)
+        run = dw_strips[(kw - 3) / 2][stride - 1][kind];
     for (int64_t from = d->from; from < d->to; from += some) {
         int64_t to = od_min_i64(from + some, d->to);
         for (int64_t at = 0; at < width; at += strip) {
             int64_t col = od_min_i64(at, width - strip); /* the last strip may do pixels again */
             for (int64_t row = d->first; row < d->last; row++) {
                 dw_rows rows;
-                bool inside = dw_find(d, row, col, reach, &rows);
-                run(d, &rows, inside, e, row * width + col, from, to);
-                for (int64_t i = 0; e->later && i < strip; i++) end_pixel(e, row * width + col + i, from, to);
+                if (!run) {
+                    dw_any_strip(d, strip, reach, &e, row, col, from, to);
+                } else {
+                    bool inside = dw_find(d, row, col, (int)reach, &rows);
+                    run(d, &rows, inside, &e, row * width + col, from, to);
+                }
+                for (int64_t i = 0; e.later && i < strip; i++) end_pixel(&e, row * width + col + i, from, to);
             }
         }
     }
-}
-
-/* ---- any window ---------------------------------------------------------------------------- */
-
-/* Some pixels from `pixel` on, whose windows begin at column `left`, for one vector of channels. */
-DW_INLINE void dw_any_pixels(const int pixels, const bool inside, const eng_depthwise *d, const ending *e, int64_t row, int64_t col,
-                             int64_t c)
-{
-    const int64_t *size = d->size, left = col * d->stride[2] - d->before[2];
-    const int64_t y = row % d->out[1], z = row / d->out[1] % d->out[0], item = row / d->out[1] / d->out[0];
-    vpart part = v_first(d->to - c);
-    vf sum[DW_SHORT];
-    for (int i = 0; i < pixels; i++) sum[i] = d->end.bias ? v_load_part(d->end.bias + c, part) : v_zero();
-    for (int64_t line = 0; line < size[0] * size[1]; line++) {
-        int64_t iz = z * d->stride[0] + line / size[1] * d->dilation[0] - d->before[0];
-        int64_t iy = y * d->stride[1] + line % size[1] * d->dilation[1] - d->before[1];
-        if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
-        const float *in = d->x + ((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2] * d->x_pitch + c;
-        const float *w = d->w + line * size[2] * d->channels + c;
-        for (int64_t k = 0; k < size[2]; k++, w += d->channels) {
-            vf weight = v_load_part(w, part);
-#pragma GCC unroll 4
-            for (int i = 0; i < pixels; i++) {
-                int64_t ix = left + i * d->stride[2] + k * d->dilation[2];
-                if (!inside && (ix < 0 || ix >= d->in[2])) continue;
-                sum[i] = v_fma(v_load_part(in + ix * d->x_pitch, part), weight, sum[i]);
-            }
-        }
-    }
-    for (int i = 0; i < pixels; i++) end_vector(e, row * d->out[2] + col + i, c, c + VL <= d->to, part, sum[i]);
-}
-
-static void dw_any(const eng_depthwise *d, const ending *e)
-{
-    const int64_t width = d->out[2], reach = (d->size[2] - 1) * d->dilation[2] + 3 * d->stride[2];
-    for (int64_t row = d->first; row < d->last; row++) {
-        for (int64_t col = 0, n; col < width; col += n) {
-            int64_t left = col * d->stride[2] - d->before[2];
-            n = width - col >= DW_SHORT ? DW_SHORT : 1;
-            for (int64_t c = d->from; c < d->to; c += VL) {
-                if (n == 1) dw_any_pixels(1, false, d, e, row, col, c);
-                else if (left >= 0 && left + reach < d->in[2]) dw_any_pixels(DW_SHORT, true, d, e, row, col, c);
-                else dw_any_pixels(DW_SHORT, false, d, e, row, col, c);
-            }
-        }
-        for (int64_t x = 0; e->later && x < width; x++) end_pixel(e, row * width + x, d->from, d->to);
-    }
-}
-
-static void depthwise(const eng_depthwise *d)
-{
-    const ending e = ending_of(&d->end);
-    int64_t kw = d->size[2];
-    bool strips = (kw == 3 || kw == 5 || kw == 7) && d->stride[2] <= 2 && d->dilation[2] == 1 &&
-                  d->size[0] * d->size[1] <= DW_ROWS;
-    if (strips) dw_by_strips(d, &e);
-    else dw_any(d, &e);
 }
 
 /* Four pixels of a vector of channels share each weight. */

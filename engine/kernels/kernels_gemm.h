@@ -9,6 +9,7 @@ typedef struct tile_end {
     const float *add;
     int64_t ld_add;
     int64_t cols; /* of the tile that exist */
+    const int64_t *places;
 } tile_end;
 
 typedef void tile_fn(const float *const *rows, int64_t stride, int64_t segments, int64_t length, const float *b, int64_t panel,
@@ -86,13 +87,13 @@ static void one_row(const float *a, const float *b, int64_t k, float *sum)
 
 static void gemm_row(const eng_gemm *g, tile_end *e)
 {
-    int64_t k = g->segments * g->length;
     for (int64_t j = 0; j < g->n; j += ENG_NR) {
         float sum[ENG_NR] = {0};
         e->cols = od_min_i64(ENG_NR, g->n - j);
         for (int64_t x = 0; g->bias && x < e->cols; x++) sum[x] = g->bias[j + x];
         for (int64_t s = 0; s < g->segments; s++)
-            one_row(g->rows ? g->rows[s * g->ld_rows] : g->a, g->b + j * k + s * g->length * ENG_NR, g->length, sum);
+            one_row(g->rows ? g->rows[s * g->ld_rows] : g->a, g->b + j * g->depth + (g->places ? g->places[s] : s * g->length * ENG_NR),
+                    g->length, sum);
         e->add = g->add ? g->add + j : NULL;
         finish_tile(1, ENG_NR, sum, g->c + j, g->ldc, e);
     }
@@ -117,7 +118,7 @@ static inline const float *fetch_ahead(const float *b, const float *next, int64_
 /* Tiles of nearly equal height: one row less still keeps the FMA pipes full, one row alone does not. */
 static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
 {
-    int64_t k = g->segments * g->length;
+    const int64_t k = g->depth;
     for (int64_t j = 0; j < g->n; j += TILE_WIDE) {
         float bias[TILE_WIDE] = {0};
         const float *b = g->b + j * k, *next = j + TILE_WIDE < g->n ? b + TILE_WIDE * k : g->ahead, *dense[TILE_MAX];
@@ -144,9 +145,11 @@ static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
 
 static void gemm(const eng_gemm *g)
 {
-    tile_end e = {.act = g->act, .alpha = g->alpha, .beta = g->beta, .residual = g->residual, .ld_add = g->ld_add};
+    tile_end e = {.act = g->act, .alpha = g->alpha, .beta = g->beta, .residual = g->residual, .ld_add = g->ld_add,
+                  .places = g->places};
     eng_gemm own = *g;
     if (!own.ld_rows) own.ld_rows = own.m;
+    if (!own.depth) own.depth = own.segments * own.length;
     if (g->m == 1) {
         gemm_row(&own, &e);
         return;

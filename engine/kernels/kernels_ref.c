@@ -32,13 +32,14 @@ static float finish(const eng_gemm *g, float x, float add)
 
 static void gemm(const eng_gemm *g)
 {
-    int64_t k = g->segments * g->length;
+    int64_t k = g->depth ? g->depth : g->segments * g->length;
     for (int64_t i = 0; i < g->m; i++) {
         for (int64_t j = 0; j < g->n; j++) {
-            const float *b = g->b + j / ENG_NR * ENG_NR * k + j % ENG_NR;
+            const float *panel = g->b + j / ENG_NR * ENG_NR * k + j % ENG_NR;
             float sum = g->bias ? g->bias[j] : 0.0f;
             for (int64_t s = 0; s < g->segments; s++) {
                 const float *a = g->rows ? g->rows[s * (g->ld_rows ? g->ld_rows : g->m) + i] : g->a + i * g->lda;
+                const float *b = panel + (g->places ? g->places[s] : s * g->length * ENG_NR);
                 for (int64_t x = 0; x < g->length; x++, b += ENG_NR) sum += a[x] * *b;
             }
             g->c[i * g->ldc + j] = finish(g, sum, g->residual ? g->add[i * g->ld_add + j] : 0.0f);

@@ -45,13 +45,14 @@
 /* rows[s * stride + r] is segment s of row r. A line of `ahead` is fetched to the second-level cache a step. */
 #define DEFINE_TILE(R)                                                                                                \
     static void TILE_NAME(R)(const float *const *rows, int64_t stride, int64_t segments, int64_t length,              \
-                             const float *b, int64_t panel, const float *ahead, const float *bias, float *c,          \
+                             const float *panels, int64_t panel, const float *ahead, const float *bias, float *c,     \
                              int64_t ldc, const tile_end *e)                                                          \
     {                                                                                                                 \
         (void)panel;                                                                                                  \
         if (e->residual) { ROWS_##R(ROW_FETCH) }                                                                      \
         EACH_COL(COL_BIAS, 0) ROWS_##R(ROW_INIT) for (int64_t s = 0; s < segments; s++)                               \
         {                                                                                                             \
+            const float *b = e->places ? panels + e->places[s] : panels + s * length * ENG_NR;                        \
             ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR, ahead += ENG_NR)                  \
             {                                                                                                         \
                 __builtin_prefetch(ahead, 0, 2);                                                                      \

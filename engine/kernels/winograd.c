@@ -22,8 +22,7 @@ int64_t eng_winograd_floats(eng_winograd_form form, int64_t channels, int64_t ou
 
 typedef struct pack_job {
     eng_winograd_form form;
-    const float *w;
-    int64_t channels, out;
+    eng_winograd_weights w;
     float *to;
     double g[6][3]; /* the transform of a column of weights */
 } pack_job;
@@ -53,14 +52,19 @@ static void weight_transform(eng_winograd_form form, double g[6][3])
 static void pack_panel(void *arg, int64_t panel, int slot)
 {
     const pack_job *p = arg;
+    const eng_winograd_weights *from = &p->w;
     int side = (int)p->form + 2;
-    int64_t plane = panels_of(p->out) * p->channels * ENG_NR, width = od_min_i64(ENG_NR, p->out - panel * ENG_NR);
+    int64_t plane = panels_of(from->out) * from->channels * ENG_NR, width = od_min_i64(ENG_NR, from->out - panel * ENG_NR);
+    int64_t inputs = from->channels / from->merged, outputs = from->out / from->merged; /* of a group */
     (void)slot;
-    for (int64_t c = 0; c < p->channels; c++) {
+    for (int64_t c = 0; c < from->channels; c++) {
         double w[9][ENG_NR] = {{0}}, t[6][3][ENG_NR];
-        float *to = p->to + (panel * p->channels + c) * ENG_NR;
-        for (int64_t j = 0; j < width; j++)
-            for (int i = 0; i < 9; i++) w[i][j] = (double)p->w[((panel * ENG_NR + j) * p->channels + c) * 9 + i];
+        float *to = p->to + (panel * from->channels + c) * ENG_NR;
+        for (int64_t j = 0; j < width; j++) {
+            int64_t out = panel * ENG_NR + j;
+            for (int i = 0; i < 9 && out / outputs == c / inputs; i++)
+                w[i][j] = (double)from->w[(out * inputs + c % inputs) * 9 + i];
+        }
         for (int i = 0; i < side; i++)
             for (int k = 0; k < 3; k++)
                 for (int j = 0; j < ENG_NR; j++)
@@ -72,11 +76,11 @@ static void pack_panel(void *arg, int64_t panel, int slot)
     }
 }
 
-void eng_winograd_pack(eng_winograd_form form, const float *w, int64_t channels, int64_t out, float *to, od_pool *pool)
+void eng_winograd_pack(eng_winograd_form form, const eng_winograd_weights *w, float *to, od_pool *pool)
 {
-    pack_job p = {.form = form, .w = w, .channels = channels, .out = out, .to = to};
+    pack_job p = {.form = form, .w = *w, .to = to};
     weight_transform(form, p.g);
-    od_pool_for(pool, panels_of(out), pack_panel, &p);
+    od_pool_for(pool, panels_of(w->out), pack_panel, &p);
 }
 
 /* ---- running ------------------------------------------------------------------------------- */

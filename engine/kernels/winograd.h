@@ -29,8 +29,15 @@ eng_winograd_form eng_winograd_choose(int64_t items, int64_t out_height, int64_t
 /* Floats of packed weights, [coefficient][panel][channel][16]. */
 int64_t eng_winograd_floats(eng_winograd_form form, int64_t channels, int64_t out);
 
-/* Transform weights [out][channels][3][3], in double. */
-void eng_winograd_pack(eng_winograd_form form, const float *w, int64_t channels, int64_t out, float *to, od_pool *pool);
+/* Weights [out][channels / merged][3][3]: of `merged` groups taken as one, each output reads its own group's
+ * channels and has zeros for the others. */
+typedef struct eng_winograd_weights {
+    const float *w;
+    int64_t channels, out, merged;
+} eng_winograd_weights;
+
+/* Transform weights, in double. */
+void eng_winograd_pack(eng_winograd_form form, const eng_winograd_weights *w, float *to, od_pool *pool);
 
 /* OD_NO_MEMORY: `scratch` is full. The bits do not depend on the number of threads. */
 od_code eng_winograd_run(const eng_winograd *w, od_pool *pool, od_arena *scratch, od_status *st);

@@ -54,7 +54,7 @@ static int64_t outputs_of(const conv_form *f) { return f->out / f->group * f->me
 
 static int64_t packed_floats(const conv_form *f)
 {
-    if (f->winograd) return eng_winograd_floats((eng_winograd_form)f->winograd, f->per_group, f->out);
+    if (f->winograd) return groups_of(f) * eng_winograd_floats((eng_winograd_form)f->winograd, inputs_of(f), outputs_of(f));
     if (!f->merged) return f->taps * f->out;
     return groups_of(f) * eng_packed_floats(inputs_of(f) * f->taps, outputs_of(f));
 }
@@ -95,15 +95,21 @@ static void pack_direct(const float *w, const conv_form *f, float *to, od_pool *
 static void pack_constant(const eng_tensor *w, const void *arg, void *to)
 {
     const conv_form *f = arg;
-    if (f->winograd) eng_winograd_pack((eng_winograd_form)f->winograd, w->data, f->per_group, f->out, to, NULL);
-    else pack_direct(w->data, f, to, NULL);
+    const eng_winograd_weights source = {.w = w->data, .channels = inputs_of(f), .out = outputs_of(f), .merged = f->merged};
+    eng_winograd_form form = (eng_winograd_form)f->winograd;
+    if (!form) pack_direct(w->data, f, to, NULL);
+    for (int64_t g = 0; form && g < groups_of(f); g++) {
+        eng_winograd_weights group = source;
+        group.w += g * source.out * f->per_group * 9;
+        eng_winograd_pack(form, &group, (float *)to + g * eng_winograd_floats(form, source.channels, source.out), NULL);
+    }
 }
 
 /* Is a transformed product cheaper? By the weights and, where it is known, the input's shape. */
 static eng_winograd_form winograd_form(const eng_graph *g, const eng_node *n, const conv_params *p, const eng_tensor *w)
 {
     const eng_window *win = &p->window;
-    if (p->group != 1 || w->rank != 4 || w->dims[2] != 3 || w->dims[3] != 3) return ENG_WINOGRAD_NONE;
+    if (!p->form.merged || w->rank != 4 || w->dims[2] != 3 || w->dims[3] != 3) return ENG_WINOGRAD_NONE;
     for (int i = 1; i < 3; i++)
         if (win->stride[i] != 1 || win->dilation[i] != 1) return ENG_WINOGRAD_NONE;
     int64_t size[3] = {0, 56, 56}; /* unknown: a map of medium size */
@@ -113,7 +119,7 @@ static eng_winograd_form winograd_form(const eng_graph *g, const eng_node *n, co
         for (int i = 1; i < 3; i++)
             if (x->dims[i + 1] > 0) size[i] = x->dims[i + 1];
     }
-    return eng_winograd_choose(size[0], size[1], size[2], w->dims[1], w->dims[0]);
+    return eng_winograd_choose(size[0], size[1], size[2], inputs_of(&p->form), outputs_of(&p->form));
 }
 
 od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
@@ -177,7 +183,9 @@ typedef struct conv_job {
     /* direct sums */
     int64_t segments, length;          /* runs of memory that a window is read in */
     int64_t per_line;                  /* segments of a line: its taps, or 1 */
-    const int64_t *offsets;            /* of each segment from the window's first pixel */
+    const int64_t *offsets, *places;   /* of each segment from the window's first pixel; in a panel of weights */
+    int64_t whole[3], skipped[3];      /* the window before it was cropped; its first tap that is left */
+    bool gather;                       /* segments are so short that they are copied to one */
     int64_t block, blocks, split, splits; /* rows of a block; columns of a part, and parts */
     char *slots;
     size_t slot_bytes, pointer_bytes;
@@ -208,6 +216,13 @@ static void next_pixel(const eng_window *w, int64_t *at)
 static void copy_line(const conv_job *j, const float *line, int64_t x, float *to)
 {
     const eng_window *w = &j->win;
+    if (j->x_pitch == j->channels && w->dilation[2] == 1) {
+        int64_t before = od_max_i64(-x, 0), n = od_min_i64(w->size[2], w->in[2] - x);
+        size_t pixel = (size_t)j->channels * sizeof(float);
+        memset(to, 0, (size_t)w->size[2] * pixel);
+        if (n > before) memcpy(to + before * j->channels, line + (x + before) * j->channels, (size_t)(n - before) * pixel);
+        return;
+    }
     for (int64_t t = 0; t < w->size[2]; t++, x += w->dilation[2], to += j->channels) {
         bool inside = (uint64_t)x < (uint64_t)w->in[2];
         for (int64_t c = 0; c < j->channels; c++) to[c] = inside ? line[x * j->x_pitch + c] : 0.0f;
@@ -265,20 +280,42 @@ static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t chan
     }
 }
 
+/* The segments of each of m pixels side by side. */
+static void gather_rows(const conv_job *j, int64_t m, const float **rows, float *to)
+{
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t s = 0; s < j->segments; s++) {
+            const float *from = rows[s * m + i];
+            int64_t n = j->length;
+            for (; n >= 4; n -= 4, from += 4, to += 4) memcpy(to, from, 4 * sizeof *to);
+            for (; n > 0; n--) *to++ = *from++;
+        }
+}
+
 static void run_block(void *arg, int64_t chunk, int slot)
 {
     const conv_job *j = arg;
-    int64_t groups = groups_of(&j->form), n = outputs_of(&j->form), inputs = inputs_of(&j->form), k = j->segments * j->length;
+    int64_t groups = groups_of(&j->form), n = outputs_of(&j->form), inputs = inputs_of(&j->form), depth = j->form.taps * inputs;
     int64_t split = chunk % j->splits, rest = chunk / j->splits, g = rest % groups, pixel = rest / groups * j->block;
     char *scratch = j->slots + (size_t)slot * j->slot_bytes;
     eng_gemm e = eng_gemm_part(&j->end, pixel, od_min_i64(j->block, j->pixels - pixel), 0, n);
     const float **rows = (const float **)(void *)scratch;
-    point_rows(j, pixel, e.m, g * inputs, rows, (float *)(void *)(scratch + j->pointer_bytes));
-    e.rows = rows;
-    e.ld_rows = e.m;
-    e.segments = j->segments;
-    e.length = j->length;
-    e.b = j->packed + g * eng_packed_floats(k, n);
+    float *copies = (float *)(void *)(scratch + j->pointer_bytes);
+    point_rows(j, pixel, e.m, g * inputs, rows, copies);
+    if (j->gather) {
+        e.segments = 1;
+        e.lda = e.length = depth;
+        e.a = copies + j->block * depth;
+        gather_rows(j, e.m, rows, copies + j->block * depth);
+    } else {
+        e.rows = rows;
+        e.ld_rows = e.m;
+        e.segments = j->segments;
+        e.length = j->length;
+        e.places = j->places;
+    }
+    e.depth = depth;
+    e.b = j->packed + g * eng_packed_floats(depth, n);
     if (e.bias) e.bias += g * n;
     if (e.add) e.add += g * n;
     e.c += g * n;
@@ -286,15 +323,37 @@ static void run_block(void *arg, int64_t chunk, int slot)
     eng_kernels_get()->gemm_f32(&e);
 }
 
+/* Leave out the outer taps of each axis that read padding wherever the window stands: with a dilation near
+ * the map's extent these are most of them. */
+static void crop_window(conv_job *j)
+{
+    eng_window *w = &j->win;
+    for (int a = 0; a < 3; a++) {
+        int64_t first = w->size[a], last = -1, end = (w->out[a] - 1) * w->stride[a];
+        j->whole[a] = w->size[a];
+        for (int64_t k = 0; k < w->size[a]; k++) {
+            int64_t from = k * w->dilation[a] - w->before[a]; /* the tap reads from .. from + end */
+            if (from >= w->in[a] || from + end < 0) continue;
+            if (first > k) first = k;
+            last = k;
+        }
+        if (last < 0) first = last = 0;
+        j->skipped[a] = first;
+        w->size[a] = last - first + 1;
+        w->before[a] -= first * w->dilation[a];
+    }
+}
+
 /* Windows in runs of memory: whole lines where channels are few and lie without gaps. */
 static void cut_window(conv_job *j)
 {
-    enum { FEW = 16 };
+    enum { FEW = 16, SHORT = 8 };
     const eng_window *w = &j->win;
     bool lines = groups_of(&j->form) == 1 && j->channels < FEW && w->size[2] > 1;
     j->per_line = lines ? 1 : w->size[2];
     j->segments = w->size[0] * w->size[1] * j->per_line;
     j->length = lines ? w->size[2] * j->channels : inputs_of(&j->form);
+    j->gather = lines && j->length < SHORT && j->segments > 1 && j->segments * j->length == j->form.taps * j->channels;
 }
 
 /* Blocks of pixels, and where these are too few for the threads, columns in parts too. */
@@ -316,7 +375,8 @@ static void cut_blocks(conv_job *j, int64_t threads)
     j->splits = od_ceil_div(n, j->split);
     j->pointer_bytes = ((size_t)(j->block * j->segments) * sizeof(float *) + 63) & ~(size_t)63;
     j->slot_bytes = j->pointer_bytes;
-    if (j->length != inputs_of(&j->form)) j->slot_bytes += (size_t)(j->block * j->segments * j->length) * sizeof(float);
+    if (j->length != inputs_of(&j->form))
+        j->slot_bytes += (size_t)(j->block * j->segments * j->length) * sizeof(float) * (j->gather ? 2 : 1);
     j->slot_bytes = (j->slot_bytes + 63) & ~(size_t)63;
 }
 
@@ -335,17 +395,21 @@ static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
         eng_gemm_parallel(&g, c->pool);
         return OD_OK;
     }
+    crop_window(j);
     cut_window(j);
     cut_blocks(j, od_pool_slots(c->pool));
-    int64_t *offsets = od_arena_array(c->scratch, int64_t, j->segments);
+    int64_t *offsets = od_arena_array(c->scratch, int64_t, j->segments), *places = od_arena_array(c->scratch, int64_t, j->segments);
     j->zeros = od_arena_array(c->scratch, float, od_max_i64(j->length, j->channels));
     j->slots = od_arena_alloc(c->scratch, j->slot_bytes * (size_t)od_pool_slots(c->pool));
-    if (!offsets || !j->zeros || !j->slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
+    if (!offsets || !places || !j->zeros || !j->slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
     for (int64_t s = 0; s < j->segments; s++) {
-        int64_t line = s / j->per_line, z = line / w->size[1] * w->dilation[0], y = line % w->size[1] * w->dilation[1];
-        offsets[s] = ((z * w->in[1] + y) * w->in[2] + s % j->per_line * w->dilation[2]) * j->x_pitch;
+        int64_t line = s / j->per_line, z = line / w->size[1], y = line % w->size[1], x = s % j->per_line;
+        offsets[s] = ((z * w->dilation[0] * w->in[1] + y * w->dilation[1]) * w->in[2] + x * w->dilation[2]) * j->x_pitch;
+        int64_t tap = ((z + j->skipped[0]) * j->whole[1] + y + j->skipped[1]) * j->whole[2] + x + j->skipped[2];
+        places[s] = tap * inputs_of(&j->form) * ENG_NR;
     }
     j->offsets = offsets;
+    j->places = places;
     od_pool_for(c->pool, j->blocks * groups_of(&j->form) * j->splits, run_block, j);
     return OD_OK;
 }
@@ -417,11 +481,22 @@ static od_code run_depthwise(eng_ctx *c, conv_job *j, od_status *st)
 
 static od_code run_winograd(eng_ctx *c, const conv_job *j, od_status *st)
 {
-    eng_winograd w = {.form = (eng_winograd_form)j->form.winograd, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0],
-                      .height = j->win.in[1], .width = j->win.in[2], .channels = j->channels, .top = j->win.before[1],
-                      .left = j->win.before[2], .out_height = j->win.out[1], .out_width = j->win.out[2], .out = j->form.out,
-                      .weights = j->packed, .end = j->end};
-    return eng_winograd_run(&w, c->pool, c->scratch, st);
+    const eng_winograd_form form = (eng_winograd_form)j->form.winograd;
+    const int64_t inputs = inputs_of(&j->form), n = outputs_of(&j->form);
+    eng_winograd w = {.form = form, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0], .height = j->win.in[1],
+                      .width = j->win.in[2], .channels = inputs, .top = j->win.before[1], .left = j->win.before[2],
+                      .out_height = j->win.out[1], .out_width = j->win.out[2], .out = n, .weights = j->packed, .end = j->end};
+    for (int64_t g = 0; g < groups_of(&j->form); g++) {
+        od_arena_mark mark = od_arena_save(c->scratch);
+        OD_TRY(eng_winograd_run(&w, c->pool, c->scratch, st));
+        od_arena_rewind(c->scratch, mark);
+        w.x += inputs;
+        w.weights += eng_winograd_floats(form, inputs, n);
+        w.end.c += n;
+        if (w.end.bias) w.end.bias += n;
+        if (w.end.add) w.end.add += n;
+    }
+    return OD_OK;
 }
 
 /* ---- all of it ----------------------------------------------------------------------------- */

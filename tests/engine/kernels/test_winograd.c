@@ -11,7 +11,7 @@ static eng_winograd make(const shape *s, const float *w, eng_winograd_form form)
 {
     int64_t oh = s->height + 2 * s->pad - 2, ow = s->width + 2 * s->pad - 2, pitch = s->channels + 3;
     float *packed = guard_floats(eng_winograd_floats(form, s->channels, s->out));
-    eng_winograd_pack(form, w, s->channels, s->out, packed, NULL);
+    eng_winograd_pack(form, &(eng_winograd_weights){w, s->channels, s->out, 1}, packed, NULL);
     return (eng_winograd){.form = form, .x_pitch = pitch, .items = s->items, .height = s->height, .width = s->width,
                           .channels = s->channels, .top = s->pad, .left = s->pad, .out_height = oh, .out_width = ow, .out = s->out,
                           .weights = packed, .end = {.ldc = s->out + 1}};
