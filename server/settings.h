@@ -14,7 +14,7 @@ typedef struct srv_settings {
     const char *host, *socket, *prefix, *cors_origin, *tls_cert, *tls_key, *tokens;
     int64_t port, socket_threads, threads;
     /* limits */
-    int64_t max_body, max_body_total, max_header, max_connections, max_pixels, max_json_depth, max_inflate_ratio, memory_budget;
+    int64_t max_body, max_body_total, max_header, max_connections, max_pixels, max_json_depth, max_inflate_ratio, memory_budget, run_memory;
     int64_t idle_timeout_s, receive_timeout_s, send_timeout_s, grace_s, compress_above;
     /* models */
     const char *model_control, *load_models;

@@ -49,31 +49,98 @@ const char *od_cpu_isa_name(unsigned isa)
 }
 
 /* The first line of a small file of the system; false when it cannot be read. */
-static bool read_line(const char *path, char *line, int size)
+static bool read_line(const char *path, char *line, size_t size)
 {
     FILE *f = fopen(path, "re");
     if (!f) return false;
-    bool ok = fgets(line, size, f) != NULL;
+    bool ok = fgets(line, (int)size, f) != NULL;
     fclose(f);
     return ok;
+}
+
+typedef void cgroup_fn(const char *folder, void *arg);
+
+/* Is `name` one of the words of `list`, which commas part and a colon ends? */
+static bool lists(const char *list, const char *name)
+{
+    size_t len = strlen(name), n;
+    for (;; list += n + 1) {
+        n = strcspn(list, ",:");
+        if (n == len && !strncmp(list, name, len)) return true;
+        if (list[n] != ',') return false;
+    }
+}
+
+/* The folders below `mount` of this process's cgroup of `controller` ("": version 2) and of those around it: a
+ * limit of any of them holds. In a container the mount itself is the process's own. */
+static void each_cgroup(const char *controller, const char *mount, cgroup_fn *fn, void *arg)
+{
+    char line[1024], folder[1200];
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
+        if (!path || !lists(list + 1, controller)) continue;
+        path++;
+        path[strcspn(path, "\n")] = '\0';
+        for (char *end = path + strlen(path); end > path; end = strrchr(path, '/')) {
+            *end = '\0';
+            snprintf(folder, sizeof folder, "%s%s", mount, path);
+            if (*path) fn(folder, arg);
+        }
+    }
+    if (f) fclose(f);
+    fn(mount, arg);
+}
+
+static bool read_in(const char *folder, const char *name, char *line, size_t size)
+{
+    char path[1300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return read_line(path, line, size);
+}
+
+static void look_at_quota(const char *folder, void *arg)
+{
+    char line[256];
+    long long quota = 0, period = 0, *cores = arg;
+    if (read_in(folder, "cpu.max", line, sizeof line)) {
+        if (sscanf(line, "%lld %lld", &quota, &period) != 2) return;
+    } else {
+        if (!read_in(folder, "cpu.cfs_quota_us", line, sizeof line)) return;
+        quota = atoll(line);
+        if (!read_in(folder, "cpu.cfs_period_us", line, sizeof line)) return;
+        period = atoll(line);
+    }
+    if (quota <= 0 || period <= 0) return;
+    long long n = (quota + period - 1) / period;
+    if (!*cores || n < *cores) *cores = n;
 }
 
 /* Cores that the quota of this process's cgroup grants, or 0 for no quota. */
 static int cgroup_cores(void)
 {
-    char line[256];
-    long long quota = 0, period = 0;
-    if (read_line("/sys/fs/cgroup/cpu.max", line, sizeof line)) {
-        if (sscanf(line, "%lld %lld", &quota, &period) != 2) return 0;
-    } else {
-        if (!read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", line, sizeof line)) return 0;
-        quota = atoll(line);
-        if (!read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", line, sizeof line)) return 0;
-        period = atoll(line);
-    }
-    if (quota <= 0 || period <= 0) return 0;
-    long long cores = (quota + period - 1) / period;
+    long long cores = 0;
+    each_cgroup("", "/sys/fs/cgroup", look_at_quota, &cores);
+    each_cgroup("cpu", "/sys/fs/cgroup/cpu", look_at_quota, &cores);
     return cores > 4096 ? 4096 : (int)cores;
+}
+
+static void look_at_memory(const char *folder, void *arg)
+{
+    char line[256];
+    uint64_t *least = arg;
+    if (!read_in(folder, "memory.max", line, sizeof line) && !read_in(folder, "memory.limit_in_bytes", line, sizeof line)) return;
+    uint64_t n = strtoull(line, NULL, 10); /* "max" is 0 */
+    if (n && n < *least) *least = n;
+}
+
+size_t od_memory_limit(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t least = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : SIZE_MAX;
+    each_cgroup("", "/sys/fs/cgroup", look_at_memory, &least);
+    each_cgroup("memory", "/sys/fs/cgroup/memory", look_at_memory, &least);
+    return (size_t)least;
 }
 
 int od_cpu_count(void)

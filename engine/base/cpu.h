@@ -1,4 +1,4 @@
-/* cpu.h - what this processor is and how much of it the process may use. */
+/* cpu.h - what this processor is, and how much of it and of memory the process may use. */
 #ifndef OD_CPU_H
 #define OD_CPU_H
 
@@ -17,6 +17,9 @@ const char *od_cpu_isa_name(unsigned isa);
 /* Cores the process may use: the smaller of its affinity and its cgroup (v1 or v2) quota rounded
  * up, at least 1. */
 int od_cpu_count(void);
+
+/* Bytes of memory the process may use: the machine's, or what its cgroup (v1 or v2) grants. */
+size_t od_memory_limit(void);
 
 typedef struct od_cpu_caches {
     size_t l1d, l2, l3; /* bytes; sensible guesses where the system does not say */

@@ -13,6 +13,7 @@ enum {
     SIZES_MAX = 64,     /* different numbers of rows that are told apart in the statistics */
     NOW_NS = 100000,    /* a run that takes no longer may be made on the caller's thread */
     QUEUE_DEFAULT = 1000,
+    KEEP_BYTES = 64 << 20, /* a session may hold that much between runs, or four times what warming up took */
     TICK_NS = 1000000   /* deadlines in the queue are noticed with this much delay at most */
 };
 
@@ -239,6 +240,17 @@ static srv_runner *take_runner(srv_batcher *b, od_status *st)
     return r;
 }
 
+/* Under the lock. A runner that an unusually large run has made large is better made anew; NULL: it stays. */
+static srv_runner *put_back(srv_batcher *b, srv_runner *r)
+{
+    size_t bytes = eng_session_bytes(r->session) + od_arena_bytes(&r->arena);
+    if (bytes > KEEP_BYTES && bytes > b->warm.bytes * 4) return r;
+    r->next = b->runners;
+    b->runners = r;
+    b->runner_bytes += bytes;
+    return NULL;
+}
+
 static void count_size(srv_batcher *b, int64_t rows, int64_t compute_ns)
 {
     int i = 0;
@@ -280,11 +292,7 @@ static void run_jobs(srv_batcher *b, job_list *run)
     int runs = r ? srv_runner_run(r, run->first, run->n, run->rows) : 0;
     int64_t now = od_now_ns();
     pthread_mutex_lock(&b->lock);
-    if (r) {
-        r->next = b->runners;
-        b->runners = r;
-        b->runner_bytes += eng_session_bytes(r->session) + od_arena_bytes(&r->arena);
-    }
+    srv_runner *too_large = r ? put_back(b, r) : NULL;
     for (srv_job *job = run->first; job; job = job->next) {
         if (!r) job->st = st;
         count_job(b, job);
@@ -295,6 +303,7 @@ static void run_jobs(srv_batcher *b, job_list *run)
     b->stats.running -= (uint64_t)run->n;
     if (r) count_pace(b, run->rows, run->first->compute_ns, now);
     pthread_mutex_unlock(&b->lock);
+    srv_runner_destroy(too_large);
 }
 
 static void run_task(srv_batcher *b, bool lazy)

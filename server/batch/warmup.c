@@ -232,6 +232,7 @@ od_code srv_warmup_run(eng_model *model, const srv_batch_options *o, srv_warmup 
     batched = batched && t.rows > 1;
     arena.limit = 0; /* the rest is copies of outputs */
     rc = observe(&t, batched, out, st);
+    out->bytes = eng_session_bytes(t.session);
 done:
     eng_session_destroy(t.session);
     od_arena_fini(&arena);

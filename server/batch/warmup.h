@@ -8,6 +8,7 @@ typedef struct srv_warmup {
     int64_t rows;     /* up to which it pays to run together; 1: rows cannot, or need not, be put together */
     int64_t run_ns;   /* of one row on one thread; 0: input could not be made up, nothing is known */
     int64_t elements; /* of that row's inputs */
+    size_t bytes;     /* that a session held after runs of up to `rows` */
 } srv_warmup;
 
 od_code srv_warmup_run(eng_model *model, const srv_batch_options *options, srv_warmup *out, od_status *st);

@@ -100,6 +100,13 @@ static od_code open_port(serving *s, od_status *st)
     return OD_OK;
 }
 
+/* Runs of all workers together fit into what the machine or the container has. */
+static size_t run_memory(const serving *s)
+{
+    if (s->settings.run_memory) return (size_t)s->settings.run_memory;
+    return od_memory_limit() / 5 * 4 / (size_t)(od_pool_slots(s->server.pool) - 1);
+}
+
 static od_code open_store(serving *s, od_status *st)
 {
     const srv_settings *o = &s->settings;
@@ -107,7 +114,7 @@ static od_code open_store(serving *s, od_status *st)
         .dir = o->models, .initial = s->initial, .n_initial = s->n_initial, .memory_budget = (size_t)o->memory_budget,
         .load = {.pool = s->server.pool}, .pool = s->server.pool, .versions = (int)o->served_versions,
         .batch = {.max_batch_size = o->max_batch_size, .max_queue_delay_us = o->max_queue_delay_us, .max_queue = o->max_queue,
-                  .timeout_us = o->request_timeout_ms * 1000}};
+                  .timeout_us = o->request_timeout_ms * 1000, .memory_limit = run_memory(s)}};
     if (!strcmp(o->model_control, "none")) store.control = SRV_CONTROL_NONE;
     else if (!strcmp(o->model_control, "poll")) store.control = SRV_CONTROL_POLL;
     else if (!strcmp(o->model_control, "explicit")) store.control = SRV_CONTROL_EXPLICIT;

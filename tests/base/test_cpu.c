@@ -1,6 +1,8 @@
 #include "engine/base/cpu.h"
 #include "tests/test.h"
 
+#include <unistd.h>
+
 #include <float.h>
 
 static unsigned isa_under(const char *cap)
@@ -62,6 +64,11 @@ TEST(denormals_are_zero_until_restored) {
     product = tiny * half;
     CHECK(product > 0);
 #endif
+}
+
+TEST(the_memory_limit_is_not_above_what_the_machine_has) {
+    size_t all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    CHECK(od_memory_limit() > 0 && od_memory_limit() <= all);
 }
 
 TEST_MAIN

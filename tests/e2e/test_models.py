@@ -151,3 +151,20 @@ def test_batched_answers_equal_single_answers(onnxd, tmp_path, maker):
 
         assert Clients(s, 16, work, once=True).join() == [True] * 16
         assert sizes() - before <= 64
+
+
+def test_one_run_cannot_take_all_memory_and_a_large_one_does_not_keep_it(onnxd, tmp_path):
+    """Free extents: whoever asks chooses how large a run is."""
+    from serving import _floats, _save
+    from onnx import helper
+    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]), helper.make_node("MatMul", ["x", "t"], ["p"]),
+             helper.make_node("ReduceMax", ["p"], ["y"], axes=[2], keepdims=0)]
+    _save(tmp_path / "m/model.onnx", nodes, [_floats("x", ["N", "L", 4])], [_floats("y", ["N", "L"])], [])
+    with Server(onnxd, tmp_path, "--run-memory", "400m") as s, s.connect() as c:
+        assert c.infer("m", np.ones((1, 8, 4), np.float32))[0] == 200
+        before = s.resident_mb()
+        assert c.infer("m", np.ones((1, 8000, 4), np.float32))[0] == 200  # 256 MB on the way
+        assert s.resident_mb() < before + 100
+        status, error = c.infer("m", np.ones((1, 40000, 4), np.float32))  # 6.4 GB
+        assert status in (413, 503, 507) and "bytes" in error, (status, error)
+        assert c.infer("m", np.ones((1, 8, 4), np.float32))[0] == 200
