@@ -75,6 +75,8 @@ typedef enum eng_op_flags {
     ENG_FUSES = 1u << 7,    /* honours node->fused */
     ENG_SHAPE_ONLY = 1u << 8, /* reads its inputs' shapes, never their data */
     ENG_SEQ = 1u << 9,      /* reads or writes sequences, optionals or maps */
+    ENG_BRANCH = 1u << 10,  /* has subgraphs and ENG_SEQ, yet may be inferred ahead of a run: infer then
+                               finds session NULL, and values or OD_UNKNOWN_YET */
 } eng_op_flags;
 
 struct eng_op {

@@ -19,6 +19,7 @@ typedef struct planner {
     int cap_values, cap_steps;
     size_t evaluated;
     bool shapes_only;
+    bool guessing; /* extents are stand-ins: what a condition on them says means nothing */
 } planner;
 
 od_code eng_note_node(const eng_graph *g, const eng_node *n, od_status *st)
@@ -390,14 +391,15 @@ static od_code plan_node(planner *p, const eng_node *n, od_status *st)
     eng_ctx c;
     make_ctx(p, n, &c);
     if (!c.in || !c.out) return od_fail(st, OD_NO_MEMORY, "no memory for a node");
-    if (n->op->flags & ENG_SEQ || eng_node_has_graph(n)) return mark_dynamic(p, n, st);
+    bool branches = n->op->flags & ENG_BRANCH && !p->guessing;
+    if ((n->op->flags & ENG_SEQ || eng_node_has_graph(n)) && !branches) return mark_dynamic(p, n, st);
     for (int i = 0; i < n->n_in; i++)
-        if (c.in[i] && c.in[i]->rank < 0) return mark_dynamic(p, n, st);
+        if (c.in[i] && (c.in[i]->rank < 0 || c.in[i]->dtype >= ENG_SEQUENCE)) return mark_dynamic(p, n, st);
     OD_TRY(eng_check_op_type(&c, st));
     od_code rc = n->op->infer(&c, st);
     if (rc == OD_UNKNOWN_YET) return mark_dynamic(p, n, st);
     if (rc != OD_OK) return rc;
-    if (all_known(&c) && !(n->op->flags & ENG_RANDOM)) {
+    if (!branches && all_known(&c) && !(n->op->flags & ENG_RANDOM)) {
         bool done = false;
         OD_TRY(evaluate(p, &c, &done, st));
         if (done) return OD_OK;
@@ -747,7 +749,7 @@ od_code eng_plan_probe(eng_graph *g, const eng_tensor *inputs, eng_tensor *types
 {
     eng_plan *plan = calloc(1, sizeof *plan);
     if (!plan) return od_fail(st, OD_NO_MEMORY, "no memory for a plan");
-    planner p = {.plan = plan, .g = g, .arena = &plan->arena, .shapes_only = true};
+    planner p = {.plan = plan, .g = g, .arena = &plan->arena, .shapes_only = true, .guessing = tolerant};
     od_code rc;
     plan->graph = g;
     if ((rc = place_inputs(&p, inputs, st)) != OD_OK) goto done;

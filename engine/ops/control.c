@@ -1,6 +1,7 @@
 /* control.c - If and Loop, and how operators run their subgraphs. */
 #include "engine/ops/control.h"
 #include "engine/ops/ops.h"
+#include "engine/plan.h"
 
 #include <string.h>
 
@@ -115,19 +116,64 @@ od_code eng_stack_empty(eng_ctx *c, const eng_body *b, int k, eng_tensor *out, o
 
 /* ---- If ----------------------------------------------------------------------------------- */
 
+static od_code find_branch(eng_ctx *c, eng_body *b, od_status *st)
+{
+    int64_t yes;
+    if (c->n_in < 1 || !c->in[0]) return od_fail(st, OD_BAD_MODEL, "the condition is missing");
+    OD_TRY(eng_need(c, 0));
+    OD_TRY(eng_scalar_in(c->in[0], "the condition", ENG_BOOL, &yes, st));
+    OD_TRY(eng_body_find(c, yes ? "then_branch" : "else_branch", b, NULL, st));
+    if (b->n_own) return od_fail(st, OD_BAD_MODEL, "subgraph '%s' of If has %d inputs", b->graph->name, b->n_own);
+    if (b->graph->n_outputs < c->n_out)
+        return od_fail(st, OD_BAD_MODEL, "subgraph '%s' has %d outputs, If has %d", b->graph->name, b->graph->n_outputs,
+                       c->n_out);
+    return OD_OK;
+}
+
+/* While a plan is made: when the condition follows from shapes and so do the outputs', what comes behind can
+ * be planned too. */
+static od_code plan_branch(eng_ctx *c, const eng_body *b, od_status *st)
+{
+    eng_graph *g = (eng_graph *)(uintptr_t)b->graph; /* probing leaves it as it is */
+    eng_tensor *in = od_arena_array(c->scratch, eng_tensor, g->n_inputs);
+    eng_tensor *types = od_arena_array(c->scratch, eng_tensor, g->n_values);
+    if (!in || !types) return od_fail(st, OD_NO_MEMORY, "no memory to plan a branch");
+    for (int i = 0; i < g->n_inputs; i++)
+        if (b->args[i]) in[i] = *b->args[i];
+    OD_TRY(eng_plan_probe(g, in, types, NULL, NULL, false, st));
+    for (int k = 0; k < c->n_out; k++) {
+        const eng_tensor *t = &types[g->outputs[k]];
+        if (t->rank < 0 || !t->dtype || t->dtype >= ENG_SEQUENCE) return OD_UNKNOWN_YET;
+    }
+    for (int k = 0; k < c->n_out; k++)
+        OD_TRY(eng_set_out(c, k, types[g->outputs[k]].dtype, types[g->outputs[k]].rank, types[g->outputs[k]].dims, st));
+    return OD_OK;
+}
+
 od_code eng_if_infer(eng_ctx *c, od_status *st)
 {
     eng_body b;
-    int64_t yes;
-    if (c->n_in < 1 || !c->in[0]) return od_fail(st, OD_BAD_MODEL, "the condition is missing");
-    OD_TRY(eng_scalar_in(c->in[0], "the condition", ENG_BOOL, &yes, st));
-    OD_TRY(eng_body_find(c, yes ? "then_branch" : "else_branch", &b, NULL, st));
-    if (b.n_own) return od_fail(st, OD_BAD_MODEL, "subgraph '%s' of If has %d inputs", b.graph->name, b.n_own);
-    if (b.graph->n_outputs < c->n_out)
-        return od_fail(st, OD_BAD_MODEL, "subgraph '%s' has %d outputs, If has %d", b.graph->name, b.graph->n_outputs,
-                       c->n_out);
+    OD_TRY(find_branch(c, &b, st));
+    if (!c->session) return plan_branch(c, &b, st);
     OD_TRY(eng_body_run(c, &b, st));
     for (int k = 0; k < c->n_out; k++) eng_give(c, k, &b.outputs[k]);
+    return OD_OK;
+}
+
+od_code eng_if_run(eng_ctx *c, od_status *st)
+{
+    eng_body b;
+    char have[160], want[160];
+    OD_TRY(find_branch(c, &b, st));
+    OD_TRY(eng_body_run(c, &b, st));
+    for (int k = 0; k < c->n_out; k++) {
+        const eng_tensor *t = &b.outputs[k];
+        if (!c->out[k]) continue;
+        if (t->dtype != c->out[k]->dtype || !eng_dims_equal(t, c->out[k]))
+            return od_fail(st, OD_INTERNAL, "output %d is %s, planned was %s", k, eng_tensor_text(t, have, sizeof have),
+                           eng_tensor_text(c->out[k], want, sizeof want));
+        eng_tensor_relayout(c->out[k], t, c->pool);
+    }
     return OD_OK;
 }
 

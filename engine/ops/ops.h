@@ -277,7 +277,7 @@ eng_run_fn eng_flex_attention_run, eng_attention_op_run, eng_rotary_run, eng_lin
 
 /* control.c, scan.c: all is done in infer; eng_no_run is the run of such */
 eng_infer_fn eng_if_infer, eng_loop_infer, eng_scan_infer, eng_scan8_infer;
-eng_run_fn eng_no_run;
+eng_run_fn eng_if_run, eng_no_run;
 
 /* sequence.c */
 eng_infer_fn eng_sequence_empty_infer, eng_sequence_construct_infer, eng_sequence_at_infer, eng_sequence_insert_infer,

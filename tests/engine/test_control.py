@@ -115,6 +115,19 @@ def test_a_branch_may_be_a_constant_or_an_outer_value(onnxd, tmp_path):
         verify(onnxd, tmp_path / str(yes), make_model(nodes, feeds, [("y", F)]), feeds, [np.full(2, not yes, np.float32)])
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_condition_on_shapes_is_answered_for_each_shape(onnxd, tmp_path, rows):
+    """What follows such a branch is planned with it, so a second shape must get its own answer."""
+    x = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+    then = helper.make_graph([const("zero", np.array([0])), node("Squeeze", "x,zero", "t")], "then", [], [info("t", F)])
+    other = helper.make_graph([node("Identity", "x", "e")], "else", [], [info("e", F)])
+    nodes = [node("Shape", "x", "shape"), const("first", np.array(0)), node("Gather", "shape,first", "n"), const("one", np.array(1)),
+             node("Equal", "n,one", "c"), helper.make_node("If", ["c"], ["b"], then_branch=then, else_branch=other),
+             node("Mul", "b,b", "y")]
+    model = make_model(nodes, {"x": x}, [("y", F)], infos={"x": info("x", F, ["n", 3])})
+    same_as_ort(onnxd, tmp_path, model, {"x": x})
+
+
 @pytest.mark.parametrize("axis,out_axis,backward", [(0, 0, 0), (1, 1, 0), (-1, 2, 1), (2, 0, 1)])
 def test_scan_reads_and_writes_along_any_axis_both_ways(onnxd, tmp_path, axis, out_axis, backward):
     x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
