@@ -174,6 +174,13 @@ static const struct head {
     {"ForImageClassificationWithTeacher", LDR_TASK_CLASSIFY, "softmax"},
     {"ForObjectDetection", LDR_TASK_DETECT, "detr"},
     {"ForSemanticSegmentation", LDR_TASK_SEGMENT, "argmax"},
+    {"ForDepthEstimation", LDR_TASK_IMAGE, "depth"},
+    {"VisionModel", LDR_TASK_EMBED, NULL},
+    {"VisionModelWithProjection", LDR_TASK_EMBED, NULL},
+    {"ViTModel", LDR_TASK_EMBED, NULL},
+    {"Dinov2Model", LDR_TASK_EMBED, NULL},
+    {"ForImageSuperResolution", LDR_TASK_IMAGE, "picture"},
+    {"ForImageToImage", LDR_TASK_IMAGE, "picture"},
 };
 
 /* Detectors whose scores are sigmoids without a class for nothing. */
@@ -183,6 +190,21 @@ static bool has_sigmoid_scores(const char *architecture)
     for (size_t i = 0; i < OD_COUNT(names); i++)
         if (!strncmp(architecture, names[i], strlen(names[i]))) return true;
     return false;
+}
+
+/* Of several outputs the one that is the result, by the names that Optimum gives. */
+static od_code take_output(const eng_model *m, od_arena *a, ldr_card *card, od_status *st)
+{
+    static const char *const names[] = {"logits", "predicted_depth", "reconstruction", "image_embeds", "pooler_output", "last_hidden_state"};
+    int at = -1;
+    for (size_t i = 0; at < 0 && i < OD_COUNT(names); i++) at = ldr_card_output_at(m, names[i]);
+    if (at < 0 || m->graph->n_outputs < 2) return OD_OK;
+    int *outputs = od_arena_array(a, int, 1);
+    if (!outputs) return od_fail(st, OD_NO_MEMORY, "outputs");
+    outputs[0] = at;
+    card->outputs = outputs;
+    card->n_outputs = 1;
+    return OD_OK;
 }
 
 static od_code from_transformers(const cJSON *config, const cJSON *pre, const eng_model *m, od_arena *a, ldr_card *card,
@@ -212,12 +234,8 @@ static od_code from_transformers(const cJSON *config, const cJSON *pre, const en
             return od_fail(st, OD_BAD_MODEL, "%s, but the model has no outputs 'logits' and 'pred_boxes'", name->valuestring);
         card->outputs = outputs;
         card->n_outputs = 2;
-    } else if (ldr_card_output_at(m, "logits") >= 0 && m->graph->n_outputs > 1) {
-        int *outputs = od_arena_array(a, int, 1);
-        if (!outputs) return od_fail(st, OD_NO_MEMORY, "outputs");
-        outputs[0] = ldr_card_output_at(m, "logits");
-        card->outputs = outputs;
-        card->n_outputs = 1;
+    } else {
+        OD_TRY(take_output(m, a, card, st));
     }
     return take_id2label(get(config, "id2label"), a, card, st);
 }

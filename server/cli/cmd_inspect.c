@@ -5,6 +5,7 @@
 #include "engine/session.h"
 #include "loaders/onnx.h"
 #include "server/cli/cli.h"
+#include "server/tasks/tasks.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -17,12 +18,12 @@ typedef struct inspect_options {
     const char *model;
     const char *shapes[SHAPES_MAX];
     int n_shapes;
-    bool json, graph, operators, markdown;
+    bool json, graph, card, operators, markdown;
     eng_load_options load;
 } inspect_options;
 
 static const char help[] =
-    "usage: onnxd inspect MODEL [--json] [--graph] [--shape NAME=1x3x224x224]... [--no-passes] [--disable-passes A,B]\n"
+    "usage: onnxd inspect MODEL [--json] [--graph] [--card] [--shape NAME=1x3x224x224]... [--no-passes] [--disable-passes A,B]\n"
     "       onnxd inspect --operators [--markdown]      every operator, with opsets and types\n";
 
 static const char *const domains[ENG_DOMAINS] = {"ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.preview", "onnxd"};
@@ -138,6 +139,9 @@ typedef struct summary {
     char why_not[240];
     op_count *ops;
     int n_ops;
+    const char *card_source;
+    char *card; /* a model.json; NULL: card_why_not says */
+    char card_why_not[240];
 } summary;
 
 static void add_ports(cJSON *root, const char *key, const eng_graph *g, const int *list, int n)
@@ -180,6 +184,10 @@ static void print_json(const eng_model *m, const summary *s)
     cJSON *meta = cJSON_AddObjectToObject(root, "metadata");
     for (int i = 0; i < m->info.n_metadata; i++)
         cJSON_AddStringToObject(meta, m->info.metadata_keys[i], m->info.metadata_values[i]);
+    if (s->card) {
+        cJSON_AddStringToObject(root, "card_source", s->card_source);
+        cJSON_AddItemToObject(root, "card", cJSON_Parse(s->card));
+    }
     char *text = cJSON_Print(root);
     if (text) puts(text);
     free(text);
@@ -213,6 +221,8 @@ static void print_text(const eng_model *m, const summary *s)
     putchar('\n');
     for (int i = 0; i < m->info.n_metadata; i++)
         printf("metadata     %s = %.200s\n", m->info.metadata_keys[i], m->info.metadata_values[i]);
+    if (s->card) printf("card         from %s (--card shows it)\n", s->card_source);
+    else printf("card         %s\n", s->card_why_not);
 }
 
 static const char *value_name(const eng_graph *g, int v, char *text, size_t size)
@@ -265,6 +275,17 @@ static void find_cost(const inspect_options *o, eng_model *m, od_arena *a, summa
     eng_session_destroy(session);
 }
 
+/* What is known of the model's use, as a model.json. */
+static void find_card(const inspect_options *o, const eng_model *m, od_arena *a, summary *s)
+{
+    od_status st;
+    ldr_card card;
+    bool fine = ldr_card_find(o->model, NULL, m, a, &card, &st) == OD_OK && srv_task_check(&card, m, &st) == OD_OK &&
+                ldr_card_json(&card, m, a, &s->card, &st) == OD_OK;
+    if (fine) s->card_source = strcmp(card.source, LDR_GUESSED) ? card.source : "a guess at the graph";
+    else snprintf(s->card_why_not, sizeof s->card_why_not, "%s", st.msg);
+}
+
 static od_code inspect(const inspect_options *o, od_status *st)
 {
     od_arena arena = {0};
@@ -275,6 +296,12 @@ static od_code inspect(const inspect_options *o, od_status *st)
     s.parameters = count_parameters(m->graph);
     s.ops = od_arena_array(&arena, op_count, m->graph->n_nodes);
     if (s.ops) s.n_ops = count_operators(m->graph, s.ops);
+    find_card(o, m, &arena, &s);
+    if (o->card) {
+        if (s.card) puts(s.card);
+        else rc = od_fail(st, OD_BAD_MODEL, "%s", s.card_why_not);
+        goto done;
+    }
     find_cost(o, m, &arena, &s);
     if (o->json) print_json(m, &s);
     else print_text(m, &s);
@@ -295,6 +322,7 @@ int srv_cmd_inspect(int argc, char **argv)
         if (srv_args_flag(&a, "--help")) return fputs(help, stdout), 0;
         else if (srv_args_flag(&a, "--json")) o.json = true;
         else if (srv_args_flag(&a, "--graph")) o.graph = true;
+        else if (srv_args_flag(&a, "--card")) o.card = true;
         else if (srv_args_flag(&a, "--operators")) o.operators = true;
         else if (srv_args_flag(&a, "--markdown")) o.markdown = true;
         else if (srv_args_flag(&a, "--shape")) {

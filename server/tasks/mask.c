@@ -151,23 +151,28 @@ static void add_base64(srv_text *t, const uint8_t *bytes, size_t size)
     }
 }
 
+od_code srv_add_png(srv_text *json, const ldr_pixels *p, od_arena *a, od_status *st)
+{
+    void *bytes;
+    size_t size;
+    OD_TRY(ldr_png_encode(p, a, &bytes, &size, st));
+    srv_text_add(json, "\"", 1);
+    add_base64(json, bytes, size);
+    srv_text_add(json, "\"", 1);
+    return OD_OK;
+}
+
 od_code srv_map_png(srv_map *m, srv_text *json, od_arena *a, od_status *st)
 {
     OD_TRY(make_scratch(m, a, st));
     int64_t total = m->width * m->height;
     ldr_pixels p = {.data = (uint8_t *)m->scratch, .width = m->width, .height = m->height, .channels = 1,
                     .stride = m->width};
-    void *bytes;
-    size_t size;
     for (int64_t i = 0; i < total; i++) {
         if (m->labels[i] > 255) return od_fail(st, OD_UNSUPPORTED, "a PNG mask holds 256 labels; take mask=rle");
         p.data[i] = (uint8_t)m->labels[i];
     }
-    OD_TRY(ldr_png_encode(&p, a, &bytes, &size, st));
-    srv_text_add(json, "\"", 1);
-    add_base64(json, bytes, size);
-    srv_text_add(json, "\"", 1);
-    return OD_OK;
+    return srv_add_png(json, &p, a, st);
 }
 
 od_code srv_add_mask(const srv_answer *w, srv_map *m, int label, const srv_text *rle)

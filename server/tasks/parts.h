@@ -56,7 +56,7 @@ typedef struct srv_task {
     od_code (*answer)(const srv_answer *w); /* after check; appends to w->json */
 } srv_task;
 
-extern const srv_task srv_classify, srv_detect, srv_segment;
+extern const srv_task srv_classify, srv_detect, srv_segment, srv_pose, srv_embed, srv_image;
 
 /* ---- detectors ---- */
 
@@ -117,6 +117,39 @@ void srv_add_pixel(srv_text *json, double x);
 /* The card's parameter `name` as one number, or `otherwise`. */
 double srv_number(const srv_answer *w, const char *name, double otherwise);
 
+/* ---- between.c: maps at the picture's size ---- */
+
+/* Between which two columns (or rows) of a map each of the picture lies, and how far from the first. */
+typedef struct srv_between {
+    int32_t *first;
+    float *share;
+    int64_t n; /* of the map */
+} srv_between;
+
+/* For `picture` pixels that lie in `input` pixels by scale and offset, of which the map has `map`. false: no memory. */
+bool srv_place_between(srv_between *b, int64_t picture, double scale, double offset, int64_t input, int64_t map, od_arena *a);
+
+/* Four neighbours of a map around a pixel of the picture, and where it lies between them. */
+typedef struct srv_corners {
+    const float *at[4]; /* upper left, upper right, lower left, lower right */
+    float tx, ty;
+} srv_corners;
+
+static inline srv_corners srv_corners_at(const float *map, int64_t row, int64_t pixel, const srv_between *bx, const srv_between *by,
+                                         int64_t x, int64_t y)
+{
+    int64_t x0 = bx->first[x], x1 = od_min_i64(x0 + 1, bx->n - 1), y0 = by->first[y], y1 = od_min_i64(y0 + 1, by->n - 1);
+    return (srv_corners){{map + y0 * row + x0 * pixel, map + y0 * row + x1 * pixel, map + y1 * row + x0 * pixel, map + y1 * row + x1 * pixel},
+                         bx->share[x], by->share[y]};
+}
+
+static inline float srv_interpolate(const srv_corners *c, int64_t offset)
+{
+    float up = c->at[0][offset] + (c->at[1][offset] - c->at[0][offset]) * c->tx;
+    float down = c->at[2][offset] + (c->at[3][offset] - c->at[2][offset]) * c->tx;
+    return up + (down - up) * c->ty;
+}
+
 /* ---- masks ---- */
 
 /* All of w->map zero, at the picture's size. */
@@ -132,6 +165,9 @@ od_code srv_map_polygons(srv_map *m, int label, srv_text *json, od_arena *a, od_
 /* The pixels of `label` as the request wants them: `,"mask":{...}`, `,"polygons":[...]`, `,"png":"..."` or nothing.
  * `rle`: run lengths made before, or NULL. */
 od_code srv_add_mask(const srv_answer *w, srv_map *m, int label, const srv_text *rle);
+
+/* Base64 of a picture's PNG, in quotes. */
+od_code srv_add_png(srv_text *json, const ldr_pixels *p, od_arena *a, od_status *st);
 
 /* Base64 of an 8-bit PNG whose levels are the labels, in quotes. OD_UNSUPPORTED: labels above 255. */
 od_code srv_map_png(srv_map *m, srv_text *json, od_arena *a, od_status *st);

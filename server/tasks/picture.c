@@ -10,6 +10,9 @@ static const srv_task *task_of(const ldr_card *card)
     case LDR_TASK_CLASSIFY: return &srv_classify;
     case LDR_TASK_DETECT: return &srv_detect;
     case LDR_TASK_SEGMENT: return &srv_segment;
+    case LDR_TASK_POSE: return &srv_pose;
+    case LDR_TASK_EMBED: return &srv_embed;
+    case LDR_TASK_IMAGE: return &srv_image;
     default: return NULL;
     }
 }

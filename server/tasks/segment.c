@@ -65,28 +65,6 @@ static od_code check(const srv_answer *w)
 
 /* ---- reading ------------------------------------------------------------------------------ */
 
-/* Between which two columns (or rows) of the map each of the picture lies, and how far from the first. */
-typedef struct between {
-    int32_t *first;
-    float *share;
-    int64_t n; /* of the map */
-} between;
-
-static bool place_between(between *b, int64_t picture, double scale, double offset, int64_t input, int64_t map, od_arena *a)
-{
-    b->n = map;
-    b->first = od_arena_array(a, int32_t, picture);
-    b->share = od_arena_array(a, float, picture);
-    if (!b->first || !b->share) return false;
-    for (int64_t i = 0; i < picture; i++) {
-        double at = (((double)i + 0.5) * scale + offset) * (double)map / (double)input - 0.5;
-        at = fmax(0, fmin(at, (double)(map - 1)));
-        b->first[i] = (int32_t)at;
-        b->share[i] = (float)(at - floor(at));
-    }
-    return true;
-}
-
 /* The best class of each place of the map. */
 static void best_classes(const field *f, uint16_t *best)
 {
@@ -100,25 +78,12 @@ static void best_classes(const field *f, uint16_t *best)
         }
 }
 
-/* Four neighbours of the map around a pixel of the picture, and where it lies between them. */
-typedef struct corners {
-    const float *at[4]; /* upper left, upper right, lower left, lower right */
-    float tx, ty;
-} corners;
-
-static float interpolate(const corners *c, int64_t offset)
-{
-    float up = c->at[0][offset] + (c->at[1][offset] - c->at[0][offset]) * c->tx;
-    float down = c->at[2][offset] + (c->at[3][offset] - c->at[2][offset]) * c->tx;
-    return up + (down - up) * c->ty;
-}
-
-static uint16_t best_between(const field *f, const corners *c)
+static uint16_t best_between(const field *f, const srv_corners *c)
 {
     uint16_t top = 0;
-    float most = interpolate(c, 0);
+    float most = srv_interpolate(c, 0);
     for (int64_t k = 1; k < f->classes; k++) {
-        float x = interpolate(c, k * f->plane);
+        float x = srv_interpolate(c, k * f->plane);
         if (x > most) {
             most = x;
             top = (uint16_t)k;
@@ -129,7 +94,7 @@ static uint16_t best_between(const field *f, const corners *c)
 
 /* One row of the picture. Where all four neighbours have the same best class, it is the best between them
  * too (each score is the same mean of four), so that only borders cost interpolation of all classes. */
-static void label_row(const field *f, const uint16_t *best, const between *bx, const between *by, int64_t y, float limit,
+static void label_row(const field *f, const uint16_t *best, const srv_between *bx, const srv_between *by, int64_t y, float limit,
                       int64_t width, uint16_t *labels)
 {
     int64_t y0 = by->first[y], y1 = od_min_i64(y0 + 1, f->height - 1);
@@ -141,13 +106,12 @@ static void label_row(const field *f, const uint16_t *best, const between *bx, c
             labels[x] = up[x0];
             continue;
         }
-        const float *r0 = f->x + y0 * f->row, *r1 = f->x + y1 * f->row;
-        corners c = {{r0 + x0 * f->pixel, r0 + x1 * f->pixel, r1 + x0 * f->pixel, r1 + x1 * f->pixel}, bx->share[x], by->share[y]};
-        labels[x] = f->how == READ_ARGMAX ? best_between(f, &c) : interpolate(&c, 0) > limit;
+        srv_corners c = srv_corners_at(f->x, f->row, f->pixel, bx, by, x, y);
+        labels[x] = f->how == READ_ARGMAX ? best_between(f, &c) : srv_interpolate(&c, 0) > limit;
     }
 }
 
-static void nearest_row(const field *f, const between *bx, const between *by, int64_t y, int64_t width, uint16_t *labels)
+static void nearest_row(const field *f, const srv_between *bx, const srv_between *by, int64_t y, int64_t width, uint16_t *labels)
 {
     const float *row = f->x + od_min_i64(by->first[y] + (by->share[y] >= 0.5f), f->height - 1) * f->row;
     for (int64_t x = 0; x < width; x++) {
@@ -160,7 +124,7 @@ static od_code read_map(const srv_answer *w, srv_map *m)
 {
     const ldr_placement *p = w->place;
     field f;
-    between bx, by;
+    srv_between bx, by;
     OD_TRY(shape(w, &f));
     if (f.width < 1 || f.height < 1 || f.classes < 1) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is empty");
     if (!(f.x = srv_floats(w, 0))) return w->st->code;
@@ -168,8 +132,8 @@ static od_code read_map(const srv_answer *w, srv_map *m)
     m->height = p->image_height;
     m->labels = od_arena_alloc(w->a, (size_t)(m->width * m->height) * sizeof *m->labels);
     uint16_t *best = od_arena_alloc(w->a, (size_t)(f.width * f.height) * sizeof *best);
-    if (!m->labels || !best || !place_between(&bx, m->width, p->scale_x, p->offset_x, p->input_width, f.width, w->a) ||
-        !place_between(&by, m->height, p->scale_y, p->offset_y, p->input_height, f.height, w->a))
+    if (!m->labels || !best || !srv_place_between(&bx, m->width, p->scale_x, p->offset_x, p->input_width, f.width, w->a) ||
+        !srv_place_between(&by, m->height, p->scale_y, p->offset_y, p->input_height, f.height, w->a))
         return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " x %" PRId64 " labels", m->width, m->height);
     if (f.how == READ_ARGMAX) best_classes(&f, best);
     double limit = w->score_threshold;

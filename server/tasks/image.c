@@ -1,0 +1,100 @@
+/* image.c - a picture out.
+ *
+ * Decoders: "picture" [1, 1 or 3, rows, columns] at its own size, level = x * scale + offset (255, 0); "depth"
+ * [1, rows, columns] or [1, 1, rows, columns], at the picture's size, black the least and white the most of it. */
+#include "server/tasks/parts.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool is_depth(const srv_answer *w)
+{
+    return w->card->decoder && !strcmp(w->card->decoder, "depth");
+}
+
+static od_code check(const srv_answer *w)
+{
+    const eng_tensor *t = &w->outputs[0];
+    const char *name = w->card->decoder ? w->card->decoder : "picture";
+    if (is_depth(w)) return t->rank == 3 ? srv_want(w, 0, 3, (int64_t[]){1, -1, -1}) : srv_want(w, 0, 4, (int64_t[]){1, 1, -1, -1});
+    if (strcmp(name, "picture") != 0)
+        return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for task image there are picture, depth", name);
+    return srv_want(w, 0, 4, (int64_t[]){1, t->rank == 4 && t->dims[1] == 1 ? 1 : 3, -1, -1});
+}
+
+static uint8_t level(float x)
+{
+    return (uint8_t)(x > 0 ? fminf(x + 0.5f, 255) : 0); /* NaN is black */
+}
+
+static od_code make_pixels(const srv_answer *w, int64_t width, int64_t height, int channels, ldr_pixels *p)
+{
+    *p = (ldr_pixels){.width = width, .height = height, .channels = channels, .stride = width * channels};
+    int64_t bytes;
+    if (width < 1 || height < 1) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is empty");
+    if (!od_mul_i64(p->stride, height, &bytes) || !(p->data = od_arena_alloc(w->a, (size_t)bytes)))
+        return od_fail(w->st, OD_NO_MEMORY, "no memory for a picture of %" PRId64 " x %" PRId64, width, height);
+    return OD_OK;
+}
+
+static od_code read_picture(const srv_answer *w, ldr_pixels *p)
+{
+    const eng_tensor *t = &w->outputs[0];
+    const float *x = srv_floats(w, 0);
+    float scale = (float)srv_number(w, "scale", 255), offset = (float)srv_number(w, "offset", 0);
+    int64_t plane = t->dims[2] * t->dims[3];
+    if (!x) return w->st->code;
+    OD_TRY(make_pixels(w, t->dims[3], t->dims[2], (int)t->dims[1], p));
+    for (int c = 0; c < p->channels; c++) {
+        int to = w->card->pre.bgr && p->channels == 3 ? 2 - c : c;
+        for (int64_t i = 0; i < plane; i++) p->data[i * p->channels + to] = level(x[c * plane + i] * scale + offset);
+    }
+    return OD_OK;
+}
+
+static od_code read_depth(const srv_answer *w, ldr_pixels *p, float *least, float *most)
+{
+    const eng_tensor *t = &w->outputs[0];
+    const ldr_placement *at = w->place;
+    const float *x = srv_floats(w, 0);
+    int64_t height = t->dims[t->rank - 2], width = t->dims[t->rank - 1], n = height * width;
+    if (!x) return w->st->code;
+    if (n < 1) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is empty");
+    OD_TRY(make_pixels(w, at->image_width, at->image_height, 1, p));
+    *least = *most = x[0];
+    for (int64_t i = 1; i < n; i++) {
+        *least = fminf(*least, x[i]);
+        *most = fmaxf(*most, x[i]);
+    }
+    float scale = *most > *least ? 255 / (*most - *least) : 0;
+    srv_between bx, by;
+    if (!srv_place_between(&bx, at->image_width, at->scale_x, at->offset_x, at->input_width, width, w->a) ||
+        !srv_place_between(&by, at->image_height, at->scale_y, at->offset_y, at->input_height, height, w->a))
+        return od_fail(w->st, OD_NO_MEMORY, "no memory for a map");
+    for (int64_t y = 0; y < p->height; y++)
+        for (int64_t k = 0; k < p->width; k++) {
+            srv_corners c = srv_corners_at(x, width, 1, &bx, &by, k, y);
+            p->data[y * p->stride + k] = level((srv_interpolate(&c, 0) - *least) * scale);
+        }
+    return OD_OK;
+}
+
+static od_code answer(const srv_answer *w)
+{
+    ldr_pixels p;
+    float least = 0, most = 0;
+    bool depth = is_depth(w);
+    OD_TRY(depth ? read_depth(w, &p, &least, &most) : read_picture(w, &p));
+    srv_text_printf(w->json, "\"image\":{\"size\":[%" PRId64 ",%" PRId64 "],\"png\":", p.height, p.width);
+    OD_TRY(srv_add_png(w->json, &p, w->a, w->st));
+    if (depth) {
+        srv_text_printf(w->json, ",\"least\":");
+        srv_text_float(w->json, least);
+        srv_text_printf(w->json, ",\"most\":");
+        srv_text_float(w->json, most);
+    }
+    srv_text_add(w->json, "}", 1);
+    return OD_OK;
+}
+
+const srv_task srv_image = {check, answer};
