@@ -32,7 +32,7 @@ def scaled(factor):
     return model([("Mul", ["x", "w"], ["y"], {})], [("x", T.FLOAT, ["n", 4])], [("y", T.FLOAT, ["n", 4])], [w])
 
 
-def slow(size=640, rounds=24):
+def slow(size=256, rounds=300):
     """Tens of milliseconds a run on any machine."""
     nodes = [("MatMul", ["x" if k == 0 else f"h{k}", "w"], [f"h{k + 1}"], {}) for k in range(rounds)]
     nodes.append(("ReduceMean", [f"h{rounds}"], ["y"], {"axes": [1, 2], "keepdims": 0}))

@@ -294,7 +294,7 @@ def test_bad_requests_are_400(server, body):
 
 def test_a_deadline_that_passes_is_503(own):
     s = own({"slow": served.slow()})
-    body = infer_json(shape=(1, 640, 640), data=[0] * 640 * 640, parameters={"timeout": 1})
+    body = infer_json(shape=(1, 256, 256), data=[0] * 256 * 256, parameters={"timeout": 1})
     body = json.dumps(body)
     others = [threading.Thread(target=s.ask, args=("POST", "/v2/models/slow/infer", json.dumps({**json.loads(body), "parameters": {}})))
               for _ in range(8)]
