@@ -1,5 +1,4 @@
 /* gemm.c - Gemm: act(alpha A' B' + beta C), and ONNX Runtime's FusedGemm, which names its activation. */
-#include "engine/kernels/half.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/product.h"
@@ -51,6 +50,7 @@ static od_code read_activation(const eng_node *n, gemm_params *p, od_status *st)
 od_code eng_gemm_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 {
     gemm_params *p = eng_model_alloc(g, sizeof *p);
+    (void)pool;
     if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for a matrix product");
     n->params = p;
     p->alpha = eng_node_float(n, "alpha", 1.0f);
@@ -64,19 +64,7 @@ od_code eng_gemm_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st
     eng_tensor a = {.rank = 2, .dims = {1, 1}};
     a.dims[!p->trans_a] = b->dims[p->trans_b];
     OD_TRY(describe(&a, b, p, &q, st));
-    od_arena tmp = {0};
-    int64_t floats = eng_product_packed_floats(&q), count = eng_tensor_count(b);
-    float *to = floats < 0 ? NULL : eng_model_alloc(g, (size_t)floats * sizeof(float));
-    float *wide = b->dtype == ENG_FLOAT ? b->data : od_arena_alloc(&tmp, (size_t)count * sizeof(float));
-    if (to && wide) {
-        if (b->dtype == ENG_FLOAT16) eng_half_to_float(b->data, wide, count);
-        if (b->dtype == ENG_BFLOAT16) eng_bfloat_to_float(b->data, wide, count);
-        q.b = wide;
-        eng_product_pack(&q, p->alpha, to, pool);
-        p->packed = to;
-    }
-    od_arena_fini(&tmp);
-    return p->packed ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory for packed weights");
+    return eng_product_pack_constant(&q, p->alpha, g, n, 1, &p->packed, st);
 }
 
 od_code eng_gemm_infer(eng_ctx *c, od_status *st)

@@ -1,6 +1,5 @@
 /* matmul.c - MatMul for every rank and type, and ONNX Runtime's FusedMatMul, which also transposes and
  * scales. Passes add a bias as input 2 and an epilogue. */
-#include "engine/kernels/half.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/product.h"
 
@@ -71,47 +70,28 @@ static od_code describe(const eng_ctx *c, const matmul_params *p, eng_product *g
     return OD_OK;
 }
 
-/* Pack a constant B. */
-static od_code pack_constant(eng_graph *g, const eng_tensor *b, matmul_params *p, od_pool *pool, od_status *st)
+/* Ask for a constant B to be packed: as for an A of one row that fits it. */
+static od_code pack_constant(eng_graph *g, const eng_node *n, const eng_tensor *b, matmul_params *p, od_status *st)
 {
-    eng_tensor wide = *b, x = {.dtype = ENG_FLOAT, .rank = 2};
-    od_arena tmp = {0};
-    od_code rc = OD_OK;
+    eng_tensor a = {.dtype = b->dtype, .rank = 2, .dims = {1}};
     eng_product q;
+    operand o;
     int rank;
     int64_t dims[ENG_MAX_RANK];
-    if (b->rank < 1 || b->rank > ENG_MAX_RANK) return OD_OK; /* infer refuses it */
-    if (b->dtype != ENG_FLOAT) {
-        wide.data = od_arena_alloc(&tmp, (size_t)eng_tensor_count(b) * sizeof(float));
-        if (!wide.data) rc = od_fail(st, OD_NO_MEMORY, "no memory to widen weights");
-        else if (b->dtype == ENG_FLOAT16) eng_half_to_float(b->data, wide.data, eng_tensor_count(b));
-        else eng_bfloat_to_float(b->data, wide.data, eng_tensor_count(b));
-    }
-    operand o;
-    if (rc == OD_OK) rc = look(b, true, p->trans_b, p->batch_b, &o, st);
-    if (rc == OD_OK) { /* a matching A of one row */
-        x.dims[0] = 1;
-        x.dims[1] = o.dims[o.rank - 2];
-        eng_ctx c = {.n_in = 2, .in = (const eng_tensor *[]){&x, &wide}};
-        matmul_params plain = *p;
-        plain.trans_a = plain.batch_a = false;
-        rc = describe(&c, &plain, &q, &rank, dims, st);
-    }
-    if (rc == OD_OK) {
-        int64_t floats = eng_product_packed_floats(&q);
-        float *to = floats < 0 ? NULL : eng_model_alloc(g, (size_t)floats * sizeof(float));
-        q.b = wide.data;
-        if (!to) rc = od_fail(st, OD_NO_MEMORY, "no memory for packed weights");
-        else eng_product_pack(&q, p->alpha, to, pool);
-        p->packed = to;
-    }
-    od_arena_fini(&tmp);
-    return rc;
+    if (b->rank < 1) return OD_OK; /* infer refuses it */
+    OD_TRY(look(b, true, p->trans_b, p->batch_b, &o, st));
+    a.dims[1] = o.dims[o.rank - 2];
+    eng_ctx c = {.n_in = 2, .in = (const eng_tensor *[]){&a, b}};
+    matmul_params plain = *p;
+    plain.trans_a = plain.batch_a = false;
+    OD_TRY(describe(&c, &plain, &q, &rank, dims, st));
+    return eng_product_pack_constant(&q, p->alpha, g, n, 1, &p->packed, st);
 }
 
 od_code eng_matmul_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 {
     matmul_params *p = eng_model_alloc(g, sizeof *p);
+    (void)pool;
     if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for a matrix product");
     n->params = p;
     p->alpha = 1.0f;
@@ -124,7 +104,7 @@ od_code eng_matmul_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *
     }
     const eng_tensor *b = eng_node_constant(g, n, 1);
     if (!b || g->model->probing || !(ENG_T(b->dtype) & (ENG_T(ENG_FLOAT) | ENG_T_HALF))) return OD_OK;
-    return pack_constant(g, b, p, pool, st);
+    return pack_constant(g, n, b, p, st);
 }
 
 od_code eng_matmul_infer(eng_ctx *c, od_status *st)

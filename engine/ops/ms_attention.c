@@ -132,16 +132,12 @@ od_code eng_ms_attention_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_st
 {
     params *p = eng_model_alloc(g, sizeof *p);
     const eng_tensor *w = eng_node_constant(g, n, 1);
+    (void)pool;
     if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for attention");
     n->params = p;
     if (!w || w->rank != 2 || w->dtype != ENG_FLOAT || g->model->probing) return OD_OK;
     eng_product q = {.k = w->dims[0], .n = w->dims[1], .b = w->data, .b_row = w->dims[1], .b_col = 1};
-    int64_t floats = eng_product_packed_floats(&q);
-    float *to = floats < 0 ? NULL : eng_model_alloc(g, (size_t)floats * sizeof(float));
-    if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for packed weights");
-    eng_product_pack(&q, 1.0f, to, pool);
-    p->packed = to;
-    return OD_OK;
+    return eng_product_pack_constant(&q, 1.0f, g, n, 1, &p->packed, st);
 }
 
 /* Bytes minus their zero point, and times the scales of their columns, as floats. */

@@ -1,6 +1,8 @@
 #include "engine/ops/product.h"
 
+#include "engine/kernels/half.h"
 #include "engine/kernels/kernels.h"
+#include "engine/packed.h"
 
 #include <string.h>
 
@@ -79,6 +81,54 @@ void eng_product_pack(const eng_product *p, float factor, float *packed, od_pool
     j.parts = od_ceil_div(j.panels, j.part);
     bool small = matrices * j.panels * ENG_NR * p->k < GRAIN;
     od_pool_for(small ? NULL : pool, matrices * j.parts, pack_part, &j);
+}
+
+/* What packed weights depend on beside the weights: no bytes between the members, since it is a key. */
+typedef struct pack_form {
+    int64_t k, n, b_row, b_col, batch_rank, batch[ENG_MAX_RANK], b_step[ENG_MAX_RANK];
+    double factor;
+} pack_form;
+
+static void pack_constant(const eng_tensor *w, const void *arg, void *to)
+{
+    const pack_form *f = arg;
+    eng_product p = {.k = f->k, .n = f->n, .b_row = f->b_row, .b_col = f->b_col, .batch_rank = (int)f->batch_rank, .b = w->data};
+    memcpy(p.batch, f->batch, sizeof p.batch);
+    memcpy(p.b_step, f->b_step, sizeof p.b_step);
+    if (w->dtype == ENG_FLOAT) {
+        eng_product_pack(&p, (float)f->factor, to, NULL);
+        return;
+    }
+    const uint16_t *half = w->data; /* 16 columns at a time, each widened where it lands */
+    void (*widen)(const uint16_t *, float *, int64_t) = w->dtype == ENG_FLOAT16 ? eng_half_to_float : eng_bfloat_to_float;
+    float *packed = to;
+    int64_t matrices = distinct(&p);
+    for (int64_t m = 0; m < matrices; m++) {
+        int64_t from = 0, at = m;
+        for (int i = p.batch_rank - 1; i >= 0; i--) {
+            if (!p.b_step[i]) continue;
+            from += at % p.batch[i] * p.b_step[i];
+            at /= p.batch[i];
+        }
+        for (int64_t col = 0; col < p.n; col += ENG_NR)
+            for (int64_t k = 0; k < p.k; k++, packed += ENG_NR)
+                for (int64_t c = 0; c < od_min_i64(ENG_NR, p.n - col); c++) {
+                    widen(half + from + k * p.b_row + (col + c) * p.b_col, packed + c, 1);
+                    packed[c] *= (float)f->factor;
+                }
+    }
+}
+
+od_code eng_product_pack_constant(const eng_product *p, float factor, eng_graph *g, const eng_node *n, int input,
+                                  const float **slot, od_status *st)
+{
+    pack_form f = {.k = p->k, .n = p->n, .b_row = p->b_row, .b_col = p->b_col, .batch_rank = p->batch_rank, .factor = (double)factor};
+    int64_t floats = eng_product_packed_floats(p);
+    if (floats == 0) return OD_OK;
+    if (floats < 0) return od_fail(st, OD_NO_MEMORY, "no memory for packed weights");
+    memcpy(f.batch, p->batch, (size_t)p->batch_rank * sizeof *f.batch);
+    memcpy(f.b_step, p->b_step, (size_t)p->batch_rank * sizeof *f.b_step);
+    return eng_model_pack(g, n, input, "product", &f, sizeof f, (size_t)floats * sizeof(float), pack_constant, slot, st);
 }
 
 /* ---- products ------------------------------------------------------------------------------ */

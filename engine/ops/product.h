@@ -29,6 +29,11 @@ int64_t eng_product_packed_floats(const eng_product *p);
 /* Pack every distinct B, multiplied by `factor`, in the order of the batch axes that B has. */
 void eng_product_pack(const eng_product *p, float factor, float *packed, od_pool *pool);
 
+/* For prepare: ask for the packed form, times `factor`, of the constant input `input` of `n`, float or half,
+ * whose extents and strides p's B has. *slot as eng_model_pack says; nothing is asked for where B is empty. */
+od_code eng_product_pack_constant(const eng_product *p, float factor, eng_graph *g, const eng_node *n, int input,
+                                  const float **slot, od_status *st);
+
 /* Compute. Packs B into scratch when `packed` is NULL. OD_NO_MEMORY. */
 od_code eng_product_run(const eng_product *p, od_arena *scratch, od_pool *pool, od_status *st);
 
