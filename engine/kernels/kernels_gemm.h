@@ -99,6 +99,55 @@ static void gemm_row(const eng_gemm *g, tile_end *e)
     }
 }
 
+/* Few columns: sixteen lanes of a panel would mostly be padding, so sums run along the rows instead. Whether a
+ * column comes here must not depend on how a product was cut, which happens at multiples of NARROW_AT. */
+enum { NARROW_COLS = 4, NARROW_AT = 2 * ENG_NR, NARROW_DEPTH = 2048 };
+
+static inline bool is_narrow(const eng_gemm *g, int64_t j)
+{
+    const int64_t cols = g->n - j, k = g->segments * g->length;
+    if (j % NARROW_AT || cols > NARROW_COLS || g->length < VL || k > NARROW_DEPTH) return false;
+    return cols * (k / ENG_NR + 10) < k; /* cycles a row: adding up the lanes takes ten or so, a tile one a step */
+}
+
+static void gemm_narrow(const eng_gemm *g, int64_t from, int64_t to, int64_t j, tile_end *e)
+{
+    enum { ROWS = 4 };
+    float w[NARROW_COLS][NARROW_DEPTH], t[ROWS * VL] = {0};
+    const float *panel = g->b + j * g->depth;
+    e->cols = g->n - j;
+    for (int64_t s = 0; s < g->segments; s++) {
+        const float *b = panel + (g->places ? g->places[s] : s * g->length * ENG_NR);
+        for (int64_t i = 0; i < g->length; i++)
+            for (int64_t c = 0; c < e->cols; c++) w[c][s * g->length + i] = b[i * ENG_NR + c];
+    }
+    for (int64_t i = from; i < to; i += ROWS) {
+        int rows = (int)od_min_i64(ROWS, to - i);
+        for (int64_t c = 0; c < e->cols; c++) {
+            vf sum[ROWS] = {v_zero(), v_zero(), v_zero(), v_zero()};
+            for (int64_t s = 0; s < g->segments; s++) {
+                const float *a[ROWS], *b = w[c] + s * g->length;
+                int64_t x = 0;
+                for (int r = 0; r < ROWS; r++) {
+                    int64_t row = i + (r < rows ? r : 0);
+                    a[r] = g->rows ? g->rows[s * g->ld_rows + row] : g->a + row * g->lda;
+                }
+                for (; x + VL <= g->length; x += VL) {
+                    vf k = v_load(b + x);
+#pragma GCC unroll 4
+                    for (int r = 0; r < ROWS; r++) sum[r] = v_fma(v_load(a[r] + x), k, sum[r]);
+                }
+                vpart part = v_first(g->length - x);
+                for (int r = 0; x < g->length && r < ROWS; r++)
+                    sum[r] = v_fma(v_load_part(a[r] + x, part), v_load_part(b + x, part), sum[r]);
+            }
+            for (int r = 0; r < rows; r++) t[r * VL + c] = v_sum(sum[r]) + (g->bias ? g->bias[j + c] : 0.0f);
+        }
+        e->add = g->add ? g->add + i * g->ld_add + j : NULL;
+        finish_tile(rows, VL, t, g->c + i * g->ldc + j, g->ldc, e);
+    }
+}
+
 /* Rows of a block: as many as a third of a common second-level cache holds of A. B then passes through
  * once a block, from wherever it lies, at less than two bytes a cycle. */
 static int64_t rows_of_block(int64_t k)
@@ -121,6 +170,10 @@ static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
     const int64_t k = g->depth;
     for (int64_t j = 0; j < g->n; j += TILE_WIDE) {
         float bias[TILE_WIDE] = {0};
+        if (is_narrow(g, j)) {
+            gemm_narrow(g, from, to, j, e);
+            return;
+        }
         const float *b = g->b + j * k, *next = j + TILE_WIDE < g->n ? b + TILE_WIDE * k : g->ahead, *dense[TILE_MAX];
         e->cols = od_min_i64(TILE_WIDE, g->n - j);
         if (g->bias)

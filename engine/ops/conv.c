@@ -185,7 +185,7 @@ typedef struct conv_job {
     int64_t per_line;                  /* segments of a line: its taps, or 1 */
     const int64_t *offsets, *places;   /* of each segment from the window's first pixel; in a panel of weights */
     int64_t whole[3], skipped[3];      /* the window before it was cropped; its first tap that is left */
-    bool gather;                       /* segments are so short that they are copied to one */
+    bool lines, gather;                /* a segment is a line; segments are so short that they are copied to one */
     int64_t block, blocks, split, splits; /* rows of a block; columns of a part, and parts */
     char *slots;
     size_t slot_bytes, pointer_bytes;
@@ -212,45 +212,40 @@ static void next_pixel(const eng_window *w, int64_t *at)
     at[0]++;
 }
 
-/* Write a segment that leaves the map to `to`: a line of the window, tap by tap. */
+/* A line of the window, dense, that begins at column x of a line of the map and leaves it. */
 static void copy_line(const conv_job *j, const float *line, int64_t x, float *to)
 {
-    const eng_window *w = &j->win;
-    if (j->x_pitch == j->channels && w->dilation[2] == 1) {
-        int64_t before = od_max_i64(-x, 0), n = od_min_i64(w->size[2], w->in[2] - x);
-        size_t pixel = (size_t)j->channels * sizeof(float);
-        memset(to, 0, (size_t)w->size[2] * pixel);
-        if (n > before) memcpy(to + before * j->channels, line + (x + before) * j->channels, (size_t)(n - before) * pixel);
-        return;
-    }
-    for (int64_t t = 0; t < w->size[2]; t++, x += w->dilation[2], to += j->channels) {
-        bool inside = (uint64_t)x < (uint64_t)w->in[2];
-        for (int64_t c = 0; c < j->channels; c++) to[c] = inside ? line[x * j->x_pitch + c] : 0.0f;
-    }
+    int64_t size = j->win.size[2], before = od_max_i64(-x, 0), n = od_min_i64(size, j->win.in[2] - x);
+    size_t pixel = (size_t)j->channels * sizeof(float);
+    memset(to, 0, (size_t)size * pixel);
+    if (n > before) memcpy(to + before * j->channels, line + (x + before) * j->channels, (size_t)(n - before) * pixel);
 }
 
-/* Segments of the window whose first tap is (z, y, x) of `item`, not all of them on the map. Lines are
- * copied to `copies` where they must; returns what is left of it. */
-static float *point_edge(const conv_job *j, const int64_t *at, const int64_t *first, int64_t channel, const float **rows, int64_t m,
+/* The segments of a window that is not all on the map; its first tap is (z, y, x) of `item`. Lines are copied
+ * to `copies` where they must; returns what is left of it. */
+static float *point_edge(const conv_job *j, int64_t item, const int64_t *first, int64_t channel, const float **to, int64_t m,
                          float *copies)
 {
     const eng_window *w = &j->win;
-    for (int64_t s = 0; s < j->segments; s++) {
-        int64_t line = s / j->per_line, tap = s % j->per_line;
-        int64_t z = first[0] + line / w->size[1] * w->dilation[0], y = first[1] + line % w->size[1] * w->dilation[1];
-        int64_t x = first[2] + tap * w->dilation[2];
-        const float **to = rows + s * m;
-        if ((uint64_t)z >= (uint64_t)w->in[0] || (uint64_t)y >= (uint64_t)w->in[1]) {
-            *to = j->zeros;
-            continue;
-        }
-        const float *from = j->x + ((at[0] * w->in[0] + z) * w->in[1] + y) * w->in[2] * j->x_pitch;
-        if (j->length == inputs_of(&j->form)) { /* a tap */
-            *to = (uint64_t)x < (uint64_t)w->in[2] ? from + x * j->x_pitch + channel : j->zeros;
-        } else {
-            copy_line(j, from, x, copies);
-            *to = copies;
-            copies += j->length;
+    bool inside = first[2] >= 0 && first[2] + (w->size[2] - 1) * w->dilation[2] < w->in[2];
+    int64_t z = first[0], y;
+    for (int64_t kz = 0; kz < w->size[0]; kz++, z += w->dilation[0]) {
+        y = first[1];
+        for (int64_t ky = 0; ky < w->size[1]; ky++, y += w->dilation[1]) {
+            bool on = z >= 0 && z < w->in[0] && y >= 0 && y < w->in[1];
+            const float *line = on ? j->x + ((item * w->in[0] + z) * w->in[1] + y) * w->in[2] * j->x_pitch : NULL;
+            int64_t x = first[2];
+            for (int64_t s = 0; s < j->per_line; s++, x += w->dilation[2], to += m) {
+                if (!on) {
+                    *to = j->zeros;
+                } else if (j->lines && !inside) {
+                    copy_line(j, line, x, copies);
+                    *to = copies;
+                    copies += j->length;
+                } else {
+                    *to = j->lines || (x >= 0 && x < w->in[2]) ? line + x * j->x_pitch + channel : j->zeros;
+                }
+            }
         }
     }
     return copies;
@@ -260,19 +255,18 @@ static float *point_edge(const conv_job *j, const int64_t *at, const int64_t *fi
 static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t channel, const float **rows, float *copies)
 {
     const eng_window *w = &j->win;
-    bool runs = j->length == inputs_of(&j->form) || (j->x_pitch == j->channels && w->dilation[2] == 1);
     int64_t at[4], last[3];
     for (int i = 0; i < 3; i++) last[i] = w->in[i] - (w->size[i] - 1) * w->dilation[i]; /* first taps below it are inside */
     pixel_at(w, pixel, at);
     for (int64_t i = 0; i < m; i++, next_pixel(w, at)) {
         int64_t first[3];
-        bool inside = runs;
+        bool inside = true;
         for (int a = 0; a < 3; a++) {
             first[a] = at[1 + a] * w->stride[a] - w->before[a];
             inside &= first[a] >= 0 && first[a] < last[a];
         }
         if (!inside) {
-            copies = point_edge(j, at, first, channel, rows + i, m, copies);
+            copies = point_edge(j, at[0], first, channel, rows + i, m, copies);
             continue;
         }
         const float *p = j->x + (((at[0] * w->in[0] + first[0]) * w->in[1] + first[1]) * w->in[2] + first[2]) * j->x_pitch + channel;
@@ -305,8 +299,9 @@ static void run_block(void *arg, int64_t chunk, int slot)
     if (j->gather) {
         e.segments = 1;
         e.lda = e.length = depth;
-        e.a = copies + j->block * depth;
-        gather_rows(j, e.m, rows, copies + j->block * depth);
+        if (j->lines) copies += j->block * depth;
+        e.a = copies;
+        gather_rows(j, e.m, rows, copies);
     } else {
         e.rows = rows;
         e.ld_rows = e.m;
@@ -349,11 +344,13 @@ static void cut_window(conv_job *j)
 {
     enum { FEW = 16, SHORT = 8 };
     const eng_window *w = &j->win;
-    bool lines = groups_of(&j->form) == 1 && j->channels < FEW && w->size[2] > 1;
-    j->per_line = lines ? 1 : w->size[2];
+    bool dense = j->x_pitch == j->channels && w->dilation[2] == 1;
+    j->lines = groups_of(&j->form) == 1 && j->channels < FEW && w->size[2] > 1 && dense;
+    j->per_line = j->lines ? 1 : w->size[2];
     j->segments = w->size[0] * w->size[1] * j->per_line;
-    j->length = lines ? w->size[2] * j->channels : inputs_of(&j->form);
-    j->gather = lines && j->length < SHORT && j->segments > 1 && j->segments * j->length == j->form.taps * j->channels;
+    j->length = j->lines ? w->size[2] * j->channels : inputs_of(&j->form);
+    j->gather = groups_of(&j->form) == 1 && j->length < SHORT && j->segments > 1 &&
+                j->segments * j->length == j->form.taps * j->channels;
 }
 
 /* Blocks of pixels, and where these are too few for the threads, columns in parts too. */
@@ -375,8 +372,9 @@ static void cut_blocks(conv_job *j, int64_t threads)
     j->splits = od_ceil_div(n, j->split);
     j->pointer_bytes = ((size_t)(j->block * j->segments) * sizeof(float *) + 63) & ~(size_t)63;
     j->slot_bytes = j->pointer_bytes;
-    if (j->length != inputs_of(&j->form))
-        j->slot_bytes += (size_t)(j->block * j->segments * j->length) * sizeof(float) * (j->gather ? 2 : 1);
+    size_t copied = (size_t)(j->block * j->segments * j->length) * sizeof(float);
+    if (j->lines) j->slot_bytes += copied;
+    if (j->gather) j->slot_bytes += copied;
     j->slot_bytes = (j->slot_bytes + 63) & ~(size_t)63;
 }
 
