@@ -11,7 +11,8 @@
 
 enum {
     SIZES_MAX = 64,     /* different numbers of rows that are told apart in the statistics */
-    NOW_NS = 100000,    /* a run that takes no longer may be made on the caller's thread */
+    NOW_NS = 100000,    /* a run that takes no longer may be made on the caller's thread while no other goes on */
+    ALWAYS_NS = 20000,  /* and one that takes no longer, always: to hand it over costs as much */
     QUEUE_DEFAULT = 1000,
     KEEP_BYTES = 64 << 20, /* a session may hold that much between runs, or four times what warming up took */
     TICK_NS = 1000000   /* deadlines in the queue are noticed with this much delay at most */
@@ -459,9 +460,12 @@ bool srv_batcher_run_now(srv_batcher *b, srv_job *job)
     if (eng_model_check_inputs(b->model, job->inputs, &st) != OD_OK) return false;
     for (int i = 0; i < b->model->graph->n_inputs; i++)
         elements += job->inputs[i].data ? eng_tensor_count(&job->inputs[i]) : 0;
-    if ((double)elements * (double)b->warm.run_ns > (double)b->warm.elements * NOW_NS) return false;
+    double ns = (double)b->warm.run_ns * (double)elements / (double)od_max_i64(b->warm.elements, 1);
+    if (ns > NOW_NS) return false;
     pthread_mutex_lock(&b->lock);
-    bool free_now = !b->n_waiting && !b->closing;
+    /* a request right behind another one on this thread is not the last: batches are better then */
+    bool alone = !b->tasks && !b->here && (double)(od_now_ns() - b->last_end_ns) > ns / 4;
+    bool free_now = !b->n_waiting && !b->closing && (ns <= ALWAYS_NS || alone);
     if (free_now) {
         if (job->admitted) b->admitted--;
         b->here++;

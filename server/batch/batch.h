@@ -98,8 +98,8 @@ od_code srv_batcher_still_wanted(srv_batcher *b, const srv_job *job, od_status *
  * OD_BAD_TYPE: inputs do not fit the model. `done` is not called then. */
 od_code srv_batcher_submit(srv_batcher *b, srv_job *job, od_status *st);
 
-/* Run the job here and now when that takes less time than handing it to a worker (a model of a fraction of a
- * millisecond, nobody waiting). true: the result is in `job`, `done` is not called, a place is used up.
+/* Run the job here and now when that is better than handing it to a worker: a model of microseconds, or one of
+ * a tenth of a millisecond that nobody else uses at this moment (else batches form). true: the result is in `job`, `done` is not called, a place is used up.
  * false: nothing happened; submit it. */
 bool srv_batcher_run_now(srv_batcher *b, srv_job *job);
 
