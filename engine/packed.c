@@ -1,4 +1,5 @@
 #include "engine/packed.h"
+#include "engine/base/pages.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -21,12 +22,19 @@ typedef struct pack_key {
     uint64_t size;
 } pack_key;
 
+/* Where the forms of one eng_packs_make lie: one block, in large pages. */
+typedef struct region {
+    char *bytes;
+    size_t size, used; /* used: atomic */
+    int refs;          /* forms in it, and its maker while it works; under the lock */
+} region;
+
 /* One packed form in the process. `ready` is set under the lock; data never changes after it. */
 typedef struct packed {
     struct packed *next;
     pack_key key;
     void *data;
-    size_t mapped; /* bytes of the mapping that `data` lies in; 0: from the heap */
+    region *in; /* NULL: `data` is a mapping */
     int refs;
     bool ready;
 } packed;
@@ -40,8 +48,7 @@ struct eng_pack_job {
     eng_pack_fn *fn;
     const float **slot;
     int *wanted; /* jobs that still need the weights' bytes, shared by all on the same bytes; NULL: others read them too */
-    packed *result;
-    od_code rc;
+    packed *result; /* NULL: not made yet */
 };
 
 /* What a file begins with; the form follows at the next page. */
@@ -118,7 +125,6 @@ static bool map_file(const char *folder, packed *p)
         return false;
     }
     p->data = data;
-    p->mapped = p->key.size;
     return true;
 }
 
@@ -153,48 +159,55 @@ static void write_file(const char *folder, const packed *p)
 
 /* ---- making --------------------------------------------------------------------------------- */
 
-static od_code fill(const struct eng_pack_job *j, packed *p, const char *folder)
+static size_t padded(size_t size)
+{
+    return size ? (size + 63) & ~(size_t)63 : 64;
+}
+
+static void fill(const struct eng_pack_job *j, packed *p, region *to, const char *folder)
 {
     bool cached = folder && p->key.size >= FILE_MIN;
-    if (cached && map_file(folder, p)) return OD_OK;
-    size_t size = (p->key.size + 63) & ~(size_t)63;
-    p->data = aligned_alloc(64, size ? size : 64);
-    if (!p->data) return OD_NO_MEMORY;
-    memset(p->data, 0, size);
+    if (cached && map_file(folder, p)) return;
+    p->in = to;
+    p->data = to->bytes + __atomic_fetch_add(&to->used, padded(p->key.size), __ATOMIC_RELAXED);
     j->fn(j->w, j->arg, p->data);
     if (cached) write_file(folder, p);
-    return OD_OK;
+}
+
+/* Under the lock: the region when nothing lies in it any more, for its last user to free. */
+static region *region_leave(region *r)
+{
+    return r && --r->refs == 0 ? r : NULL;
+}
+
+static void region_destroy(region *r)
+{
+    if (!r) return;
+    od_pages_free(r->bytes, r->size);
+    free(r);
 }
 
 static void unref(packed *p)
 {
+    region *gone = NULL;
     pthread_mutex_lock(&lock);
     bool last = --p->refs == 0;
     if (last) {
         packed **at = &table[p->key.hash.low64 % TABLE];
         while (*at != p) at = &(*at)->next;
         *at = p->next;
+        gone = region_leave(p->in);
     }
     pthread_mutex_unlock(&lock);
+    region_destroy(gone);
     if (!last) return;
-    if (p->mapped) munmap(p->data, p->mapped);
-    else free(p->data);
+    if (!p->in) munmap(p->data, p->key.size);
     free(p);
 }
 
-/* Whole pages inside the weights go back to the system. */
-static void give_back(const eng_tensor *w)
-{
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)w->data, to = from + eng_tensor_bytes(w);
-    from = (from + page - 1) & ~(page - 1);
-    to &= ~(page - 1);
-    if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);
-}
-
-static od_code make(struct eng_pack_job *j, const char *folder)
+static void make(struct eng_pack_job *j, region *to, const char *folder)
 {
     pack_key key = key_of(j);
-    od_code rc = OD_OK;
     pthread_mutex_lock(&lock);
     packed **at = place_of(&key), *p = *at;
     bool ours = !p;
@@ -202,22 +215,22 @@ static od_code make(struct eng_pack_job *j, const char *folder)
     if (p) p->refs++;
     while (p && !ours && !p->ready) pthread_cond_wait(&made, &lock);
     pthread_mutex_unlock(&lock);
-    if (!p) return OD_NO_MEMORY;
+    if (!(j->result = p)) return;
     if (ours) {
-        rc = fill(j, p, folder);
+        fill(j, p, to, folder);
         pthread_mutex_lock(&lock);
+        if (p->in) to->refs++;
         p->ready = true;
         pthread_cond_broadcast(&made);
         pthread_mutex_unlock(&lock);
     }
-    j->result = p;
     *j->slot = p->data;
-    if (j->wanted && __atomic_sub_fetch(j->wanted, 1, __ATOMIC_ACQ_REL) == 0) give_back(j->w);
-    return p->data ? rc : OD_NO_MEMORY;
+    if (j->wanted && __atomic_sub_fetch(j->wanted, 1, __ATOMIC_ACQ_REL) == 0) od_pages_drop(j->w->data, eng_tensor_bytes(j->w));
 }
 
 typedef struct make_all {
     struct eng_pack_job **jobs;
+    region *to;
     const char *folder;
 } make_all;
 
@@ -225,7 +238,7 @@ static void make_chunk(void *arg, int64_t chunk, int slot)
 {
     const make_all *m = arg;
     (void)slot;
-    m->jobs[chunk]->rc = make(m->jobs[chunk], m->folder);
+    make(m->jobs[chunk], m->to, m->folder);
 }
 
 static int by_data(const void *a, const void *b)
@@ -287,27 +300,48 @@ static int by_result(const void *a, const void *b)
     return x->result < y->result ? -1 : x->result > y->result;
 }
 
-od_code eng_packs_make(eng_model *m, od_pool *pool, const char *folder, od_status *st)
+static od_code make_jobs(eng_model *m, struct eng_pack_job **jobs, int n, od_pool *pool, const char *folder, od_status *st)
 {
-    int n = 0;
-    for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next) n += !j->result;
-    struct eng_pack_job **jobs = calloc((size_t)n + 1, sizeof *jobs);
-    if (!jobs) return od_fail(st, OD_NO_MEMORY, "no memory to pack %d weights", n);
-    n = 0;
-    for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next)
-        if (!j->result) jobs[n++] = j;
+    size_t total = 0;
+    for (int i = 0; i < n; i++)
+        if (!od_add(total, padded(jobs[i]->size), &total)) return od_fail(st, OD_NO_MEMORY, "too many bytes of weights");
+    region *to = calloc(1, sizeof *to);
+    if (!to || !(to->bytes = od_pages_alloc(total))) {
+        free(to);
+        return od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes of packed weights", total);
+    }
+    to->size = total;
+    to->refs = 1;
     qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_data);
     count_wanted(m, jobs, n);
     qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_size);
     if (folder) mkdir(folder, 0777); /* it may exist; writing tells */
-    make_all all = {jobs, folder};
+    make_all all = {jobs, to, folder};
     od_pool_for(pool, n, make_chunk, &all);
+    pthread_mutex_lock(&lock);
+    region *gone = region_leave(to);
+    pthread_mutex_unlock(&lock);
+    region_destroy(gone);
     od_code rc = OD_OK;
     qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_result);
     for (int i = 0; i < n; i++) {
         if (!i || jobs[i]->result != jobs[i - 1]->result) m->packed_bytes += jobs[i]->size; /* nodes share */
-        if (jobs[i]->rc != OD_OK) rc = od_fail(st, jobs[i]->rc, "no memory for %zu bytes of packed weights", jobs[i]->size);
+        if (!jobs[i]->result) rc = od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes of packed weights", jobs[i]->size);
     }
+    return rc;
+}
+
+od_code eng_packs_make(eng_model *m, od_pool *pool, const char *folder, od_status *st)
+{
+    int n = 0;
+    for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next) n += !j->result;
+    if (!n) return OD_OK;
+    struct eng_pack_job **jobs = calloc((size_t)n, sizeof *jobs);
+    if (!jobs) return od_fail(st, OD_NO_MEMORY, "no memory to pack %d weights", n);
+    n = 0;
+    for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next)
+        if (!j->result) jobs[n++] = j;
+    od_code rc = make_jobs(m, jobs, n, pool, folder, st);
     free(jobs);
     return rc;
 }

@@ -1,5 +1,6 @@
 #include "engine/session.h"
 #include "engine/base/cpu.h"
+#include "engine/base/pages.h"
 #include "engine/kernels/half.h"
 #include "engine/plan.h"
 
@@ -173,10 +174,10 @@ static od_code bind(eng_session *s, const eng_tensor *inputs, od_status *st)
     unbind(s);
     s->plan = plan;
     if (plan->scratch_bytes > s->block_size) {
-        free(s->block);
+        od_block_free(s->block, s->block_size);
         s->block = NULL;
         s->block_size = 0;
-        if (!s->memory_limit || plan->scratch_bytes <= s->memory_limit) s->block = aligned_alloc(64, plan->scratch_bytes);
+        if (!s->memory_limit || plan->scratch_bytes <= s->memory_limit) s->block = od_block_alloc(plan->scratch_bytes);
         if (!s->block) {
             od_fail(st, OD_NO_MEMORY, "this run needs %zu bytes for intermediate values", plan->scratch_bytes);
             goto fail;
@@ -474,7 +475,7 @@ void eng_session_destroy(eng_session *s)
     od_arena_fini(&s->scratch);
     od_arena_fini(&s->memory);
     for (int i = 0; i < 2; i++) od_arena_fini(&s->carried[i]);
-    free(s->block);
+    od_block_free(s->block, s->block_size);
     free(s);
 }
 

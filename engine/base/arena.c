@@ -1,6 +1,6 @@
 #include "engine/base/arena.h"
+#include "engine/base/pages.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { ALIGN = 64, CHUNK_MIN = 64 * 1024 };
@@ -25,7 +25,7 @@ void od_arena_fini(od_arena *a)
 {
     for (od_chunk *c = a->first, *next; c; c = next) {
         next = c->next;
-        free(c);
+        od_block_free(c, c->size + ALIGN);
     }
     *a = (od_arena){.limit = a->limit};
 }
@@ -61,7 +61,7 @@ static bool take_chunk(od_arena *a, size_t size)
     size_t bytes;
     if (!od_add(want, 2 * (size_t)ALIGN - 1, &bytes)) return false;
     bytes &= ~((size_t)ALIGN - 1);
-    c = aligned_alloc(ALIGN, bytes);
+    c = od_block_alloc(bytes);
     if (!c) return false;
     c->size = bytes - ALIGN;
     if (a->last) {

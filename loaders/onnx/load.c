@@ -1,5 +1,7 @@
 /* load.c - from a file to a model. */
 #include "loaders/image.h"
+#include "engine/base/pages.h"
+#include "engine/base/threads.h"
 #include "loaders/onnx.h"
 #include "loaders/onnx/build.h"
 
@@ -7,7 +9,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,15 +22,15 @@ static void file_destroy(void *file)
 {
     ldr_file *f = file;
     if (!f) return;
-    if (f->bytes) munmap(f->bytes, f->size);
+    od_pages_free(f->bytes, f->size);
     free(f);
 }
 
 static od_code file_create(ldr_file **out, size_t size, od_status *st)
 {
     ldr_file *f = calloc(1, sizeof *f);
-    void *pages = f ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;
-    if (pages == MAP_FAILED) {
+    void *pages = f ? od_pages_alloc(size) : NULL;
+    if (!pages) {
         free(f);
         return od_fail(st, OD_NO_MEMORY, "no memory for a model of %zu bytes", size);
     }
@@ -38,26 +39,41 @@ static od_code file_create(ldr_file **out, size_t size, od_status *st)
     return OD_OK;
 }
 
-static od_code read_whole(int fd, ldr_file *f, od_status *st)
+enum { READ_PART = 4 << 20 }; /* bytes that a thread reads at a time */
+
+typedef struct reading {
+    int fd;
+    const ldr_file *f;
+    int trouble; /* an errno; -1: the file ended too early */
+} reading;
+
+static void read_part(void *arg, int64_t chunk, int slot)
 {
-    for (size_t done = 0; done < f->size;) {
-        ssize_t n = read(fd, f->bytes + done, f->size - done);
+    reading *r = arg;
+    size_t at = (size_t)chunk * READ_PART, end = at + READ_PART < r->f->size ? at + READ_PART : r->f->size;
+    (void)slot;
+    while (at < end) {
+        ssize_t n = pread(r->fd, r->f->bytes + at, end - at, (off_t)at);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return od_fail(st, OD_IO, "%s", strerror(errno));
-        if (n == 0) return od_fail(st, OD_IO, "the file shrank while it was read");
-        done += (size_t)n;
+        if (n <= 0) {
+            __atomic_store_n(&r->trouble, n ? errno : -1, __ATOMIC_RELAXED);
+            return;
+        }
+        at += (size_t)n;
     }
-    return OD_OK;
 }
 
-static od_code read_file(int fd, ldr_file **out, od_status *st)
+static od_code read_file(int fd, od_pool *pool, ldr_file **out, od_status *st)
 {
     struct stat info;
     if (fstat(fd, &info)) return od_fail(st, OD_IO, "%s", strerror(errno));
     if (!S_ISREG(info.st_mode)) return od_fail(st, OD_BAD_MODEL, "not a file");
     if (info.st_size == 0) return od_fail(st, OD_BAD_MODEL, "an empty file");
     OD_TRY(file_create(out, (size_t)info.st_size, st));
-    return read_whole(fd, *out, st);
+    reading r = {fd, *out, 0};
+    od_pool_for(pool, od_ceil_div((int64_t)info.st_size, READ_PART), read_part, &r);
+    if (r.trouble < 0) return od_fail(st, OD_IO, "the file shrank while it was read");
+    return r.trouble ? od_fail(st, OD_IO, "%s", strerror(r.trouble)) : OD_OK;
 }
 
 /* ---- the message -------------------------------------------------------------------------- */
@@ -173,7 +189,7 @@ od_code ldr_onnx_load(const char *path, const eng_load_options *options, eng_mod
         rc = od_fail(st, errno == ENOENT ? OD_NOT_FOUND : OD_IO, "%s", strerror(errno));
         goto done;
     }
-    if ((rc = read_file(fd, &f, st)) != OD_OK) goto done;
+    if ((rc = read_file(fd, options ? options->pool : NULL, &f, st)) != OD_OK) goto done;
     if ((rc = folder_of(path, &folder, st)) != OD_OK) goto done;
     rc = load(f, folder, options, out, st);
     f = NULL;

@@ -1,0 +1,50 @@
+#include "engine/base/pages.h"
+#include "tests/test.h"
+
+#include <stdint.h>
+
+enum { MIB = 1 << 20 };
+
+TEST(pages_are_cleared_and_large_blocks_begin_at_a_large_page)
+{
+    for (size_t size = 1; size < (size_t)9 * MIB; size = size * 3 + 7) {
+        char *p = od_pages_alloc(size);
+        CHECK(p != NULL);
+        CHECK_EQ((uintptr_t)p % (size >= 2 * MIB ? 2 * MIB : 4096), 0);
+        CHECK_EQ(p[0] | p[size / 2] | p[size - 1], 0);
+        p[0] = p[size - 1] = 1; /* the last byte is ours */
+        od_pages_free(p, size);
+    }
+}
+
+TEST(sizes_that_cannot_be_are_refused)
+{
+    CHECK(od_pages_alloc(0) == NULL);
+    CHECK(od_pages_alloc(SIZE_MAX) == NULL);
+    CHECK(od_block_alloc(SIZE_MAX - 4096) == NULL);
+}
+
+TEST(whole_pages_that_are_dropped_read_as_zeros_and_their_neighbours_stay)
+{
+    char *p = od_pages_alloc(4 * 4096);
+    memset(p, 1, 4 * 4096);
+    od_pages_drop(p + 100, 2 * 4096); /* covers one page wholly */
+    CHECK_EQ(p[4095], 1);
+    CHECK_EQ(p[4096], 0);
+    CHECK_EQ(p[2 * 4096 - 1], 0);
+    CHECK_EQ(p[2 * 4096], 1);
+    od_pages_free(p, 4 * 4096);
+}
+
+TEST(blocks_of_every_size_are_aligned)
+{
+    for (size_t size = 0; size < (size_t)9 * MIB; size = size * 2 + 33) {
+        char *p = od_block_alloc(size);
+        CHECK(p != NULL);
+        CHECK_EQ((uintptr_t)p % 64, 0);
+        if (size) p[size - 1] = 1;
+        od_block_free(p, size);
+    }
+}
+
+TEST_MAIN
