@@ -16,6 +16,7 @@ static const struct {
     {"bench", srv_cmd_bench, "MODEL: latency and throughput"},
     {"inspect", srv_cmd_inspect, "MODEL: inputs, outputs, operators, size, cost"},
     {"health", srv_cmd_health, "[URL]: is a server ready?"},
+    {"load-test", srv_cmd_load_test, "URL: latency and throughput of a server, from outside"},
     {"version", srv_cmd_version, "version, processor path, libraries"},
 };
 
