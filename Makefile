@@ -157,6 +157,9 @@ bench-ort: .venv/ready ## measure the engine beside ONNX Runtime, by turns; writ
 bench-kernels: $(B)/tests/bench/kernels ## flop per cycle of the float kernels, shape by shape
 	@$(B)/tests/bench/kernels
 
+bench-pictures: $(B)/tests/bench/pictures ## decoding and resizing beside the bare decoder, YOLO's boxes
+	@$(B)/tests/bench/pictures $(PICTURE)
+
 install: all ## copy the program and the systemd unit below PREFIX (/usr/local)
 	install -D -m 755 $(B)/onnxd $(DESTDIR)$(PREFIX)/bin/onnxd
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
@@ -176,4 +179,4 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check docs conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-ort bench-kernels install uninstall dist
+.PHONY: all tests check docs conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-ort bench-kernels bench-pictures install uninstall dist

@@ -1,7 +1,8 @@
 /* rows.h - the inner loops of resizing and normalising, by rows. Private to loaders/image.
  *
  * A picture is resized as Pillow does it: each row across, rounded to whole levels, then down over those
- * rows. Weights are 16-bit whole numbers whose sum is 1 << bits, so that products of pairs add up in 32.
+ * rows. Where it shrinks and no weight is below zero the other order comes out the same within a level, and
+ * is faster: fewer rows go across, and going down is cheap. Weights are 16-bit whole numbers whose sum is 1 << bits, so that products of pairs add up in 32.
  * Where a filter has negative weights a level that is off by one in between could end as two, so their first
  * direction has weights in two parts, k * 256 + lo.
  * rows_ref.c is the contract; the variants keep it bit for bit, but for the last bit of the floats.
@@ -24,6 +25,9 @@ typedef struct ldr_taps {
     int32_t *len;
     int16_t *k;
     int16_t *lo;    /* the weights' lower 8 bits, or NULL */
+    int16_t *wide, *wide_lo; /* the same for vectors over three channels: of four weights a b c d the 16 numbers
+                                abababab cdcdcdcd; each row begins at i * n * 4 */
+    bool overshoots;         /* there are weights below zero */
 } ldr_taps;
 
 /* Levels to numbers: y = x * scale[c] + bias[c], c the channel of the output; `bgr`: the output's channel c
@@ -40,6 +44,8 @@ typedef struct ldr_rows {
     void (*across)(const uint8_t *row, int64_t width, int channels, const ldr_taps *t, int keep, int16_t *to);
     /* to[i] = the sum of k[j] * rows[j][i] over j < n, divided by 1 << shift, rounded to 0 .. 255; n is at least 1. */
     void (*down)(const int16_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to);
+    /* The same for rows of pixels, `count` levels of each. */
+    void (*down_levels)(const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to);
     /* `count` pixels into one row of each plane. Planes have no slack. */
     void (*to_planes)(const uint8_t *row, int64_t count, const ldr_levels *l, float *const *planes);
     /* The same, interleaved. No slack in `to`; `row` has it. */
@@ -73,6 +79,17 @@ static inline void ldr_across_from(int64_t i, const uint8_t *row, int channels, 
             if (!keep) sum = sum < 0 ? 0 : sum > 255 ? 255 : sum;
             to[i * channels + c] = (int16_t)sum;
         }
+    }
+}
+
+static inline void ldr_down_levels_from(int64_t i, const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count,
+                                        uint8_t *to)
+{
+    for (; i < count; i++) {
+        int32_t sum = 1 << (shift - 1);
+        for (int j = 0; j < n; j++) sum += k[j] * rows[j][i];
+        sum >>= shift;
+        to[i] = (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
     }
 }
 

@@ -12,25 +12,25 @@ static int64_t safe_outputs(const ldr_taps *t, int64_t width)
 }
 
 /* The sums of one output: low half taps 0 and 1 of each step, high half taps 2 and 3; each half r, g, b, nothing. */
-static inline __m256i across_part(const uint8_t *from, const int16_t *k, int n, __m256i spread, __m256i pairs)
+static inline __m256i across_part(const uint8_t *from, const int16_t *wide, int n, __m256i sum)
 {
-    __m256i sum = _mm256_setzero_si256();
-    for (int j = 0; j < n; j += 4, from += 12) {
+    const __m256i spread = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
+                                            6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
+    for (int j = 0; j < n; j += 4, from += 12, wide += 16) {
         __m256i px = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)from));
-        long long four;
-        __builtin_memcpy(&four, k + j, sizeof four);
-        __m256i w = _mm256_shuffle_epi8(_mm256_set1_epi64x(four), pairs);
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(px, spread), w));
+        __m256i k = _mm256_loadu_si256((const __m256i *)(const void *)wide);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(px, spread), k));
     }
     return sum;
 }
 
-static inline __m256i across_one(const uint8_t *row, const ldr_taps *t, int64_t i, __m256i spread, __m256i pairs)
+static inline __m256i across_one(const uint8_t *row, const ldr_taps *t, int64_t i, __m256i half)
 {
     const uint8_t *from = row + (int64_t)t->start[i] * 3;
-    __m256i sum = across_part(from, t->k + i * t->n, t->n, spread, pairs);
-    if (!t->lo) return sum;
-    return _mm256_add_epi32(_mm256_slli_epi32(sum, 8), across_part(from, t->lo + i * t->n, t->n, spread, pairs));
+    int64_t at = i * t->n * 4;
+    if (!t->lo) return across_part(from, t->wide + at, t->n, half);
+    __m256i hi = _mm256_slli_epi32(across_part(from, t->wide + at, t->n, _mm256_setzero_si256()), 8);
+    return across_part(from, t->wide_lo + at, t->n, _mm256_add_epi32(hi, half));
 }
 
 static void across(const uint8_t *row, int64_t width, int channels, const ldr_taps *t, int keep, int16_t *to)
@@ -39,23 +39,32 @@ static void across(const uint8_t *row, int64_t width, int channels, const ldr_ta
         ldr_across_from(0, row, channels, t, keep, to);
         return;
     }
-    const __m256i spread = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
-                                            6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
-    const __m256i pairs = _mm256_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3,
-                                           4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
     const __m128i shift = _mm_cvtsi32_si128(t->bits - keep);
-    const __m256i half = _mm256_set1_epi32(1 << (t->bits - keep - 1)), zero = _mm256_setzero_si256();
-    const __m256i most = _mm256_set1_epi32(keep ? INT32_MAX : 255), least = keep ? _mm256_set1_epi32(INT32_MIN) : zero;
+    const __m256i zero = _mm256_setzero_si256(), most = _mm256_set1_epi16(255);
+    const __m256i half = _mm256_zextsi128_si256(_mm_set1_epi32(1 << (t->bits - keep - 1))); /* once, in the low half */
+    bool clip = !keep && t->overshoots;
     int64_t safe = safe_outputs(t, width), i = 0;
     for (; i + 2 <= safe; i += 2) {
-        __m256i a = across_one(row, t, i, spread, pairs), b = across_one(row, t, i + 1, spread, pairs);
+        __m256i a = across_one(row, t, i, half), b = across_one(row, t, i + 1, half);
         __m256i sum = _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
-        sum = _mm256_sra_epi32(_mm256_add_epi32(sum, half), shift);
-        sum = _mm256_packs_epi32(_mm256_max_epi32(_mm256_min_epi32(sum, most), least), zero);
+        sum = _mm256_packs_epi32(_mm256_sra_epi32(sum, shift), zero);
+        if (clip) sum = _mm256_max_epi16(_mm256_min_epi16(sum, most), zero);
         _mm_storel_epi64((__m128i *)(void *)(to + i * 3), _mm256_castsi256_si128(sum));
         _mm_storel_epi64((__m128i *)(void *)(to + i * 3 + 3), _mm256_extracti128_si256(sum, 1));
     }
     ldr_across_from(i, row, channels, t, keep, to);
+}
+
+/* Two weights for each pair of neighbours: weight j and, where there is one, j + 1. */
+static inline __m256i weight_pair(const int16_t *k, int j, int n)
+{
+    uint32_t second = j + 1 < n ? (uint16_t)k[j + 1] : 0;
+    return _mm256_set1_epi32((int)((uint32_t)(uint16_t)k[j] | second << 16));
+}
+
+static inline __m256i load(const void *p)
+{
+    return _mm256_loadu_si256(p);
 }
 
 static void down(const int16_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to)
@@ -65,13 +74,8 @@ static void down(const int16_t *const *rows, const int16_t *k, int n, int shift,
     for (int64_t i = 0; i < count; i += 32) {
         __m256i s0 = half, s1 = half, s2 = half, s3 = half;
         for (int j = 0; j < n; j += 2) {
-            bool two = j + 1 < n;
-            const int16_t *p = rows[j] + i, *q = rows[two ? j + 1 : j] + i;
-            __m256i w = _mm256_set1_epi32((int)((uint32_t)(uint16_t)k[j] | (uint32_t)(two ? (uint16_t)k[j + 1] : 0) << 16));
-            __m256i p0 = _mm256_loadu_si256((const __m256i *)(const void *)p);
-            __m256i q0 = _mm256_loadu_si256((const __m256i *)(const void *)q);
-            __m256i p1 = _mm256_loadu_si256((const __m256i *)(const void *)(p + 16));
-            __m256i q1 = _mm256_loadu_si256((const __m256i *)(const void *)(q + 16));
+            const int16_t *p = rows[j] + i, *q = rows[j + 1 < n ? j + 1 : j] + i;
+            __m256i w = weight_pair(k, j, n), p0 = load(p), q0 = load(q), p1 = load(p + 16), q1 = load(q + 16);
             s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(_mm256_unpacklo_epi16(p0, q0), w));
             s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(_mm256_unpackhi_epi16(p0, q0), w));
             s2 = _mm256_add_epi32(s2, _mm256_madd_epi16(_mm256_unpacklo_epi16(p1, q1), w));
@@ -82,6 +86,28 @@ static void down(const int16_t *const *rows, const int16_t *k, int n, int shift,
         __m256i out = _mm256_permute4x64_epi64(_mm256_packus_epi16(lo, hi), 0xd8);
         _mm256_storeu_si256((__m256i *)(void *)(to + i), out);
     }
+}
+
+static void down_levels(const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to)
+{
+    const __m256i half = _mm256_set1_epi32(1 << (shift - 1)), zero = _mm256_setzero_si256();
+    const __m128i by = _mm_cvtsi32_si128(shift);
+    int64_t i = 0;
+    for (; i + 32 <= count; i += 32) { /* unpacking and packing undo each other's order */
+        __m256i s0 = half, s1 = half, s2 = half, s3 = half;
+        for (int j = 0; j < n; j += 2) {
+            __m256i w = weight_pair(k, j, n), p = load(rows[j] + i), q = load(rows[j + 1 < n ? j + 1 : j] + i);
+            __m256i lo = _mm256_unpacklo_epi8(p, q), hi = _mm256_unpackhi_epi8(p, q);
+            s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(_mm256_unpacklo_epi8(lo, zero), w));
+            s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(_mm256_unpackhi_epi8(lo, zero), w));
+            s2 = _mm256_add_epi32(s2, _mm256_madd_epi16(_mm256_unpacklo_epi8(hi, zero), w));
+            s3 = _mm256_add_epi32(s3, _mm256_madd_epi16(_mm256_unpackhi_epi8(hi, zero), w));
+        }
+        __m256i lo = _mm256_packs_epi32(_mm256_sra_epi32(s0, by), _mm256_sra_epi32(s1, by));
+        __m256i hi = _mm256_packs_epi32(_mm256_sra_epi32(s2, by), _mm256_sra_epi32(s3, by));
+        _mm256_storeu_si256((__m256i *)(void *)(to + i), _mm256_packus_epi16(lo, hi));
+    }
+    ldr_down_levels_from(i, rows, k, n, shift, count, to);
 }
 
 static inline __m256 widen(__m128i eight, __m256 scale, __m256 bias)
@@ -146,5 +172,5 @@ static void to_pixels(const uint8_t *row, int64_t count, const ldr_levels *l, fl
     ldr_pixels_from(0, row + 3 * i, count - i, l, to);
 }
 
-const ldr_rows ldr_rows_avx2 = {across, down, to_planes, to_pixels};
+const ldr_rows ldr_rows_avx2 = {across, down, down_levels, to_planes, to_pixels};
 #endif

@@ -16,6 +16,11 @@ static void down(const int16_t *const *rows, const int16_t *k, int n, int shift,
     }
 }
 
+static void down_levels(const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to)
+{
+    ldr_down_levels_from(0, rows, k, n, shift, count, to);
+}
+
 static void to_planes(const uint8_t *row, int64_t count, const ldr_levels *l, float *const *planes)
 {
     ldr_planes_from(0, row, count, l, planes);
@@ -26,4 +31,4 @@ static void to_pixels(const uint8_t *row, int64_t count, const ldr_levels *l, fl
     ldr_pixels_from(0, row, count, l, to);
 }
 
-const ldr_rows ldr_rows_ref = {across, down, to_planes, to_pixels};
+const ldr_rows ldr_rows_ref = {across, down, down_levels, to_planes, to_pixels};

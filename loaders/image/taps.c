@@ -90,8 +90,8 @@ static window weigh(ldr_filter f, bool antialias, int64_t in, double scale, int6
 }
 
 /* To whole numbers whose sum is exactly 1 << bits. What rounding leaves over goes to the largest weight, or
- * where it is more than a few, as for long filters of small weights, one by one from the first on. */
-static void quantize(const double *w, int len, double sum, int bits, int32_t *k)
+ * where it is more than a few, as for long filters of small weights, one by one from the first on. The largest. */
+static int32_t quantize(const double *w, int len, double sum, int bits, int32_t *k)
 {
     int32_t left = 1 << bits;
     int largest = 0;
@@ -102,9 +102,10 @@ static void quantize(const double *w, int len, double sum, int bits, int32_t *k)
     }
     if (left >= -4 && left <= 4) {
         k[largest] += left;
-        return;
+        return k[largest];
     }
     for (int j = 0, step = left > 0 ? 1 : -1; left; j = (j + 1) % len, left -= step) k[j] += step;
+    return k[largest];
 }
 
 static double total(const double *w, int len)
@@ -114,6 +115,18 @@ static double total(const double *w, int len)
     return sum;
 }
 
+/* Each pair of weights four times: see rows.h. */
+static int16_t *widen(const int16_t *k, size_t n, od_arena *a)
+{
+    int16_t *wide = od_arena_calloc(a, n, 4 * sizeof *wide);
+    for (size_t i = 0; wide && i < n; i += 2)
+        for (size_t c = 0; c < 4; c++) {
+            wide[i * 4 + 2 * c] = k[i];
+            wide[i * 4 + 2 * c + 1] = k[i + 1];
+        }
+    return wide;
+}
+
 /* One tap each: the input under the output's centre as Pillow finds it, step by step, or under its corner. */
 static bool nearest(ldr_taps *t, bool antialias, int64_t in, double scale, int64_t first, od_arena *a)
 {
@@ -121,50 +134,54 @@ static bool nearest(ldr_taps *t, bool antialias, int64_t in, double scale, int64
     t->bits = 14;
     if (!(t->k = od_arena_zalloc(a, (size_t)t->count * 4 * sizeof *t->k))) return false;
     double at = scale * 0.5;
+    const size_t weights = (size_t)t->count * 4;
     for (int64_t i = 0; i < first + t->count; i++, at += scale) {
         if (i < first) continue;
         t->start[i - first] = (int32_t)od_min_i64((int64_t)(antialias ? at : (double)i * scale), in - 1);
         t->len[i - first] = 1;
         t->k[(i - first) * 4] = 1 << 14;
     }
-    return true;
+    return (t->wide = widen(t->k, weights, a)) != NULL;
 }
 
 bool ldr_taps_make(ldr_taps *t, ldr_filter filter, bool antialias, bool exact, int64_t in, int64_t out, int64_t first,
                    int64_t count, od_arena *a)
 {
-    enum { BITS = 20, EXACT_BITS = 22, LARGEST = 32760 };
-    double scale = (double)in / (double)out, most = 0;
-    double taps = 2 * ceil(support_of(filter, antialias) * (antialias || filter == LDR_BOX ? fmax(scale, 1) : 1)) + 2;
+    enum { BITS = 20, EXACT_BITS = 22 };
+    double scale = (double)in / (double)out;
+    double reach = support_of(filter, antialias) * (antialias || filter == LDR_BOX ? fmax(scale, 1) : 1);
+    double taps = ceil(2 * reach) + 1;
     *t = (ldr_taps){.count = count, .n = (int)(od_ceil_div((int64_t)taps, 4) * 4)};
     double *w = od_arena_array(a, double, t->n);
     int32_t *whole = od_arena_array(a, int32_t, t->n);
     t->start = od_arena_array(a, int32_t, count);
     t->len = od_arena_array(a, int32_t, count);
-    if (filter == LDR_NEAREST) return t->start && t->len && nearest(t, antialias, in, scale, first, a);
+    if (filter == LDR_NEAREST) /* OpenCV's factor is one over that of enlarging */
+        return t->start && t->len && nearest(t, antialias, in, antialias ? scale : 1 / ((double)out / (double)in), first, a);
     size_t weights = (size_t)count * (size_t)t->n;
     t->k = od_arena_calloc(a, weights, sizeof *t->k);
     if (exact && !(t->lo = od_arena_calloc(a, weights, sizeof *t->lo))) return false;
     if (!w || !whole || !t->start || !t->len || !t->k) return false;
-    int longest = 1;
-    for (int64_t i = 0; i < count; i++) {
-        window win = weigh(filter, antialias, in, scale, first + i, w);
-        double sum = total(w, win.len);
-        for (int j = 0; j < win.len; j++) most = fmax(most, fabs(w[j] / sum));
-        if (win.len > longest) longest = win.len;
-    }
-    t->n = (longest + 3) / 4 * 4;
     t->bits = exact ? EXACT_BITS : BITS;
-    while (!exact && most * (double)(1 << t->bits) > LARGEST) t->bits--;
     for (int64_t i = 0; i < count; i++) {
         window win = weigh(filter, antialias, in, scale, first + i, w);
-        quantize(w, win.len, total(w, win.len), t->bits, whole);
-        for (int j = 0; j < win.len; j++) {
-            t->k[i * t->n + j] = (int16_t)(exact ? whole[j] >> 8 : whole[j]);
-            if (exact) t->lo[i * t->n + j] = whole[j] & 255;
+        int32_t largest = quantize(w, win.len, total(w, win.len), t->bits, whole);
+        if (!exact && largest > INT16_MAX) { /* too fine for 16 bits: begin again */
+            t->bits--;
+            i = -1;
+            continue;
+        }
+        for (int j = 0; j < t->n; j++) {
+            int32_t weight = j < win.len ? whole[j] : 0;
+            t->overshoots = t->overshoots || weight < 0;
+            t->k[i * t->n + j] = (int16_t)(exact ? weight >> 8 : weight);
+            if (exact) t->lo[i * t->n + j] = weight & 255;
         }
         t->start[i] = (int32_t)win.start;
         t->len[i] = win.len;
     }
-    return true;
+    weights = (size_t)count * (size_t)t->n;
+    t->wide = widen(t->k, weights, a);
+    t->wide_lo = exact ? widen(t->lo, weights, a) : NULL;
+    return t->wide && (!exact || t->wide_lo);
 }

@@ -4,7 +4,7 @@
 #include "loaders/image/rows.h"
 #include "tests/test.h"
 
-#include <jpeglib.h>
+#include <jpeglib.h> /* wants stdio.h before it */
 
 enum { SIDE = 40 };
 
@@ -356,6 +356,14 @@ TEST(the_avx2_rows_equal_the_reference)
                     ldr_rows_ref.down((const int16_t *const *)a, k, taps, 15 + keep, out * channels, x);
                     ldr_rows_avx2.down((const int16_t *const *)a, k, taps, 15 + keep, out * channels, y);
                     CHECK(!memcmp(x, y, (size_t)(out * channels)));
+                }
+                const uint8_t *sources[9];
+                for (int r = 0; r < 9; r++) sources[r] = p.data + r * p.stride;
+                uint8_t *u = od_arena_alloc(&arena, (size_t)p.stride), *v = od_arena_alloc(&arena, (size_t)p.stride);
+                for (int taps = 1; taps <= 9; taps++) {
+                    ldr_rows_ref.down_levels(sources, k, taps, 15, p.stride, u);
+                    ldr_rows_avx2.down_levels(sources, k, taps, 15, p.stride, v);
+                    CHECK(!memcmp(u, v, (size_t)p.stride));
                 }
                 ldr_levels l = {.scale = {0.5f, 2, 3}, .bias = {1, -1, 0.25f}, .channels = channels, .bgr = channels == 3 && way & 2};
                 float *g = od_arena_array(&arena, float, (int64_t)n), *h = od_arena_array(&arena, float, (int64_t)n);

@@ -56,7 +56,7 @@ def plain_weights(name, n, out):
     weights, scale = np.zeros((out, n)), n / out
     for i in range(out):
         if name == "nearest":
-            weights[i, min(int(i * scale), n - 1)] = 1
+            weights[i, min(int(i * (1 / (out / n))), n - 1)] = 1
         elif name == "box":  # INTER_AREA
             for j in range(n):
                 weights[i, j] = max(0, min((i + 1) * scale, j + 1) - max(i * scale, j))
