@@ -154,6 +154,19 @@ bench-ort: .venv/ready ## measure the engine beside ONNX Runtime, by turns; writ
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@.venv/bin/python tests/bench/ort.py --onnxd $(B)/onnxd --markdown docs/performance.md --plot docs/performance.svg
 
+# The float kernels for AArch64, which this machine need not be: their tests under emulation.
+NEON_SRC = $(filter-out %_avx2.c %_avx512.c,$(filter engine/kernels/kernels%.c engine/kernels/gemm.c engine/kernels/winograd.c,$(SRC))) \
+           $(wildcard engine/base/*.c)
+NEON_TEST = test_kernels test_winograd
+
+neon: ## run the tests of the float kernels for AArch64 under qemu
+	@sh tools/deps.sh build neon
+	@mkdir -p build-neon
+	@for t in $(NEON_TEST); do \
+		aarch64-linux-gnu-gcc $(CPPFLAGS) -O3 -g $(WARN) -Wno-conversion -fno-math-errno -fno-trapping-math -pthread -static \
+			-o build-neon/$$t tests/engine/kernels/$$t.c $(NEON_SRC) -lm || exit 1; \
+		echo "$$t on AArch64:"; qemu-aarch64 build-neon/$$t || exit 1; done
+
 bench-kernels: $(B)/tests/bench/kernels ## flop per cycle of the float kernels, shape by shape
 	@$(B)/tests/bench/kernels
 
@@ -173,10 +186,10 @@ dist: ## the committed sources as build/onnxd-VERSION.tar.gz
 	git archive --format=tar.gz --prefix=onnxd-$(VERSION)/ -o $(B)/onnxd-$(VERSION).tar.gz HEAD
 
 clean: ## remove everything that was built
-	rm -rf $(B) build-asan build-ubsan build-tsan build-fuzz build-cov build-lint
+	rm -rf $(B) build-asan build-ubsan build-tsan build-fuzz build-cov build-lint build-neon
 
 help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check docs conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-ort bench-kernels bench-pictures install uninstall dist
+.PHONY: all tests check docs conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-ort bench-kernels bench-pictures neon install uninstall dist
