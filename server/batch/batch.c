@@ -551,6 +551,11 @@ int srv_batcher_size_stats(srv_batcher *b, srv_batch_size_stats *rows, int max)
     return n;
 }
 
+bool srv_batcher_can_batch(const srv_batcher *b)
+{
+    return b->warm.independent;
+}
+
 int64_t srv_batcher_rows(const srv_batcher *b)
 {
     return b->warm.rows;

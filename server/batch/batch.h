@@ -107,7 +107,9 @@ void srv_batcher_stats(srv_batcher *b, srv_batch_stats *out);
 /* Runs by their number of rows into rows[max], ascending; how many there are. */
 int srv_batcher_size_stats(srv_batcher *b, srv_batch_size_stats *rows, int max);
 
-/* Rows up to which runs of several jobs are made; 1: this model is not batched. */
+/* May rows of several jobs be put together? A property of the model and of max_batch_size alone. */
+bool srv_batcher_can_batch(const srv_batcher *b);
+/* Rows up to which that pays here, as measured; 1: jobs are run one by one. */
 int64_t srv_batcher_rows(const srv_batcher *b);
 
 /* Microseconds until a job submitted now would probably start: for Retry-After. */

@@ -8,13 +8,14 @@
 
 enum {
     SLOW_NS = 500000000,      /* a run of one row that takes longer is not measured at other sizes */
-    BUDGET_NS = 300000000,    /* of measuring */
+    BUDGET_NS = 600000000,    /* of measuring */
+    ROUNDS = 3,
     RUN_COST_NS = 5000,       /* of a run beside the network: scheduling, locks */
     INPUT_BYTES = 96 << 20    /* of made-up input */
 };
 
 /* A larger run must do a row in this share of a smaller one's time to be worth its latency. */
-static const double PAYS = 0.95;
+static const double PAYS = 0.9;
 
 int64_t srv_warmup_size(int64_t rows)
 {
@@ -150,12 +151,11 @@ static bool rows_are_independent(trial *t, od_status *st)
     return true;
 }
 
-/* The best of some runs. */
+/* One run's time; of short ones, the best of some. */
 static od_code time_rows(trial *t, int64_t rows, int64_t *best, od_status *st)
 {
-    *best = INT64_MAX;
     int64_t spent = 0, ns;
-    for (int i = 0; i < 2 || (i < 9 && spent < 2000000); i++) {
+    for (int i = 0; i < 8 && (!i || spent < 1000000); i++) {
         OD_TRY(run_rows(t, 0, rows, true, &ns, st));
         spent += ns;
         *best = od_min_i64(*best, ns);
@@ -163,27 +163,32 @@ static od_code time_rows(trial *t, int64_t rows, int64_t *best, od_status *st)
     return OD_OK;
 }
 
+/* The smallest size whose rows take not much longer than any other's. Sizes are timed in turn, several times, since
+ * something else may run on this machine. */
 static int64_t measure_sizes(trial *t, int64_t max_rows, int64_t *run_ns)
 {
-    od_status st = {0};
-    double per_row[64], least = 0;
-    int64_t began = od_now_ns(), ns;
+    int64_t best[32];
+    double least = 0;
     int n = 0;
-    for (int64_t rows = 1; rows <= max_rows; rows *= 2, n++) {
-        if (n && od_now_ns() - began > BUDGET_NS) break;
-        if (time_rows(t, rows, &ns, &st) != OD_OK) {
-            max_rows = rows / 2; /* it has not the memory for more */
-            break;
+    for (int64_t rows = 1; rows <= max_rows && n < (int)OD_COUNT(best); rows *= 2) {
+        if (n && rows * 2 * ROUNDS * *run_ns > BUDGET_NS) break;
+        best[n++] = INT64_MAX;
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < n; i++) {
+            od_status st = {0};
+            if (time_rows(t, (int64_t)1 << i, &best[i], &st) != OD_OK) n = i; /* it has not the memory for more */
         }
-        if (rows == 1) *run_ns = ns;
-        per_row[n] = (double)(ns + RUN_COST_NS) / (double)rows;
-        if (!n || per_row[n] < least) least = per_row[n];
+    }
+    if (!n) return 1;
+    *run_ns = best[0];
+    for (int i = 0; i < n; i++) {
+        double per_row = (double)(best[i] + RUN_COST_NS) / (double)((int64_t)1 << i);
+        if (!i || per_row < least) least = per_row;
     }
     for (int i = 0; i < n; i++) {
-        if (per_row[i] * PAYS > least) continue;
-        bool still_falling = i == n - 1 && i && per_row[i] < per_row[i - 1] * PAYS;
         int64_t rows = (int64_t)1 << i;
-        return still_falling || rows * 2 > max_rows ? max_rows : rows;
+        if ((double)(best[i] + RUN_COST_NS) / (double)rows * PAYS <= least) return rows * 2 > max_rows ? max_rows : rows;
     }
     return 1;
 }
@@ -210,8 +215,8 @@ static od_code observe(trial *t, bool batched, srv_warmup *out, od_status *st)
     }
     for (int i = 0; i < g->n_inputs; i++) out->elements += t->view[i].data ? eng_tensor_count(&t->view[i]) : 0;
     OD_TRY(run_rows(t, 0, 1, batched, &out->run_ns, st)); /* the first one made the plan */
-    if (batched && out->run_ns < SLOW_NS && rows_are_independent(t, &own))
-        out->rows = measure_sizes(t, t->rows, &out->run_ns);
+    out->independent = batched && rows_are_independent(t, &own);
+    if (out->independent && out->run_ns < SLOW_NS) out->rows = measure_sizes(t, t->rows, &out->run_ns);
     return OD_OK;
 }
 

@@ -5,7 +5,8 @@
 #include "server/batch/batch.h"
 
 typedef struct srv_warmup {
-    int64_t rows;     /* up to which it pays to run together; 1: rows cannot, or need not, be put together */
+    bool independent; /* rows may be put together: each gives what it gives alone */
+    int64_t rows;     /* up to which that pays; 1: it does not, or they may not */
     int64_t run_ns;   /* of one row on one thread; 0: input could not be made up, nothing is known */
     int64_t elements; /* of that row's inputs */
     size_t bytes;     /* that a session held after runs of up to `rows` */

@@ -12,23 +12,26 @@ static void pair(srv_text *t, const char *name, uint64_t count, uint64_t ns, boo
     srv_text_printf(t, "\"%s\":{\"count\":%" PRIu64 ",\"ns\":%" PRIu64 "}%s", name, count, ns, last ? "" : ",");
 }
 
-static void add_stats(srv_text *t, srv_model *m)
+static void add_stats(srv_text *t, srv_model *m, srv_metrics *metrics)
 {
+    srv_totals sums;
     srv_batch_stats s;
     srv_batch_size_stats sizes[SIZES_MOST];
     srv_batcher_stats(m->batcher, &s);
     int n = srv_batcher_size_stats(m->batcher, sizes, SIZES_MOST);
+    srv_metrics_totals(metrics, m->name, m->version, &sums);
     srv_text_add(t, "{\"name\":", 8);
     srv_text_json(t, m->name, strlen(m->name));
     srv_text_printf(t, ",\"version\":\"%" PRId64 "\",\"last_inference\":%" PRId64 ",\"inference_count\":%" PRIu64 ",\"execution_count\":%" PRIu64 ",\"inference_stats\":{",
-                    m->version, (int64_t)atomic_load(&m->last_used_ms), s.rows, s.runs);
-    uint64_t ran = s.succeeded;
-    pair(t, "success", s.succeeded, s.queue_ns + s.compute_ns, false);
-    pair(t, "fail", s.failed + s.expired + s.cancelled + s.rejected, 0, false);
+                    m->version, sums.last_ms, s.rows, s.runs);
+    uint64_t ran = s.succeeded; /* tensors are joined and cut as part of the run; the rest is of pictures */
+    uint64_t input_ns = sums.ns[SRV_DECODE] + sums.ns[SRV_PREPROCESS], output_ns = sums.ns[SRV_POSTPROCESS];
+    pair(t, "success", s.succeeded, s.queue_ns + input_ns + s.compute_ns + output_ns, false);
+    pair(t, "fail", s.failed + s.expired + s.cancelled + s.rejected, sums.failed_ns, false);
     pair(t, "queue", ran, s.queue_ns, false);
-    pair(t, "compute_input", ran, 0, false); /* tensors are joined and cut as part of the run */
+    pair(t, "compute_input", ran, input_ns, false);
     pair(t, "compute_infer", ran, s.compute_ns, false);
-    pair(t, "compute_output", ran, 0, false);
+    pair(t, "compute_output", ran, output_ns, false);
     pair(t, "cache_hit", 0, 0, false);
     pair(t, "cache_miss", 0, 0, true);
     srv_text_add(t, "},\"response_stats\":{},\"batch_stats\":[", 37);
@@ -53,7 +56,7 @@ void srv_oip_model_stats(srv_request *r)
     srv_text *t = &r->reply.body;
     *t = (srv_text){.arena = &r->arena};
     srv_text_add(t, "{\"model_stats\":[", 16);
-    add_stats(t, m);
+    add_stats(t, m, srv_server_of(r)->metrics);
     srv_text_add(t, "]}", 2);
     srv_model_release(m);
     srv_request_finish(r);
@@ -78,7 +81,7 @@ void srv_oip_stats(srv_request *r)
         if (list[i].state != SRV_STATE_READY || srv_store_acquire(store, list[i].name, list[i].version, &m, &st) != OD_OK) continue;
         if (!first) srv_text_add(t, ",", 1);
         first = false;
-        add_stats(t, m);
+        add_stats(t, m, srv_server_of(r)->metrics);
         srv_model_release(m);
     }
     srv_text_add(t, "]}", 2);

@@ -43,7 +43,7 @@ static od_code load(srv_held *h, const srv_found *found, const char *card_json, 
     m->card = &h->card;
     srv_batch_options batch = options_of(&o->batch, m->model, &h->card);
     OD_TRY(srv_batcher_create(&m->batcher, m->model, o->pool, &batch, st));
-    m->max_batch_size = srv_batcher_rows(m->batcher) > 1 ? batch.max_batch_size : 0;
+    m->max_batch_size = srv_batcher_can_batch(m->batcher) ? batch.max_batch_size : 0;
     /* weights that are packed are given back to the system: the larger of both is what stays */
     m->bytes = od_arena_bytes(&m->model->arena) +
                (m->model->packed_bytes > found->bytes ? m->model->packed_bytes : (size_t)found->bytes);

@@ -49,10 +49,9 @@ typedef struct srv_model {
     eng_model *model;
     const ldr_card *card;
     srv_batcher *batcher;
-    int64_t max_batch_size;
+    int64_t max_batch_size;    /* 0: rows of several requests cannot be put together */
     size_t bytes;              /* weights and packed weights, about */
     double load_seconds;
-    atomic_int_least64_t last_used_ms; /* since the epoch; 0: never */
 } srv_model;
 
 /* Starts loading and returns at once. OD_NOT_FOUND: no such folder. */

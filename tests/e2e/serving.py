@@ -72,7 +72,7 @@ class Server:
     def __init__(self, onnxd, folder, *flags, port=0, wait="ready", env=None):
         self.started = time.monotonic()
         self.process = subprocess.Popen([onnxd, "serve", str(folder), "--port", str(port), *map(str, flags)],
-                                        stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(env or {})})
         self.log, self.port = [], None
         self._listening = threading.Event()
         threading.Thread(target=self._read_log, daemon=True).start()
@@ -83,7 +83,7 @@ class Server:
             self.wait_until(lambda: self.get("/v2/health/ready")[0] == 200, 60)
 
     def _read_log(self):
-        for line in self.process.stderr:
+        for line in self.process.stdout:
             self.log.append(line)
             at = re.search(r"listening on https?://[^:]+:(\d+)", line)
             if at:
