@@ -149,6 +149,10 @@ bench: .venv/ready ## measure the server with wrk: requests a second, start-up, 
 	@$(MAKE) --no-print-directory -j$(JOBS) all models
 	@.venv/bin/python tests/bench/serving.py --onnxd $(B)/onnxd --models $(DEMO)
 
+bench-load: .venv/ready ## measure the server under four times the work it can do: throughput, goodput, patience, liveness
+	@$(MAKE) --no-print-directory -j$(JOBS) all models
+	@.venv/bin/python tests/bench/saturation.py --onnxd $(B)/onnxd --model $(DEMO)/EfficientNet-Lite0
+
 bench-ort: .venv/ready ## measure the engine beside ONNX Runtime, by turns; writes docs/performance.md
 	@sh tools/deps.sh build
 	@$(MAKE) --no-print-directory -j$(JOBS) all

@@ -226,7 +226,7 @@ static void conclude(srv_infer *i)
 {
     srv_request *r = i->r;
     srv_job *job = &i->job;
-    r->queue_ns = job->queue_ns;
+    r->queue_ns = i->waited_ns + job->queue_ns;
     r->compute_ns = job->compute_ns;
     r->batch_rows = job->batch_rows;
     if (job->st.code != OD_OK) srv_infer_fail(i, &job->st);

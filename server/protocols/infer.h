@@ -19,6 +19,7 @@ typedef struct srv_infer {
     bool *wanted;        /* as many as it has outputs; those that are tensors, to begin with */
     int n_outputs;
     srv_job job;
+    int64_t waited_ns;   /* before there was a job: for a worker to decode pictures */
     void (*answer)(struct srv_infer *i); /* makes the reply and finishes the request */
     void *arg;           /* the protocol's */
 } srv_infer;

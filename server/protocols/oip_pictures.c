@@ -1,4 +1,5 @@
 /* oip_pictures.c - encoded pictures as BYTES [N] where a model wants [N, C, H, W]. */
+#include "engine/base/cpu.h"
 #include "server/protocols/oip_infer.h"
 #include "server/settings.h"
 #include "server/tasks/tasks.h"
@@ -55,6 +56,7 @@ void srv_oip_decode_pictures(srv_request *r)
     if (given.rank < 1 || given.rank > 2 || given.dims[0] != n || !n)
         od_fail(&st, OD_BAD_SHAPE, "pictures have the shape [N] or [N,1], N from 1");
     i->job.since_ns = r->received_ns;
+    i->waited_ns = od_now_ns() - r->received_ns;
     for (int64_t k = 0; k < n && !st.code; k++) {
         if (srv_batcher_still_wanted(i->model->batcher, &i->job, &st) != OD_OK) break;
         if (decode_one(i, &texts[k], k, n, &a, &st) != OD_OK) od_note(&st, "picture %" PRId64, k);

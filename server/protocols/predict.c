@@ -17,6 +17,7 @@ typedef struct shot {
     od_arena own, *arena; /* the request's own when it is the only picture */
     srv_picture picture;
     srv_job job;
+    int64_t waited_ns; /* for a worker to decode it; the job's own waiting comes behind that */
     srv_text json;
     od_status st;
     int status;           /* HTTP status of an error that has its own */
@@ -47,7 +48,7 @@ static void take_times(srv_prediction *p)
         add_time(&r->decode_ns, s->picture.decode_ns);
         add_time(&r->preprocess_ns, s->picture.preprocess_ns);
         add_time(&r->postprocess_ns, s->picture.postprocess_ns);
-        r->queue_ns = od_max_i64(r->queue_ns, s->job.queue_ns);
+        r->queue_ns = od_max_i64(r->queue_ns, s->waited_ns + s->job.queue_ns);
         r->compute_ns = od_max_i64(r->compute_ns, s->job.compute_ns);
         r->batch_rows = od_max_i64(r->batch_rows, s->job.batch_rows);
     }
@@ -135,6 +136,7 @@ static void open_picture(void *arg)
     srv_batcher *b = p->model->batcher;
     const srv_server *server = srv_server_of(p->r);
     s->job.since_ns = p->r->received_ns;
+    s->waited_ns = od_now_ns() - p->r->received_ns;
     od_code rc = srv_batcher_still_wanted(b, &s->job, &s->st);
     if (rc == OD_OK) rc = srv_picture_open(p->model->card, p->model->model, s->bytes.data, s->bytes.len, server->settings->max_pixels, s->arena,
                                   &s->picture, &s->st);
