@@ -248,4 +248,32 @@ TEST(no_wake_up_is_lost) {
     od_pool_destroy(p);
 }
 
+static atomic_int turn, turns[64];
+static atomic_bool hold, begun;
+
+static void take_turn(void *arg)
+{
+    atomic_store(&begun, true);
+    while (atomic_load(&hold)) sleep_ms(1);
+    int at = atomic_fetch_add(&turn, 1);
+    if (at < 64) atomic_store(&turns[at], (int)(intptr_t)arg);
+}
+
+TEST(tasks_ahead_start_first_and_do_not_starve_the_others) {
+    od_pool *p = pool_of(1);
+    atomic_store(&turn, 0);
+    atomic_store(&hold, true);
+    CHECK(od_pool_submit(p, take_turn, (void *)9));
+    while (!atomic_load(&begun)) sleep_ms(1);
+    for (int i = 0; i < 4; i++) CHECK(od_pool_submit(p, take_turn, (void *)1));
+    for (int i = 0; i < 12; i++) CHECK(od_pool_submit_ahead(p, take_turn, (void *)2));
+    atomic_store(&hold, false);
+    od_pool_destroy(p);
+    CHECK_EQ(atomic_load(&turn), 17);
+    for (int i = 1; i <= 4; i++) CHECK_EQ(atomic_load(&turns[i]), 2);
+    CHECK_EQ(atomic_load(&turns[5]), 1);
+    for (int i = 6; i <= 9; i++) CHECK_EQ(atomic_load(&turns[i]), 2);
+    CHECK_EQ(atomic_load(&turns[10]), 1);
+}
+
 TEST_MAIN

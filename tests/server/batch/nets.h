@@ -51,4 +51,39 @@ OD_UNUSED static eng_model *net_dense(int64_t first, int64_t width, int steps)
     return m;
 }
 
+/* y [N, 2]: what lies in x [N, 2] less the mean over all rows: rows are not independent. */
+OD_UNUSED static eng_model *net_mixing_rows(void)
+{
+    eng_model *m = NULL;
+    CHECK_OK(eng_model_create(&m, &st));
+    CHECK_OK(eng_graph_add_input(m->graph, net_value(m, "x", 2, (int64_t[]){-1, 2}), &st));
+    eng_node *n = eng_graph_add_node(m->graph, "ReduceMean", "mean", 1, 1, 1);
+    n->opset = 17;
+    n->in[0] = eng_graph_value(m->graph, "x");
+    n->out[0] = eng_graph_value(m->graph, "mean");
+    static const int64_t first[] = {0};
+    n->attrs[0] = (eng_attr){.name = "axes", .kind = ENG_ATTR_INTS, .n = 1, .ints = first};
+    net_node(m, "Sub", 2, (const char *[]){"x", "mean"}, "y");
+    CHECK_OK(eng_graph_add_output(m->graph, net_value(m, "y", 2, (int64_t[]){-1, 2}), &st));
+    CHECK_OK(eng_model_finish(m, NULL, &st));
+    return m;
+}
+
+/* y [N] = table[x [N]], a table of 4: other indices are errors that only running finds. */
+OD_UNUSED static eng_model *net_lookup(void)
+{
+    static float table[4] = {10, 11, 12, 13};
+    eng_tensor t = {.dtype = ENG_FLOAT, .rank = 1, .dims = {4}, .data = table};
+    eng_model *m = NULL;
+    CHECK_OK(eng_model_create(&m, &st));
+    int x = net_value(m, "x", 1, (int64_t[]){-1});
+    m->graph->values[x].dtype = ENG_INT64;
+    CHECK_OK(eng_graph_add_input(m->graph, x, &st));
+    CHECK_OK(eng_graph_set_constant(m->graph, eng_graph_value(m->graph, "t"), &t, &st));
+    net_node(m, "Gather", 2, (const char *[]){"t", "x"}, "y");
+    CHECK_OK(eng_graph_add_output(m->graph, net_value(m, "y", 1, (int64_t[]){-1}), &st));
+    CHECK_OK(eng_model_finish(m, NULL, &st));
+    return m;
+}
+
 #endif

@@ -54,18 +54,23 @@ static void wait_for(int count)
     }
 }
 
+static atomic_int held;
+
 static void hold_worker(void *arg)
 {
     (void)arg;
+    atomic_fetch_add(&held, 1);
     while (atomic_load(&gate_shut)) sleep_us(100);
 }
 
 /* All workers wait until the gate opens, so that jobs gather in the queue. */
 static void shut_gate(void)
 {
+    int workers = od_pool_slots(pool) - 1;
+    atomic_store(&held, 0);
     atomic_store(&gate_shut, true);
-    for (int i = 0; i < od_pool_slots(pool) - 1; i++) CHECK(od_pool_submit_ahead(pool, hold_worker, NULL));
-    while (od_pool_idle(pool)) sleep_us(100);
+    for (int i = 0; i < workers; i++) CHECK(od_pool_submit_ahead(pool, hold_worker, NULL));
+    while (atomic_load(&held) < workers) sleep_us(100);
 }
 
 static void open_gate(void)
@@ -180,6 +185,79 @@ TEST(a_fixed_first_extent_is_never_batched)
         check_answer(&works[i]);
         CHECK_EQ(works[i].job.batch_rows, 1);
     }
+    end();
+}
+
+TEST(rows_that_depend_on_each_other_are_never_put_together)
+{
+    start(net_mixing_rows(), (srv_batch_options){.max_batch_size = 8}, 1);
+    CHECK(!srv_batcher_can_batch(batcher));
+    CHECK_EQ(srv_batcher_rows(batcher), 1);
+    shut_gate();
+    for (int i = 0; i < 6; i++) {
+        prepare(&works[i], 1 + i % 2, 2, i);
+        submit(i);
+    }
+    open_gate();
+    wait_for(6);
+    for (int i = 0; i < 6; i++) check_answer(&works[i]);
+    end();
+}
+
+TEST(one_jobs_error_is_its_own)
+{
+    int64_t index[8];
+    start(net_lookup(), (srv_batch_options){.max_batch_size = 8}, 1);
+    CHECK(srv_batcher_can_batch(batcher));
+    shut_gate();
+    for (int i = 0; i < 8; i++) {
+        prepare(&works[i], 1, 1, 0);
+        index[i] = i == 5 ? 400 : i % 4;
+        works[i].in = (eng_tensor){.dtype = ENG_INT64, .rank = 1, .dims = {1}, .data = &index[i]};
+        submit(i);
+    }
+    open_gate();
+    wait_for(8);
+    for (int i = 0; i < 8; i++) {
+        if (i == 5) continue;
+        CHECK_EQ(works[i].job.st.code, OD_OK);
+        CHECK_NEAR(*(float *)works[i].job.outputs[0].data, 10 + i % 4, 0);
+    }
+    CHECK_EQ(works[5].job.st.code, OD_BAD_VALUE);
+    CHECK_HAS(works[5].job.st.msg, "400");
+    srv_batch_stats s;
+    srv_batcher_stats(batcher, &s);
+    CHECK_EQ(s.failed, 1);
+    CHECK_EQ(s.succeeded, 7);
+    end();
+}
+
+TEST(outputs_that_nobody_wants_are_not_copied)
+{
+    static const bool none[] = {false};
+    start(net_dense(-1, 16, 1), (srv_batch_options){.max_batch_size = 8}, 1);
+    prepare(&works[0], 1, 16, 0);
+    works[0].job.wanted = none;
+    submit(0);
+    wait_for(1);
+    CHECK_EQ(works[0].job.st.code, OD_OK);
+    CHECK(!works[0].job.outputs[0].data);
+    CHECK_EQ(works[0].job.outputs[0].dims[1], 8);
+    end();
+}
+
+TEST(a_job_of_more_rows_than_a_batch_runs_alone)
+{
+    start(net_dense(-1, 4, 1), (srv_batch_options){.max_batch_size = 4}, 1);
+    shut_gate();
+    for (int i = 0; i < 4; i++) {
+        prepare(&works[i], i == 1 ? 9 : 1, 4, i);
+        submit(i);
+    }
+    open_gate();
+    wait_for(4);
+    for (int i = 0; i < 4; i++) check_answer(&works[i]);
+    CHECK_EQ(works[1].job.batch_rows, 9);
     end();
 }
 
