@@ -80,6 +80,8 @@ static int picture_input(const eng_model *m, bool *nhwc, int *channels)
 static const struct names_said {
     const char *decoder, *outputs[4];
 } names_said[] = {
+    {"torchvision", {"boxes", "labels", "scores", "masks"}},
+    {"torchvision", {"boxes", "labels", "scores", "keypoints"}},
     {"torchvision", {"boxes", "labels", "scores"}},
     {"tf-od", {"detection_boxes", "detection_classes", "detection_scores", "num_detections"}},
     {"detr", {"logits", "pred_boxes"}},
@@ -109,6 +111,15 @@ static ldr_task guess_task(const eng_model *m, ldr_card *card, od_arena *a)
     const char **decoder = &card->decoder;
     if (!g->n_outputs) return LDR_TASK_NONE;
     if (guess_by_names(m, card, a)) return LDR_TASK_DETECT;
+    int out = g->n_outputs > 1 ? ldr_card_output_at(m, "out") : -1; /* torchvision's segmentation has "aux" too */
+    int *outputs = out >= 0 ? od_arena_array(a, int, 1) : NULL;
+    if (outputs) {
+        outputs[0] = out;
+        card->outputs = outputs;
+        card->n_outputs = 1;
+        *decoder = "argmax";
+        return LDR_TASK_SEGMENT;
+    }
     eng_tensor t = ldr_card_shape(m, g->outputs[0]);
     ending end = graph_end(m, 0);
     bool flat = t.rank == 2 || (t.rank == 4 && t.dims[2] == 1 && t.dims[3] == 1);
@@ -169,7 +180,7 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
         card->pre.centered = card->pre.enlarge = true;
         memset(card->pre.pad, 114, 3);
         card->pre.antialias = false;
-    } else if (card->outputs && card->decoder && strcmp(card->decoder, "detr") != 0) { /* these resize and normalise inside */
+    } else if (card->task == LDR_TASK_DETECT && card->outputs && card->decoder && strcmp(card->decoder, "detr") != 0) { /* these resize and normalise inside */
         if (width < 0 && height < 0) card->pre.fit = LDR_FIT_NONE;
     } else if (v->dtype != ENG_UINT8 && channels == 3 && card->task != LDR_TASK_NONE) { /* ImageNet's, which torchvision uses */
         static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};

@@ -174,6 +174,8 @@ static const struct head {
     {"ForImageClassificationWithTeacher", LDR_TASK_CLASSIFY, "softmax"},
     {"ForObjectDetection", LDR_TASK_DETECT, "detr"},
     {"ForSemanticSegmentation", LDR_TASK_SEGMENT, "argmax"},
+    {"ForUniversalSegmentation", LDR_TASK_SEGMENT, "maskformer"},
+    {"ForInstanceSegmentation", LDR_TASK_SEGMENT, "maskformer"},
     {"ForDepthEstimation", LDR_TASK_IMAGE, "depth"},
     {"VisionModel", LDR_TASK_EMBED, NULL},
     {"VisionModelWithProjection", LDR_TASK_EMBED, NULL},
@@ -207,6 +209,20 @@ static od_code take_output(const eng_model *m, od_arena *a, ldr_card *card, od_s
     return OD_OK;
 }
 
+static od_code take_two(const eng_model *m, const char *architecture, const char *first, const char *second, od_arena *a,
+                        ldr_card *card, od_status *st)
+{
+    int *outputs = od_arena_array(a, int, 2);
+    if (!outputs) return od_fail(st, OD_NO_MEMORY, "outputs");
+    outputs[0] = ldr_card_output_at(m, first);
+    outputs[1] = ldr_card_output_at(m, second);
+    if (outputs[0] < 0 || outputs[1] < 0)
+        return od_fail(st, OD_BAD_MODEL, "%.60s, but the model has no outputs '%s' and '%s'", architecture, first, second);
+    card->outputs = outputs;
+    card->n_outputs = 2;
+    return OD_OK;
+}
+
 static od_code from_transformers(const cJSON *config, const cJSON *pre, const eng_model *m, od_arena *a, ldr_card *card,
                                  bool *found, od_status *st)
 {
@@ -226,14 +242,9 @@ static od_code from_transformers(const cJSON *config, const cJSON *pre, const en
     if (head->task == LDR_TASK_DETECT) {
         card->score_threshold = 0.5;
         if (has_sigmoid_scores(name->valuestring)) card->decoder = "rtdetr";
-        int *outputs = od_arena_array(a, int, 2);
-        if (!outputs) return od_fail(st, OD_NO_MEMORY, "outputs");
-        outputs[0] = ldr_card_output_at(m, "logits");
-        outputs[1] = ldr_card_output_at(m, "pred_boxes");
-        if (outputs[0] < 0 || outputs[1] < 0)
-            return od_fail(st, OD_BAD_MODEL, "%s, but the model has no outputs 'logits' and 'pred_boxes'", name->valuestring);
-        card->outputs = outputs;
-        card->n_outputs = 2;
+        OD_TRY(take_two(m, name->valuestring, "logits", "pred_boxes", a, card, st));
+    } else if (head->decoder && !strcmp(head->decoder, "maskformer")) {
+        OD_TRY(take_two(m, name->valuestring, "class_queries_logits", "masks_queries_logits", a, card, st));
     } else {
         OD_TRY(take_output(m, a, card, st));
     }

@@ -117,6 +117,12 @@ void srv_add_pixel(srv_text *json, double x);
 /* The card's parameter `name` as one number, or `otherwise`. */
 double srv_number(const srv_answer *w, const char *name, double otherwise);
 
+/* `x` as an index from 0 to n, whatever it is. */
+static inline int64_t srv_index(double x, int64_t n)
+{
+    return x > 0 ? x < (double)n ? (int64_t)x : n : 0; /* NaN is 0 */
+}
+
 /* ---- between.c: maps at the picture's size ---- */
 
 /* Between which two columns (or rows) of a map each of the picture lies, and how far from the first. */

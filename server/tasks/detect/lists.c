@@ -1,6 +1,7 @@
 /* lists.c - outputs that are lists of boxes already.
  *
- * "torchvision": boxes [N, 4] in pixels of the input, labels [N], scores [N]; suppression is in the graph.
+ * "torchvision": boxes [N, 4] in pixels of the input, labels [N], scores [N]; suppression is in the graph. Perhaps
+ *   masks [N, 1, rows, columns] at the input's size, or keypoints [N, points, 3].
  * "tf-od": TensorFlow Object Detection: boxes [1, N, 4] (y, x, y, x relative), classes, scores, perhaps a count.
  *   Classes count from parameter first_class (1) on.
  * "scored-boxes": boxes [1, N, 4] and scores [1, N, classes]. Parameters, all 0 unless said: normalized (boxes are
@@ -18,8 +19,14 @@ static od_code check_torchvision(const srv_answer *w)
 {
     int64_t n = w->outputs[0].rank == 2 ? w->outputs[0].dims[0] : -1;
     OD_TRY(srv_want(w, 0, 2, (int64_t[]){n, 4}));
+    if (w->n_outputs != 3 && w->n_outputs != 4)
+        return od_fail(w->st, OD_BAD_SHAPE, "decoder 'torchvision' reads boxes, labels, scores and perhaps masks or keypoints, not %d outputs",
+                       w->n_outputs);
     OD_TRY(srv_want(w, 1, 1, &n));
-    return srv_want(w, 2, 1, &n);
+    OD_TRY(srv_want(w, 2, 1, &n));
+    if (w->n_outputs == 3 || w->outputs[3].rank < 0) return OD_OK;
+    if (w->outputs[3].rank == 3) return srv_want(w, 3, 3, (int64_t[]){n, -1, 3});
+    return srv_want(w, 3, 4, (int64_t[]){n, 1, -1, -1});
 }
 
 static od_code decode_torchvision(const srv_answer *w, srv_boxes *out)
@@ -34,8 +41,52 @@ static od_code decode_torchvision(const srv_answer *w, srv_boxes *out)
     return OD_OK;
 }
 
-const srv_detector srv_torchvision = {.name = "torchvision", .n_outputs = 3, .check = check_torchvision,
-                                      .decode = decode_torchvision, .no_nms = true};
+static void add_keypoints(const srv_answer *w, const float *x, int64_t points)
+{
+    srv_text_printf(w->json, ",\"keypoints\":[");
+    for (int64_t k = 0; k < points; k++, x += 3) {
+        srv_text_printf(w->json, "%s[", k ? "," : "");
+        srv_add_pixel(w->json, srv_to_picture_x(w, x[0]));
+        srv_text_add(w->json, ",", 1);
+        srv_add_pixel(w->json, srv_to_picture_y(w, x[1]));
+        srv_text_add(w->json, ",", 1);
+        srv_text_float(w->json, x[2]);
+        srv_text_add(w->json, "]", 1);
+    }
+    srv_text_add(w->json, "]", 1);
+}
+
+/* A mask of the input's size: above one half is the thing. */
+static od_code add_pasted_mask(const srv_answer *w, const float *x, int64_t rows, int64_t columns)
+{
+    const ldr_placement *p = w->place;
+    srv_between bx, by;
+    if (w->mask == SRV_MASK_NONE || rows < 1 || columns < 1) return OD_OK;
+    OD_TRY(srv_map_clear(w));
+    if (!srv_place_between(&bx, p->image_width, p->scale_x, p->offset_x, p->input_width, columns, w->a) ||
+        !srv_place_between(&by, p->image_height, p->scale_y, p->offset_y, p->input_height, rows, w->a))
+        return od_fail(w->st, OD_NO_MEMORY, "no memory for a mask");
+    for (int64_t y = 0; y < p->image_height; y++)
+        for (int64_t k = 0; k < p->image_width; k++) {
+            srv_corners c = srv_corners_at(x, columns, 1, &bx, &by, k, y);
+            w->map->labels[y * p->image_width + k] = srv_interpolate(&c, 0) > 0.5f;
+        }
+    return srv_add_mask(w, w->map, 1, NULL);
+}
+
+static od_code add_fourth(const srv_answer *w, const srv_box *b)
+{
+    if (w->n_outputs < 4) return OD_OK;
+    const eng_tensor *t = &w->outputs[3];
+    const float *x = srv_floats(w, 3);
+    if (!x) return w->st->code;
+    if (t->rank == 4) return add_pasted_mask(w, x + b->source * t->dims[2] * t->dims[3], t->dims[2], t->dims[3]);
+    add_keypoints(w, x + b->source * t->dims[1] * 3, t->dims[1]);
+    return OD_OK;
+}
+
+const srv_detector srv_torchvision = {.name = "torchvision", .check = check_torchvision, .decode = decode_torchvision,
+                                      .more = add_fourth, .no_nms = true};
 
 /* ---- TensorFlow Object Detection ---------------------------------------------------------- */
 

@@ -207,7 +207,7 @@ static void sum_prototypes(const srv_answer *w, const float *weights, const floa
     const eng_tensor *t = &w->outputs[1];
     int64_t n = t->dims[1], height = t->dims[2], width = t->dims[3];
     float sy = (float)height / (float)w->place->input_height;
-    int64_t y0 = od_max_i64((int64_t)fmaxf(b->y1 * sy - 2, 0), 0), y1 = od_min_i64((int64_t)fminf(fmaxf(b->y2 * sy + 3, 0), (float)height), height);
+    int64_t y0 = srv_index((double)(b->y1 * sy) - 2, height), y1 = srv_index((double)(b->y2 * sy) + 3, height);
     for (int64_t y = y0; y < y1; y++) {
         float *row = sum + y * width;
         for (int64_t x = 0; x < width; x++) row[x] = 0;
@@ -222,8 +222,8 @@ static void fill_mask(const srv_answer *w, const float *sum, const srv_box *b, s
     const ldr_placement *p = w->place;
     const eng_tensor *t = &w->outputs[1];
     int64_t height = t->dims[2], width = t->dims[3];
-    int64_t x0 = (int64_t)fmax(srv_to_picture_x(w, b->x1), 0), x1 = (int64_t)fmin(fmax(ceil(srv_to_picture_x(w, b->x2)), 0), (double)m->width);
-    int64_t y0 = (int64_t)fmax(srv_to_picture_y(w, b->y1), 0), y1 = (int64_t)fmin(fmax(ceil(srv_to_picture_y(w, b->y2)), 0), (double)m->height);
+    int64_t x0 = srv_index(srv_to_picture_x(w, b->x1), m->width), x1 = srv_index(ceil(srv_to_picture_x(w, b->x2)), m->width);
+    int64_t y0 = srv_index(srv_to_picture_y(w, b->y1), m->height), y1 = srv_index(ceil(srv_to_picture_y(w, b->y2)), m->height);
     for (int64_t y = y0; y < y1; y++) {
         double ix = 0, iy = ((double)y + 0.5) * p->scale_y + p->offset_y;
         double fy = fmax(0, fmin(iy * (double)height / (double)p->input_height - 0.5, (double)(height - 1)));

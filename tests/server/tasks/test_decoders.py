@@ -210,6 +210,29 @@ def test_torchvision_is_found_by_names(onnxd, tmp_path, rng):
     same(got, corners, s, c, nms=False)
 
 
+def test_mask_and_keypoint_r_cnn_are_found_by_names(onnxd, tmp_path, rng):
+    corners = np.array([around(*r) for r in some_boxes(rng, 8)])
+    s, c = rng.uniform(0.3, 1, 8), rng.integers(1, 90, 8)
+    outputs = {"boxes": f32(corners), "labels": c.astype(np.int64), "scores": f32(s)}
+    masks, points = rng.uniform(0, 1, (8, 1, 64, 64)), rng.uniform(0, 64, (8, 17, 3))
+    best = int(s.argmax())
+    got = predict(onnxd, tmp_path, {**outputs, "masks": f32(masks)})
+    same(got, corners, s, c, nms=False)
+    large = np.asarray(Image.fromarray(f32(masks[best, 0])).resize((128, 128), Image.BILINEAR)) > 0.5
+    assert (from_rle(got[0]["mask"]) == large).mean() > 0.999
+    got = predict(onnxd, tmp_path, {**outputs, "keypoints": f32(points)})
+    assert np.abs(np.array(got[0]["keypoints"]) - points[best] * [2, 2, 1]).max() < 0.01
+
+
+def test_boxes_that_are_no_numbers_do_no_harm(onnxd, tmp_path):
+    odd = [np.inf, -np.inf, np.nan, 1e30, -1e30]
+    rows = f32([[a, b, c, 9, 0.9, 1] for a in odd for b in odd for c in odd])
+    meta = {"task": "segment", "names": "{0: 'a'}", "stride": "32", "imgsz": "[64, 64]"}
+    predict(onnxd, tmp_path, {"output0": rows.T[None].copy(), "output1": np.ones((1, 1, 16, 16), np.float32)}, metadata=meta)
+    for decoder in ("yolov8", "yolov10", "yolov8-obb"):
+        predict(onnxd, tmp_path, {"output0": rows[None] if decoder == "yolov10" else rows.T[None].copy()}, {"decoder": decoder})
+
+
 def test_tensorflow_object_detection_is_found_by_names(onnxd, tmp_path, rng):
     corners = np.array([around(*r) for r in some_boxes(rng, 20)])
     s, c = np.sort(rng.uniform(0, 1, 20))[::-1], rng.integers(1, 90, 20)

@@ -97,3 +97,12 @@ def test_maps_of_labels_are_taken_as_they_are(onnxd, tmp_path, rng, kind):
     x = rng.integers(0, 7, (1, 32, 32)).astype(kind)
     got = predict(onnxd, tmp_path, {"out": x}, "--mask", "png", task="segment", decoder="labels")["segmentation"]
     assert np.array_equal(decoded(got["png"]), x[0].repeat(4, 0).repeat(4, 1))
+
+
+def test_maskformer_sums_its_queries(onnxd, tmp_path, rng):
+    classes, masks = rng.normal(size=(1, 12, 5)) * 3, rng.normal(size=(1, 12, 16, 16)) * 3
+    got = predict(onnxd, tmp_path, {"c": f32(classes), "m": f32(masks)}, "--mask", "png", task="segment", decoder="maskformer")["segmentation"]
+    p = np.exp(classes[0]) / np.exp(classes[0]).sum(-1, keepdims=True)
+    maps = np.einsum("qc,qhw->chw", p[:, :-1], 1 / (1 + np.exp(-masks[0])))
+    large = np.stack([np.asarray(Image.fromarray(f32(c)).resize((128, 128), Image.BILINEAR)) for c in maps])
+    assert (decoded(got["png"]) == large.argmax(0)).mean() > 0.998
