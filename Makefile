@@ -32,6 +32,12 @@ $(B)/proto/%.o: $(B)/proto/%.c
 
 $(B)/server/protocols/openapi.o: server/protocols/openapi.json # .incbin
 
+# The page's parts joined, packed and turned into C.
+PAGE := server/page/join.sh server/page/index.html server/page/page.css $(sort $(wildcard server/page/*.js))
+$(B)/server/page/page_bytes.h: $(PAGE)
+	@sh server/page/join.sh $(@D)
+$(B)/server/page/page.o: $(B)/server/page/page_bytes.h
+
 $(B)/%.o: %.c | $(B)/proto/onnx.pb-c.h
 	@mkdir -p $(@D)
 	$(CC) $(ALL_C) -MMD -MP -c -o $@ $<

@@ -19,6 +19,7 @@ typedef struct srv_server {
     srv_metrics *metrics;
     srv_access_log *access_log; /* NULL: none */
     int workers;
+    size_t run_memory;    /* that one run may take */
     atomic_bool draining; /* no new work; readiness is false */
 } srv_server;
 

@@ -4,6 +4,7 @@
 #include "loaders/onnx.h"
 #include "loaders/tensor.h"
 #include "server/cli/cli.h"
+#include "server/describe.h"
 
 #include <cjson/cJSON.h>
 #include <linux/perf_event.h>
@@ -181,44 +182,24 @@ static void print_table(const bench_options *o, const bench_result *r)
     if (r->user_cycles_min) printf("cycles       %.3f million user cycles (min)\n", (double)r->user_cycles_min / 1e6);
 }
 
-static int slower_first(const void *a, const void *b)
-{
-    const eng_profile_row *x = a, *y = b;
-    return x->least_ns < y->least_ns ? 1 : x->least_ns > y->least_ns ? -1 : 0;
-}
-
-/* The quickest run of each node: the mean tells more of the machine's other work. */
 static void print_profile(const eng_session *s, od_arena *a)
 {
-    const eng_profile_row *rows;
-    int n = eng_session_profile_rows(s, &rows);
-    int64_t total = 0;
-    eng_profile_row *sorted = od_arena_array(a, eng_profile_row, n);
-    if (!sorted || !n) return;
-    memcpy(sorted, rows, (size_t)n * sizeof *rows);
-    for (int i = 0; i < n; i++) total += rows[i].least_ns;
-    qsort(sorted, (size_t)n, sizeof *sorted, slower_first);
+    int n;
+    int64_t total;
+    eng_profile_row *rows = srv_profile_sort(s, a, &n, &total);
+    srv_op_time *all = rows ? od_arena_array(a, srv_op_time, n) : NULL;
+    if (!all) return;
     printf("\n%8s %6s %9s  %-22s %-10s %s\n", "us", "share", "GFLOP/s", "operator", "", "node");
     for (int i = 0; i < n && i < 100; i++) {
-        const eng_profile_row *p = &sorted[i];
+        const eng_profile_row *p = &rows[i];
         double us = (double)p->least_ns / 1e3;
         printf("%8.1f %5.1f%% %9.1f  %-22s %-10s %s\n", us, 100.0 * (double)p->least_ns / (double)total,
-               2.0 * (double)p->macs / us / 1e3, p->node ? p->node->op_type : "-", p->what, p->node ? p->node->name : "");
+               2.0 * (double)p->macs / us / 1e3, srv_profile_operator(p), p->what, p->node ? p->node->name : "");
     }
     printf("\n%8s %6s  %s\n", "us", "share", "all of an operator");
-    for (int i = 0; i < n; i++) {
-        const char *op = sorted[i].node ? sorted[i].node->op_type : "relayout";
-        int64_t ns = 0, count = 0;
-        bool first = true;
-        for (int j = 0; j < n; j++) {
-            const char *other = sorted[j].node ? sorted[j].node->op_type : "relayout";
-            if (strcmp(op, other)) continue;
-            if (j < i) first = false;
-            ns += sorted[j].least_ns;
-            count++;
-        }
-        if (first) printf("%8.1f %5.1f%%  %s x %" PRId64 "\n", (double)ns / 1e3, 100.0 * (double)ns / (double)total, op, count);
-    }
+    int n_all = srv_profile_by_operator(rows, n, all);
+    for (int i = 0; i < n_all; i++)
+        printf("%8.1f %5.1f%%  %s x %" PRId64 "\n", (double)all[i].ns / 1e3, 100.0 * (double)all[i].ns / (double)total, all[i].name, all[i].count);
 }
 
 static od_code bench(const bench_options *o, od_status *st)

@@ -5,6 +5,7 @@
 #include "engine/session.h"
 #include "loaders/onnx.h"
 #include "server/cli/cli.h"
+#include "server/describe.h"
 #include "server/tasks/tasks.h"
 
 #include <cjson/cJSON.h>
@@ -99,91 +100,18 @@ static void value_text(const eng_graph *g, int v, char *text, size_t size)
     if (at < size) snprintf(text + at, size - at, "]");
 }
 
-static int64_t count_parameters(const eng_graph *g)
-{
-    int64_t n = 0;
-    for (int v = 0; v < g->n_values; v++)
-        if (g->values[v].constant && ENG_T(g->values[v].constant->dtype) & (ENG_T_FLOAT | ENG_T(ENG_INT8) | ENG_T(ENG_UINT8)))
-            n += eng_tensor_count(g->values[v].constant);
-    return n;
-}
-
-typedef struct op_count {
-    const char *name;
-    int n;
-} op_count;
-
-static int more_first(const void *a, const void *b)
-{
-    const op_count *x = a, *y = b;
-    return x->n != y->n ? y->n - x->n : strcmp(x->name, y->name);
-}
-
-static int count_operators(const eng_graph *g, op_count *list)
-{
-    int n = 0;
-    for (int i = 0; i < g->n_nodes; i++) {
-        int k = 0;
-        while (k < n && strcmp(list[k].name, g->nodes[i].op_type)) k++;
-        if (k == n) list[n++] = (op_count){g->nodes[i].op_type, 0};
-        list[k].n++;
-    }
-    if (n) qsort(list, (size_t)n, sizeof *list, more_first);
-    return n;
-}
-
 typedef struct summary {
-    int64_t parameters, macs;
-    size_t planned;
-    bool costed; /* macs and planned could be found */
-    char why_not[240];
-    op_count *ops;
+    srv_cost cost;
+    srv_op_count *ops;
     int n_ops;
     const char *card_source;
     char *card; /* a model.json; NULL: card_why_not says */
     char card_why_not[240];
 } summary;
 
-static void add_ports(cJSON *root, const char *key, const eng_graph *g, const int *list, int n)
+static void print_json(const eng_model *m, const summary *s, od_arena *a)
 {
-    cJSON *ports = cJSON_AddArrayToObject(root, key);
-    for (int i = 0; i < n; i++) {
-        const eng_value *v = &g->values[list[i]];
-        cJSON *p = cJSON_CreateObject(), *shape;
-        cJSON_AddStringToObject(p, "name", v->name);
-        cJSON_AddStringToObject(p, "type", eng_dtype_name(v->dtype));
-        if (v->rank >= 0) {
-            shape = cJSON_AddArrayToObject(p, "shape");
-            for (int d = 0; d < v->rank; d++) {
-                if (v->dims[d] < 0 && v->dim_names[d]) cJSON_AddItemToArray(shape, cJSON_CreateString(v->dim_names[d]));
-                else cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)v->dims[d]));
-            }
-        }
-        cJSON_AddItemToArray(ports, p);
-    }
-}
-
-static void print_json(const eng_model *m, const summary *s)
-{
-    const eng_graph *g = m->graph;
-    cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "producer", m->info.producer ? m->info.producer : "");
-    cJSON_AddNumberToObject(root, "ir_version", (double)m->info.ir_version);
-    cJSON_AddNumberToObject(root, "opset", m->opset[ENG_DOMAIN_ONNX]);
-    add_ports(root, "inputs", g, g->inputs, g->n_inputs);
-    add_ports(root, "outputs", g, g->outputs, g->n_outputs);
-    cJSON_AddNumberToObject(root, "parameters", (double)s->parameters);
-    cJSON_AddNumberToObject(root, "nodes", g->n_nodes);
-    if (s->costed) {
-        cJSON_AddNumberToObject(root, "gmacs", (double)s->macs / 1e9);
-        cJSON_AddNumberToObject(root, "planned_mb", (double)s->planned / 1048576.0);
-    }
-    cJSON_AddNumberToObject(root, "packed_mb", (double)m->packed_bytes / 1048576.0);
-    cJSON *ops = cJSON_AddObjectToObject(root, "operators");
-    for (int i = 0; i < s->n_ops; i++) cJSON_AddNumberToObject(ops, s->ops[i].name, s->ops[i].n);
-    cJSON *meta = cJSON_AddObjectToObject(root, "metadata");
-    for (int i = 0; i < m->info.n_metadata; i++)
-        cJSON_AddStringToObject(meta, m->info.metadata_keys[i], m->info.metadata_values[i]);
+    cJSON *root = srv_describe(m, &s->cost, a);
     if (s->card) {
         cJSON_AddStringToObject(root, "card_source", s->card_source);
         cJSON_AddItemToObject(root, "card", cJSON_Parse(s->card));
@@ -209,12 +137,12 @@ static void print_text(const eng_model *m, const summary *s)
         value_text(g, g->outputs[i], text, sizeof text);
         printf("output       %s %s\n", g->values[g->outputs[i]].name, text);
     }
-    printf("parameters   %.3f million\n", (double)s->parameters / 1e6);
-    if (s->costed)
-        printf("cost         %.3f GMACs, %.1f MiB planned for intermediate values\n", (double)s->macs / 1e9,
-               (double)s->planned / 1048576.0);
+    printf("parameters   %.3f million\n", (double)srv_parameters(g) / 1e6);
+    if (s->cost.known)
+        printf("cost         %.3f GMACs, %.1f MiB planned for intermediate values\n", (double)s->cost.macs / 1e9,
+               (double)s->cost.planned / 1048576.0);
     else
-        printf("cost         not known: %s\n", s->why_not);
+        printf("cost         not known: %s\n", s->cost.why_not);
     printf("packed       %.1f MiB of weights\n", (double)m->packed_bytes / 1048576.0);
     printf("nodes        %d after the passes:", g->n_nodes);
     for (int i = 0; i < s->n_ops; i++) printf(" %s %d%s", s->ops[i].name, s->ops[i].n, i + 1 < s->n_ops ? "," : "");
@@ -262,17 +190,12 @@ static void print_graph(const eng_graph *g)
     }
 }
 
-static void find_cost(const inspect_options *o, eng_model *m, od_arena *a, summary *s)
+static void find_cost(const inspect_options *o, eng_model *m, od_arena *a, srv_cost *cost)
 {
-    od_status st;
-    eng_session *session = NULL;
+    od_status st = {0};
     eng_tensor *inputs = od_arena_array(a, eng_tensor, m->graph->n_inputs);
-    st.msg[0] = '\0';
-    if (inputs && srv_cli_make_inputs(m, o->shapes, o->n_shapes, 1, a, inputs, &st) == OD_OK &&
-        eng_session_create(&session, m, NULL, 0, &st) == OD_OK)
-        s->costed = eng_session_cost(session, inputs, &s->macs, &s->planned, &st) == OD_OK;
-    snprintf(s->why_not, sizeof s->why_not, "%s", st.msg);
-    eng_session_destroy(session);
+    if (inputs && srv_cli_make_inputs(m, o->shapes, o->n_shapes, 1, a, inputs, &st) == OD_OK) srv_cost_find(cost, m, inputs);
+    else snprintf(cost->why_not, sizeof cost->why_not, "%s", st.msg);
 }
 
 /* What is known of the model's use, as a model.json. */
@@ -293,17 +216,16 @@ static od_code inspect(const inspect_options *o, od_status *st)
     summary s = {0};
     od_code rc = ldr_onnx_load(o->model, &o->load, &m, st);
     if (rc != OD_OK) goto done;
-    s.parameters = count_parameters(m->graph);
-    s.ops = od_arena_array(&arena, op_count, m->graph->n_nodes);
-    if (s.ops) s.n_ops = count_operators(m->graph, s.ops);
+    s.ops = od_arena_array(&arena, srv_op_count, m->graph->n_nodes);
+    if (s.ops) s.n_ops = srv_op_counts(m->graph, s.ops);
     find_card(o, m, &arena, &s);
     if (o->card) {
         if (s.card) puts(s.card);
         else rc = od_fail(st, OD_BAD_MODEL, "%s", s.card_why_not);
         goto done;
     }
-    find_cost(o, m, &arena, &s);
-    if (o->json) print_json(m, &s);
+    find_cost(o, m, &arena, &s.cost);
+    if (o->json) print_json(m, &s, &arena);
     else print_text(m, &s);
     if (o->graph) print_graph(m->graph);
 done:

@@ -106,6 +106,13 @@ static bool accepts(const char *header, const char *name, bool *others)
     return yes;
 }
 
+bool srv_request_accepts(const srv_request *r, const char *coding)
+{
+    const char *asked = srv_request_header(r, "Accept-Encoding");
+    bool others;
+    return asked && accepts(asked, coding, &others);
+}
+
 static bool deflate_part(z_stream *z, const void *data, size_t len, int flush)
 {
     const char *p = data;
@@ -125,6 +132,8 @@ void srv_reply_encode(srv_request *r)
 {
     srv_reply *p = &r->reply;
     size_t total = p->body.len;
+    for (int i = 0; i < p->n_headers; i++)
+        if (!strcasecmp(p->headers[i].name, "ETag")) return; /* which names these very bytes */
     for (int i = 0; i < p->n_pieces; i++) total += p->pieces[i].len;
     const char *asked = total > r->http->o.compress_above ? srv_request_header(r, "Accept-Encoding") : NULL;
     if (!asked) return;

@@ -149,6 +149,9 @@ void srv_request_work(srv_request *r, void (*fn)(srv_request *r));
 /* A header's value, NULL: absent. Until the reply is sent. */
 const char *srv_request_header(const srv_request *r, const char *name);
 
+/* Does Accept-Encoding name `coding`? For handlers that hold an encoded form and set Content-Encoding themselves. */
+bool srv_request_accepts(const srv_request *r, const char *coding);
+
 /* "127.0.0.1", or "unix". */
 const char *srv_request_peer(const srv_request *r);
 

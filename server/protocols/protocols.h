@@ -16,6 +16,7 @@ srv_handler srv_predict;
 srv_handler srv_tfs_predict, srv_tfs_status, srv_tfs_metadata;
 srv_handler srv_torchserve_predict, srv_torchserve_ping;
 srv_handler srv_openapi, srv_metrics_page;
+srv_handler srv_page, srv_model_card, srv_model_graph, srv_model_profile;
 
 /* srv_http_options.sent: the access log and the metrics. */
 void srv_seen(srv_request *r, bool complete);

@@ -27,6 +27,13 @@ const srv_route srv_routes[] = {
     {"POST", "/predictions/{}", srv_torchserve_predict, SRV_ROUTE_INFER},
     {"POST", "/predictions/{}/{}", srv_torchserve_predict, SRV_ROUTE_INFER},
     /* for people and tools */
+    {"GET", "", srv_page, SRV_ROUTE_OPEN},
+    {"GET", "/v2/models/{}/card", srv_model_card, 0},
+    {"GET", "/v2/models/{}/versions/{}/card", srv_model_card, 0},
+    {"GET", "/v2/models/{}/graph", srv_model_graph, SRV_ROUTE_WORK},
+    {"GET", "/v2/models/{}/versions/{}/graph", srv_model_graph, SRV_ROUTE_WORK},
+    {"GET", "/v2/models/{}/profile", srv_model_profile, SRV_ROUTE_WORK | SRV_ROUTE_INFER},
+    {"GET", "/v2/models/{}/versions/{}/profile", srv_model_profile, SRV_ROUTE_WORK | SRV_ROUTE_INFER},
     {"GET", "/openapi.json", srv_openapi, SRV_ROUTE_OPEN},
     {"GET", "/metrics", srv_metrics_page, SRV_ROUTE_OPEN},
     /* its extensions */
