@@ -193,6 +193,11 @@ TEST(a_load_that_fails_leaves_the_old_model_serving)
     CHECK_OK(srv_store_load(store, "m", NULL, &st));
     CHECK_EQ(answer("m", 0), 2);
     CHECK(!*line("m", 1).reason);
+    files_model("later/1/model.onnx", 3, 0);
+    files_model("later/2/model.onnx", 4, 0);
+    CHECK_EQ(line("later", 0).version, 0); /* in the index as soon as it is in the folder */
+    CHECK_OK(srv_store_load(store, "later", NULL, &st));
+    CHECK_EQ(answer("later", 0), 4);
     CHECK_CODE(srv_store_load(store, "none", NULL, &st), OD_NOT_FOUND);
     CHECK_CODE(srv_store_load(store, "../m", NULL, &st), OD_NOT_FOUND);
     CHECK_CODE(srv_store_unload(store, "none", &st), OD_NOT_FOUND);
