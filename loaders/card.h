@@ -25,7 +25,7 @@ typedef struct ldr_card {
     ldr_task task;
     const char *source;   /* where it came from: "model.json", "config.json", "guessed", ... */
     int input;            /* index of the graph input that takes the picture */
-    bool nhwc;            /* it is [N, H, W, C] */
+    bool nhwc;            /* it is [N, H, W, C] or, without a batch, [H, W, C] */
     ldr_preprocess pre;
     uint8_t background[3]; /* under transparent pixels */
     const char *decoder;  /* "softmax", "sigmoid", "yolov8", ...: see docs/cards.md; NULL: the task's default */

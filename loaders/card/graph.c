@@ -58,15 +58,26 @@ static ending graph_end(const eng_model *m, int o)
     return END_PLAIN;
 }
 
-/* The first input that can be a picture, or -1. */
+/* An input's extents as those of a batch: of three extents, as torchvision's detectors take, the batch is 1. */
+static eng_tensor batch_shape(const eng_value *v)
+{
+    eng_tensor t = {.dtype = v->dtype, .rank = v->rank, .dims = {1}};
+    if (v->rank == 3) memcpy(t.dims + 1, v->dims, 3 * sizeof *t.dims);
+    if (v->rank == 4) memcpy(t.dims, v->dims, 4 * sizeof *t.dims);
+    return t;
+}
+
+/* The first input that can be a picture, or -1. Three extents are one only where they are fixed enough to tell. */
 static int picture_input(const eng_model *m, bool *nhwc, int *channels)
 {
     const eng_graph *g = m->graph;
     for (int i = 0; i < g->n_inputs; i++) {
         const eng_value *v = &g->values[g->inputs[i]];
         bool type = v->dtype == ENG_FLOAT || v->dtype == ENG_FLOAT16 || v->dtype == ENG_UINT8;
-        if (v->constant || v->rank != 4 || !type) continue;
-        int64_t first = v->dims[1], last = v->dims[3];
+        if (v->constant || (v->rank != 4 && v->rank != 3) || !type) continue;
+        eng_tensor t = batch_shape(v);
+        int64_t first = t.dims[1], last = t.dims[3];
+        if (v->rank == 3 && first != 3 && last != 3) continue;
         *nhwc = first != 1 && first != 3 && (last == 1 || last == 3);
         int64_t c = *nhwc ? last : first;
         if (c != 1 && c != 3 && c != -1) continue;
@@ -85,6 +96,7 @@ static const struct names_said {
     {"torchvision", {"boxes", "labels", "scores"}},
     {"tf-od", {"detection_boxes", "detection_classes", "detection_scores", "num_detections"}},
     {"detr", {"logits", "pred_boxes"}},
+    {"detr", {"logits", "boxes"}},
 };
 
 static bool guess_by_names(const eng_model *m, ldr_card *card, od_arena *a)
@@ -170,7 +182,8 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
     if (input < 0) return;
     card->input = input;
     const eng_value *v = &m->graph->values[m->graph->inputs[input]];
-    int64_t height = v->dims[card->nhwc ? 1 : 2], width = v->dims[card->nhwc ? 2 : 3];
+    eng_tensor t = batch_shape(v);
+    int64_t height = t.dims[card->nhwc ? 1 : 2], width = t.dims[card->nhwc ? 2 : 3];
     card->pre = (ldr_preprocess){.width = width > 0 ? width : usual_side(card->task),
                                  .height = height > 0 ? height : usual_side(card->task),
                                  .filter = LDR_BILINEAR, .antialias = true, .channels = channels,
@@ -214,15 +227,16 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
     if (card->input < 0 || card->input >= g->n_inputs)
         return od_fail(st, OD_BAD_MODEL, "'task' is '%s', but the model has no input", ldr_task_names[card->task]);
     const eng_value *v = &g->values[g->inputs[card->input]];
-    if (v->rank != 4)
-        return od_fail(st, OD_BAD_MODEL, "'input': '%s' has %d extents; a picture needs 4", v->name, v->rank);
+    if (v->rank != 4 && v->rank != 3)
+        return od_fail(st, OD_BAD_MODEL, "'input': '%s' has %d extents; a picture needs 4, or 3 where there is no batch", v->name, v->rank);
+    eng_tensor t = batch_shape(v);
     if (v->dtype != ENG_FLOAT && v->dtype != ENG_FLOAT16 && v->dtype != ENG_UINT8)
         return od_fail(st, OD_BAD_MODEL, "'input': '%s' is %s; float, float16 or uint8 are possible", v->name,
                        eng_dtype_name(v->dtype));
-    int64_t channels = v->dims[card->nhwc ? 3 : 1];
-    if (v->dims[0] > 1)
+    int64_t channels = t.dims[card->nhwc ? 3 : 1];
+    if (t.dims[0] > 1)
         return od_fail(st, OD_BAD_MODEL, "'input': '%s' takes %" PRId64 " pictures at once; 1 or any number is possible", v->name,
-                       v->dims[0]);
+                       t.dims[0]);
     if (channels > 0 && channels != p->channels)
         return od_fail(st, OD_BAD_MODEL, "'colors' makes %d channels; the model's input '%s' has %" PRId64 " ('layout' is %s)",
                        p->channels, v->name, channels, card->nhwc ? "nhwc" : "nchw");
@@ -232,8 +246,8 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
     if (p->fit == LDR_FIT_CROP && !p->shorter && !(p->resize_width && p->resize_height))
         return od_fail(st, OD_BAD_MODEL, "'fit' is crop: 'shorter', or 'resize_width' and 'resize_height', are wanted");
     if (p->fit == LDR_FIT_SHORTER && !p->shorter) return od_fail(st, OD_BAD_MODEL, "'fit' is shorter: 'shorter' is wanted");
-    OD_TRY(check_extent("width", p->width, v->dims[card->nhwc ? 2 : 3], fixed, st));
-    OD_TRY(check_extent("height", p->height, v->dims[card->nhwc ? 1 : 2], fixed, st));
+    OD_TRY(check_extent("width", p->width, t.dims[card->nhwc ? 2 : 3], fixed, st));
+    OD_TRY(check_extent("height", p->height, t.dims[card->nhwc ? 1 : 2], fixed, st));
     for (int c = 0; v->dtype == ENG_UINT8 && c < 3; c++)
         if (p->rescale != 1 || p->mean[c] != 0 || p->std[c] != 1)
             return od_fail(st, OD_BAD_MODEL, "'rescale', 'mean', 'std': the model's input is uint8, so 1, 0 and 1 are wanted");

@@ -12,13 +12,13 @@ from PIL import Image
 SIDE = 64  # of the model's input; the picture is twice as wide and as high as the input
 
 
-def save_model(folder, outputs, metadata=None, side=SIDE):
+def save_model(folder, outputs, metadata=None, side=SIDE, batch=(1,)):
     nodes, infos, weights = [], [], []
     for name, array in outputs.items():
         weights.append(numpy_helper.from_array(array, name + "_value"))
         nodes.append(helper.make_node("Identity", [name + "_value"], [name]))
         infos.append(helper.make_tensor_value_info(name, weights[-1].data_type, array.shape))
-    graph = helper.make_graph(nodes, "constant", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, side, side])],
+    graph = helper.make_graph(nodes, "constant", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [*batch, 3, side, side])],
                               infos, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     for key, value in (metadata or {}).items():
@@ -26,8 +26,8 @@ def save_model(folder, outputs, metadata=None, side=SIDE):
     onnx.save(model, folder / "model.onnx")
 
 
-def predict(onnxd, folder, outputs, card=None, metadata=None, flags=(), side=SIDE):
-    save_model(folder, outputs, metadata, side)
+def predict(onnxd, folder, outputs, card=None, metadata=None, flags=(), side=SIDE, batch=(1,)):
+    save_model(folder, outputs, metadata, side, batch)
     Image.new("RGB", (2 * side, 2 * side)).save(folder / "picture.png")
     if card:
         (folder / "model.json").write_text(json.dumps({"task": "detect", "preprocess": {"fit": "stretch"}, **card}))
@@ -206,7 +206,7 @@ def test_rtdetr(onnxd, tmp_path, rng):
 def test_torchvision_is_found_by_names(onnxd, tmp_path, rng):
     corners = np.array([around(*r) for r in some_boxes(rng, 20)])
     s, c = rng.uniform(0, 1, 20), rng.integers(1, 90, 20)
-    got = predict(onnxd, tmp_path, {"boxes": f32(corners), "labels": c.astype(np.int64), "scores": f32(s)})
+    got = predict(onnxd, tmp_path, {"boxes": f32(corners), "labels": c.astype(np.int64), "scores": f32(s)}, batch=())  # of three extents
     same(got, corners, s, c, nms=False)
 
 
