@@ -37,13 +37,13 @@ typedef struct eng_gemm {
 
 /* Rows of a depthwise convolution on channels-last pixels of three spatial axes (fewer: extents of 1).
  * output channel c reads input channel c / multiplier. Output rows are numbered over items and the first
- * two axes; rows first .. last-1 and channels from .. to-1 are computed. Axes are outermost first. */
+ * two axes; rows first .. last-1 and channels from .. to-1 are computed, `from` a multiple of ENG_NR. Axes are outermost first. */
 typedef struct eng_depthwise {
     const float *x;
     int64_t x_pitch;
     int64_t in[3], out[3], size[3], stride[3], dilation[3], before[3];
     int64_t channels;
-    const float *w;     /* [taps][channels] */
+    const float *w;     /* [channels / ENG_NR, rounded up][taps][ENG_NR] */
     const float *zeros; /* a pixel of them */
     int64_t first, last, from, to;
     eng_gemm end;       /* bias, c, ldc, add, ld_add and the epilogue; rows are output pixels */

@@ -1,16 +1,22 @@
 /* kernels_depthwise.h - depthwise convolution: a template for kernels_*.c, after kernels_rows.h.
- * A strip of some neighbouring output pixels goes down the map, so that the rows its window shares with the
+ * A strip of seven or eight neighbouring output pixels goes down the map, so that the rows its window shares with the
  * next stay in the first-level cache. For each vector of channels a row of the window's weights is in
  * registers, and each input pixel is loaded once a row for all the outputs that it is part of. */
 
-enum { DW_STRIP = 7, DW_SHORT = 4, DW_ROWS = 49, DW_PIXELS = 2 * (DW_STRIP - 1) + 7 };
+enum { DW_LONG = 8, DW_STRIP = 7, DW_SHORT = 4, DW_ROWS = 49, DW_PIXELS = 2 * (DW_LONG - 1) + 7 };
 
 #define DW_INLINE static inline __attribute__((always_inline))
+
+/* The weights of the first tap for the vector of channels at c; the next tap's lie ENG_NR behind. */
+static inline const float *dw_weights(const eng_depthwise *d, int64_t c)
+{
+    return d->w + c / ENG_NR * d->size[0] * d->size[1] * d->size[2] * ENG_NR + c % ENG_NR;
+}
 
 /* The input of one strip: rows of the window that lie on the map, with their weights. */
 typedef struct dw_rows {
     int n;
-    const float *w[DW_ROWS];     /* of the row's first tap */
+    int64_t tap[DW_ROWS];        /* the row's first */
     const float *start[DW_ROWS]; /* the strip's first input pixel: may lie outside */
     const float *pixel[DW_ROWS][DW_PIXELS]; /* each input pixel, in the padding one of zeros */
 } dw_rows;
@@ -20,19 +26,20 @@ DW_INLINE void dw_strip(const int kw, const int stride, const int strip, const b
                         const dw_rows *rows, const ending *e, int64_t pixel, int64_t from, int64_t to)
 {
     const int reach = (strip - 1) * stride + kw;
-    const int64_t pitch = d->x_pitch, channels = d->channels;
+    const int64_t pitch = d->x_pitch;
     for (int64_t c = from; c < to; c += VL) {
         const bool whole = c + VL <= to;
         const vpart part = v_first(to - c);
-        vf sum[DW_STRIP], w[7];
+        vf sum[DW_LONG], w[7];
         vf bias = d->end.bias ? v_load_part(d->end.bias + c, part) : v_zero();
 #pragma GCC unroll 8
         for (int i = 0; i < strip; i++) sum[i] = bias;
+        const float *weights = dw_weights(d, c);
         for (int r = 0; r < rows->n; r++) {
-            const float *x = rows->start[r] + c, *k = rows->w[r] + c;
+            const float *x = rows->start[r] + c, *k = weights + rows->tap[r] * ENG_NR;
             const float *const *pixels = rows->pixel[r];
 #pragma GCC unroll 8
-            for (int t = 0; t < kw; t++) w[t] = whole ? v_load(k + t * channels) : v_load_part(k + t * channels, part);
+            for (int t = 0; t < kw; t++) w[t] = v_load(k + t * ENG_NR);
 #pragma GCC unroll 32
             for (int j = 0; j < reach; j++) {
                 const float *p = inside ? x + j * pitch : pixels[j] + c;
@@ -62,7 +69,7 @@ static bool dw_find(const eng_depthwise *d, int64_t row, int64_t col, int reach,
             if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
             int r = rows->n++;
             const float *line = d->x + (((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2]) * d->x_pitch;
-            rows->w[r] = d->w + (kz * d->size[1] + ky) * d->size[2] * d->channels;
+            rows->tap[r] = (kz * d->size[1] + ky) * d->size[2];
             rows->start[r] = inside ? line + left * d->x_pitch : d->zeros;
             for (int64_t j = 0; j < reach && !inside; j++)
                 rows->pixel[r][j] = left + j >= 0 && left + j < d->in[2] ? line + (left + j) * d->x_pitch : d->zeros;
@@ -80,7 +87,8 @@ typedef void dw_strip_fn(const eng_depthwise *d, const dw_rows *rows, bool insid
         if (inside) dw_strip(KW, STRIDE, STRIP, true, d, rows, e, pixel, from, to);                                       \
         else dw_strip(KW, STRIDE, STRIP, false, d, rows, e, pixel, from, to);                                             \
     }
-#define DW_DEFINE_STRIPS(KW, STRIDE) DW_DEFINE(KW, STRIDE, 7) DW_DEFINE(KW, STRIDE, 4) DW_DEFINE(KW, STRIDE, 1)
+#define DW_DEFINE_STRIPS(KW, STRIDE) \
+    DW_DEFINE(KW, STRIDE, 8) DW_DEFINE(KW, STRIDE, 7) DW_DEFINE(KW, STRIDE, 4) DW_DEFINE(KW, STRIDE, 1)
 DW_DEFINE_STRIPS(3, 1)
 DW_DEFINE_STRIPS(3, 2)
 DW_DEFINE_STRIPS(5, 1)
@@ -88,8 +96,8 @@ DW_DEFINE_STRIPS(5, 2)
 DW_DEFINE_STRIPS(7, 1)
 DW_DEFINE_STRIPS(7, 2)
 
-#define DW_STRIPS(KW, STRIDE) {dw_##KW##_##STRIDE##_7, dw_##KW##_##STRIDE##_4, dw_##KW##_##STRIDE##_1}
-static dw_strip_fn *const dw_strips[3][2][3] = {{DW_STRIPS(3, 1), DW_STRIPS(3, 2)},
+#define DW_STRIPS(KW, STRIDE) {dw_##KW##_##STRIDE##_8, dw_##KW##_##STRIDE##_7, dw_##KW##_##STRIDE##_4, dw_##KW##_##STRIDE##_1}
+static dw_strip_fn *const dw_strips[3][2][4] = {{DW_STRIPS(3, 1), DW_STRIPS(3, 2)},
                                                 {DW_STRIPS(5, 1), DW_STRIPS(5, 2)},
                                                 {DW_STRIPS(7, 1), DW_STRIPS(7, 2)}};
 
@@ -103,7 +111,7 @@ DW_INLINE void dw_any(const int strip, const bool inside, const eng_depthwise *d
     for (int64_t c = from; c < to; c += VL) {
         const bool whole = c + VL <= to;
         const vpart part = v_first(to - c);
-        vf sum[DW_STRIP];
+        vf sum[DW_LONG];
         vf bias = d->end.bias ? v_load_part(d->end.bias + c, part) : v_zero();
 #pragma GCC unroll 8
         for (int i = 0; i < strip; i++) sum[i] = bias;
@@ -112,9 +120,9 @@ DW_INLINE void dw_any(const int strip, const bool inside, const eng_depthwise *d
                 const int64_t iz = z + kz * d->dilation[0], iy = y + ky * d->dilation[1];
                 if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
                 const float *line = d->x + ((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2] * pitch + c;
-                const float *w = d->w + (kz * size[1] + ky) * size[2] * d->channels + c;
-                for (int64_t t = 0, x = left; t < size[2]; t++, x += d->dilation[2], w += d->channels) {
-                    const vf k = whole ? v_load(w) : v_load_part(w, part);
+                const float *w = dw_weights(d, c) + (kz * size[1] + ky) * size[2] * ENG_NR;
+                for (int64_t t = 0, x = left; t < size[2]; t++, x += d->dilation[2], w += ENG_NR) {
+                    const vf k = v_load(w);
 #pragma GCC unroll 8
                     for (int i = 0; i < strip; i++) {
                         const int64_t ix = x + i * d->stride[2];
@@ -135,8 +143,10 @@ static void dw_any_strip(const eng_depthwise *d, int strip, int64_t reach, const
     bool inside = left >= 0 && left + reach <= d->in[2];
     if (strip == 1) dw_any(1, false, d, e, row, col, from, to);
     else if (strip == DW_SHORT) dw_any(DW_SHORT, false, d, e, row, col, from, to);
-    else if (inside) dw_any(DW_STRIP, true, d, e, row, col, from, to);
-    else dw_any(DW_STRIP, false, d, e, row, col, from, to);
+    else if (strip == DW_STRIP && inside) dw_any(DW_STRIP, true, d, e, row, col, from, to);
+    else if (strip == DW_STRIP) dw_any(DW_STRIP, false, d, e, row, col, from, to);
+    else if (inside) dw_any(DW_LONG, true, d, e, row, col, from, to);
+    else dw_any(DW_LONG, false, d, e, row, col, from, to);
 }
 
 /* Channels that a strip takes at a time: its window then fits half of a first-level cache. */
@@ -147,11 +157,20 @@ static int64_t dw_channels(const eng_depthwise *d, int64_t reach)
     return n < 16 ? 16 : n;
 }
 
+/* Which of DW_LONG, DW_STRIP, DW_SHORT and 1 covers a line with the fewest pixels done again. */
+static int dw_kind(int64_t width)
+{
+    if (width < DW_STRIP) return width < DW_SHORT ? 3 : 2;
+    if (width < DW_LONG) return 1;
+    return od_ceil_div(width, DW_LONG) * DW_LONG < od_ceil_div(width, DW_STRIP) * DW_STRIP ? 0 : 1;
+}
+
 static void depthwise(const eng_depthwise *d)
 {
+    static const int strips[] = {DW_LONG, DW_STRIP, DW_SHORT, 1};
     const ending e = ending_of(&d->end);
     const int64_t width = d->out[2], kw = d->size[2], stride = d->stride[2];
-    const int kind = width >= DW_STRIP ? 0 : width >= DW_SHORT ? 1 : 2, strip = kind == 0 ? DW_STRIP : kind == 1 ? DW_SHORT : 1;
+    const int kind = dw_kind(width), strip = strips[kind];
     const int64_t reach = (strip - 1) * stride + (kw - 1) * d->dilation[2] + 1, some = dw_channels(d, reach);
     dw_strip_fn *run = NULL;
     if ((kw == 3 || kw == 5 || kw == 7) && stride <= 2 && d->dilation[2] == 1 && d->size[0] * d->size[1] <= DW_ROWS)

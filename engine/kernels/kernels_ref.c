@@ -58,7 +58,8 @@ static float depthwise_sum(const eng_depthwise *d, const int64_t *at, int64_t c)
             inside &= v >= 0 && v < d->in[i];
             from = from * d->in[i] + v;
         }
-        if (inside) sum += d->x[from * d->x_pitch + c] * d->w[t * d->channels + c];
+        int64_t taps = d->size[0] * d->size[1] * d->size[2];
+        if (inside) sum += d->x[from * d->x_pitch + c] * d->w[(c / ENG_NR * taps + t) * ENG_NR + c % ENG_NR];
     }
     return sum;
 }

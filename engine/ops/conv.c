@@ -55,7 +55,7 @@ static int64_t outputs_of(const conv_form *f) { return f->out / f->group * f->me
 static int64_t packed_floats(const conv_form *f)
 {
     if (f->winograd) return groups_of(f) * eng_winograd_floats((eng_winograd_form)f->winograd, inputs_of(f), outputs_of(f));
-    if (!f->merged) return f->taps * f->out;
+    if (!f->merged) return eng_packed_floats(f->taps, f->out);
     return groups_of(f) * eng_packed_floats(inputs_of(f) * f->taps, outputs_of(f));
 }
 
@@ -83,13 +83,12 @@ static void pack_panel(void *arg, int64_t chunk, int slot)
             }
 }
 
-/* To panels a group; depthwise weights to [taps][out]. */
+/* To panels a group; depthwise weights to panels of [tap][channel]. */
 static void pack_direct(const float *w, const conv_form *f, float *to, od_pool *pool)
 {
     pack_job j = {w, f, to};
     if (f->merged) od_pool_for(pool, groups_of(f) * od_ceil_div(outputs_of(f), ENG_NR), pack_panel, &j);
-    for (int64_t t = 0; !f->merged && t < f->taps; t++)
-        for (int64_t c = 0; c < f->out; c++) to[t * f->out + c] = w[c * f->taps + t];
+    else eng_gemm_pack(w, 1, f->taps, f->taps, f->out, to);
 }
 
 static void pack_constant(const eng_tensor *w, const void *arg, void *to)
@@ -274,16 +273,26 @@ static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t chan
     }
 }
 
-/* The segments of each of m pixels side by side. */
+/* The segments of each of m pixels side by side; they are short, so each length has its own moves. */
 static void gather_rows(const conv_job *j, int64_t m, const float **rows, float *to)
 {
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t s = 0; s < j->segments; s++) {
-            const float *from = rows[s * m + i];
-            int64_t n = j->length;
-            for (; n >= 4; n -= 4, from += 4, to += 4) memcpy(to, from, 4 * sizeof *to);
-            for (; n > 0; n--) *to++ = *from++;
+    for (int64_t i = 0; i < m; i++) {
+        const float **from = rows + i;
+#define GATHER(N)                                                                                                    \
+    case N:                                                                                                          \
+        for (int64_t s = 0; s < j->segments; s++, to += N, from += m) memcpy(to, *from, N * sizeof *to);             \
+        break
+        switch (j->length) {
+            GATHER(1);
+            GATHER(2);
+            GATHER(3);
+            GATHER(4);
+            GATHER(5);
+            GATHER(6);
+            GATHER(7);
         }
+#undef GATHER
+    }
 }
 
 static void run_block(void *arg, int64_t chunk, int slot)
@@ -430,34 +439,51 @@ static void run_band(void *arg, int64_t chunk, int slot)
     eng_kernels_get()->depthwise_f32(&d);
 }
 
-typedef struct repeat_job {
+typedef struct widen_job {
     const float *x;
     float *to;
-    int64_t x_pitch, channels, times, pixels, share;
-} repeat_job;
+    int64_t x_pitch, to_pitch, channels, times, width, left, right;
+} widen_job;
 
-static void repeat_pixels(void *arg, int64_t chunk, int slot)
+static void widen_line(void *arg, int64_t line, int slot)
 {
-    const repeat_job *r = arg;
-    float *to = r->to + chunk * r->share * r->channels * r->times;
+    const widen_job *j = arg;
+    int64_t out = j->channels * j->times;
+    float *to = j->to + line * (j->left + j->width + j->right) * j->to_pitch;
     (void)slot;
-    for (int64_t p = chunk * r->share; p < od_min_i64((chunk + 1) * r->share, r->pixels); p++)
-        for (int64_t c = 0; c < r->channels; c++)
-            for (int64_t i = 0; i < r->times; i++) *to++ = r->x[p * r->x_pitch + c];
+    memset(to, 0, (size_t)(j->left * j->to_pitch) * sizeof *to);
+    to += j->left * j->to_pitch;
+    for (int64_t p = 0; p < j->width; p++, to += j->to_pitch) {
+        const float *from = j->x + (line * j->width + p) * j->x_pitch;
+        if (j->times == 1) memcpy(to, from, (size_t)out * sizeof *to);
+        else for (int64_t c = 0; c < out; c++) to[c] = from[c / j->times];
+    }
+    memset(to, 0, (size_t)(j->right * j->to_pitch) * sizeof *to);
 }
 
-/* Several outputs a channel: the input with each channel repeated has one. */
-static od_code repeat_channels(eng_ctx *c, conv_job *j, od_status *st)
+/* The kernel takes one output a channel, and a large window is quicker without padding to look out for: a copy
+ * of the input with each channel repeated and its lines padded has both. */
+static od_code widen_input(eng_ctx *c, conv_job *j, od_status *st)
 {
-    enum { FLOATS = 1 << 14 };
-    repeat_job r = {.x = j->x, .x_pitch = j->x_pitch, .channels = j->channels, .times = j->form.out / j->channels,
-                    .pixels = c->in[0]->dims[0] * j->win.in[0] * j->win.in[1] * j->win.in[2]};
-    r.share = od_ceil_div(FLOATS, j->form.out);
-    r.to = od_arena_alloc(c->scratch, (size_t)(r.pixels * j->form.out) * sizeof(float));
-    if (!r.to) return od_fail(st, OD_NO_MEMORY, "no memory for an input with its channels repeated");
-    od_pool_for(c->pool, od_ceil_div(r.pixels, r.share), repeat_pixels, &r);
+    enum { WIDE = 8 };
+    eng_window *w = &j->win;
+    int64_t reach = (w->out[2] - 1) * w->stride[2] + (w->size[2] - 1) * w->dilation[2] + 1, left = od_max_i64(w->before[2], 0);
+    widen_job r = {.x = j->x, .x_pitch = j->x_pitch, .channels = j->channels, .times = j->form.out / j->channels, .width = w->in[2]};
+    if (w->size[2] >= WIDE || w->dilation[2] > 1) {
+        r.left = left;
+        r.right = od_max_i64(reach - w->before[2] - w->in[2], 0);
+    }
+    if (r.times == 1 && !r.left && !r.right) return OD_OK;
+    r.to_pitch = od_ceil_div(j->form.out, ENG_NR) * ENG_NR + ENG_NR; /* a power of two would share cache sets */
+    int64_t lines = c->in[0]->dims[0] * w->in[0] * w->in[1], floats;
+    if (!od_mul_i64(lines * r.to_pitch, r.left + r.width + r.right, &floats) ||
+        !(r.to = od_arena_alloc(c->scratch, (size_t)floats * sizeof(float))))
+        return od_fail(st, OD_NO_MEMORY, "no memory for a padded input");
+    od_pool_for(c->pool, lines, widen_line, &r);
     j->x = r.to;
-    j->x_pitch = j->form.out;
+    j->x_pitch = r.to_pitch;
+    w->in[2] += r.left + r.right;
+    w->before[2] -= r.left;
     return OD_OK;
 }
 
@@ -465,7 +491,7 @@ static od_code run_depthwise(eng_ctx *c, conv_job *j, od_status *st)
 {
     enum { ROWS = 4, PART = 64 };
     int64_t rows = j->pixels / j->win.out[2], threads = od_pool_slots(c->pool), wanted = threads > 1 ? threads * 4 : 1;
-    if (j->form.out != j->channels) OD_TRY(repeat_channels(c, j, st));
+    OD_TRY(widen_input(c, j, st));
     j->zeros = od_arena_array(c->scratch, float, j->form.out + ENG_NR);
     if (!j->zeros) return od_fail(st, OD_NO_MEMORY, "no memory for a pixel of zeros");
     j->band = od_max_i64(od_ceil_div(rows, wanted), od_min_i64(ROWS, rows));

@@ -203,7 +203,7 @@ static void bench_depthwise(void)
         memset(zeros, 0, (size_t)c * sizeof *zeros);
         eng_depthwise d = {.x = random_floats(c * side * side), .x_pitch = c, .in = {1, side, side}, .out = {1, out, out},
                            .size = {1, k, k}, .stride = {1, stride, stride}, .dilation = {1, 1, 1}, .before = {0, k / 2, k / 2},
-                           .channels = c, .w = random_floats(c * k * k), .zeros = zeros, .last = out, .to = c,
+                           .channels = c, .w = random_floats(eng_packed_floats(k * k, c)), .zeros = zeros, .last = out, .to = c,
                            .end = {.c = random_floats(c * out * out), .ldc = c, .bias = random_floats(c), .act = ENG_ACT_RELU}};
         snprintf(name, sizeof name, "%d @ %d, %d x %d, %d", (int)c, (int)side, (int)k, (int)k, (int)stride);
         report(name, 2.0 * (double)(c * out * out * k * k), measure(run_depthwise, &d));

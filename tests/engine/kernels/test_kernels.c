@@ -140,7 +140,7 @@ static void check_depthwise(int64_t channels, int64_t height, int64_t width, int
     float *zeros = guard_bytes((size_t)channels * sizeof *zeros);
     eng_depthwise d = {.x = guard_floats((2 * height * width - 1) * pitch + channels), .x_pitch = pitch, .in = {1, height, width},
                        .out = {1, oh, ow}, .size = {1, kh, kw}, .stride = {1, stride, stride}, .dilation = {1, dilation, dilation},
-                       .before = {0, pad, pad}, .channels = channels, .w = guard_floats(channels * kh * kw), .zeros = zeros,
+                       .before = {0, pad, pad}, .channels = channels, .w = guard_floats(eng_packed_floats(kh * kw, channels)), .zeros = zeros,
                        .last = 2 * oh, .to = channels};
     int64_t floats = (2 * oh * ow - 1) * ldc + channels;
     d.end = (eng_gemm){.bias = guard_floats(channels), .ldc = ldc, .act = act, .alpha = -0.2f, .beta = 0.4f, .residual = residual};
