@@ -1,5 +1,6 @@
 /* finish.c - from what a loader built to a model that sessions can run: captures, operators,
  * canonical form, probing, passes, prepared weights. */
+#include "engine/base/pages.h"
 #include "engine/graph.h"
 #include "engine/packed.h"
 #include "engine/plan.h"
@@ -325,6 +326,22 @@ done:
     return rc;
 }
 
+/* By value: how many nodes and outputs read it. */
+static int *count_readers(const eng_graph *g, od_arena *a)
+{
+    int *readers = od_arena_array(a, int, g->n_values);
+    for (int i = 0; readers && i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_in; k++)
+            if (g->nodes[i].in[k] >= 0) readers[g->nodes[i].in[k]]++;
+    for (int k = 0; readers && k < g->n_outputs; k++) readers[g->outputs[k]]++;
+    return readers;
+}
+
+static void drop_pages(const eng_tensor *t)
+{
+    if (t->dtype != ENG_STRING && t->dtype < ENG_SEQUENCE) od_pages_drop(t->data, eng_tensor_bytes(t));
+}
+
 /* Fold nodes whose inputs are all constants, in the order they run. Results may be as large as all
  * weights are by nature, but a small file must not blow up: 256 MiB a node. */
 static od_code fold_constants(eng_graph *g, void *arg, od_status *st)
@@ -332,16 +349,25 @@ static od_code fold_constants(eng_graph *g, void *arg, od_status *st)
     const size_t limit = (size_t)256 << 20;
     bool any = false;
     (void)arg;
-    for (int i = 0; i < g->n_nodes; i++) {
+    od_arena tmp = {0};
+    int *readers = count_readers(g, &tmp);
+    bool *ours = od_arena_array(&tmp, bool, g->n_values); /* made here */
+    od_code rc = readers && ours ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory to fold %d nodes", g->n_nodes);
+    for (int i = 0; rc == OD_OK && i < g->n_nodes; i++) {
         eng_node *n = &g->nodes[i];
         bool done = false;
         if (n->dead || !constant_inputs(g, n)) continue;
-        if (n->op->prepare && n->op->prepare(g, n, NULL, st) != OD_OK) return eng_note_node(g, n, st);
-        OD_TRY(fold_node(g, n, limit, &done, st));
-        n->dead = done;
-        any |= done;
+        if (n->op->prepare && (rc = n->op->prepare(g, n, NULL, st)) != OD_OK) eng_note_node(g, n, st);
+        else rc = fold_node(g, n, limit, &done, st);
+        if (rc != OD_OK || !done) continue;
+        n->dead = any = true;
+        for (int k = 0; k < n->n_out; k++)
+            if (n->out[k] >= 0) ours[n->out[k]] = true;
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] >= 0 && --readers[n->in[k]] == 0 && ours[n->in[k]]) drop_pages(g->values[n->in[k]].constant);
     }
-    return any ? eng_graph_sort(g, st) : OD_OK;
+    od_arena_fini(&tmp);
+    return rc == OD_OK && any ? eng_graph_sort(g, st) : rc;
 }
 
 od_code eng_model_fold(eng_model *m, od_status *st)

@@ -309,6 +309,32 @@ void *eng_model_alloc(eng_graph *g, size_t size)
     return p;
 }
 
+/* Do the bytes of `t` overlap those from `from` to `to`? */
+static bool lies_in(const eng_tensor *t, const char *from, const char *to)
+{
+    const char *data = t ? t->data : NULL;
+    return data && data < to && data + eng_tensor_bytes(t) > from;
+}
+
+int eng_graph_uses(const eng_graph *g, const eng_tensor *w)
+{
+    const char *from = w->data, *to = from + eng_tensor_bytes(w);
+    int n = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const eng_node *node = &g->nodes[i];
+        for (int k = 0; !node->dead && k < node->n_in; k++)
+            n += node->in[k] >= 0 && lies_in(g->values[node->in[k]].constant, from, to);
+        for (int k = 0; k < node->n_attrs; k++) {
+            const eng_attr *a = &node->attrs[k];
+            if (!a->name || (a->kind != ENG_ATTR_GRAPH && a->kind != ENG_ATTR_GRAPHS)) continue;
+            for (int64_t s = 0; s < a->n; s++) n += a->graphs[s] ? eng_graph_uses(a->graphs[s], w) : 0;
+        }
+    }
+    for (int k = 0; k < g->n_outputs; k++) n += lies_in(g->values[g->outputs[k]].constant, from, to);
+    for (int k = 0; k < g->n_inputs; k++) n += lies_in(g->values[g->inputs[k]].constant, from, to); /* a default */
+    return n;
+}
+
 /* ---- order and links ---------------------------------------------------------------------- */
 
 od_code eng_graph_link(eng_graph *g, od_status *st)

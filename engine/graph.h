@@ -14,6 +14,9 @@ od_code eng_graph_sort(eng_graph *g, od_status *st);
 /* Make room for `count` inputs; new ones are omitted. false: no memory. */
 bool eng_node_set_inputs(eng_graph *g, eng_node *n, int count);
 
+/* How often the nodes, outputs and defaults of `g` and the graphs below it read bytes of the constant `w`. */
+int eng_graph_uses(const eng_graph *g, const eng_tensor *w);
+
 /* Infer types and shapes of every value of every graph into model->probe, with sizes of its own
  * choice for extents the inputs leave free. Nodes whose inputs are all constant become constants.
  * Needs params: calls prepare with model->probing set. OD_BAD_TYPE, OD_UNSUPPORTED and, when no extent is

@@ -1,5 +1,6 @@
 #include "engine/packed.h"
 #include "engine/base/pages.h"
+#include "engine/graph.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -247,40 +248,13 @@ static int by_data(const void *a, const void *b)
     return x->w->data < y->w->data ? -1 : x->w->data > y->w->data;
 }
 
-/* Uses of the bytes at `data` by nodes and outputs of `g` and the graphs below it. */
-static int count_uses(const eng_graph *g, const void *data)
-{
-    int n = 0;
-    for (int i = 0; i < g->n_nodes; i++) {
-        const eng_node *node = &g->nodes[i];
-        for (int k = 0; !node->dead && k < node->n_in; k++) {
-            const eng_tensor *t = node->in[k] < 0 ? NULL : g->values[node->in[k]].constant;
-            n += t && t->data == data;
-        }
-        for (int k = 0; k < node->n_attrs; k++) {
-            const eng_attr *a = &node->attrs[k];
-            if (!a->name || (a->kind != ENG_ATTR_GRAPH && a->kind != ENG_ATTR_GRAPHS)) continue;
-            for (int64_t s = 0; s < a->n; s++) n += a->graphs[s] ? count_uses(a->graphs[s], data) : 0;
-        }
-    }
-    for (int k = 0; k < g->n_outputs; k++) {
-        const eng_tensor *t = g->values[g->outputs[k]].constant;
-        n += t && t->data == data;
-    }
-    for (int k = 0; k < g->n_inputs; k++) { /* a default */
-        const eng_tensor *t = g->values[g->inputs[k]].constant;
-        n += t && t->data == data;
-    }
-    return n;
-}
-
 /* Jobs on the same bytes share a counter when nobody else reads these. */
 static void count_wanted(eng_model *m, struct eng_pack_job **jobs, int n)
 {
-    enum { WORTH = 1 << 20 };
+    enum { WORTH = 64 << 10 };
     for (int i = 0, end; i < n; i = end) {
         for (end = i; end < n && jobs[end]->w->data == jobs[i]->w->data;) end++;
-        if (eng_tensor_bytes(jobs[i]->w) < WORTH || count_uses(m->graph, jobs[i]->w->data) != end - i) continue;
+        if (eng_tensor_bytes(jobs[i]->w) < WORTH || eng_graph_uses(m->graph, jobs[i]->w) != end - i) continue;
         int *wanted = od_arena_array(&m->arena, int, 1);
         if (wanted) *wanted = end - i;
         for (int k = i; k < end; k++) jobs[k]->wanted = wanted;

@@ -123,37 +123,42 @@ static bool find_map(const eng_rewrite *r, const eng_node *n, int x_in, const li
     return true;
 }
 
-static int64_t channel_of(const linear *l, int64_t i, int64_t inner)
+/* to = from times a of each channel. */
+static void scale(const linear *l, const float *from, const double *a, float *to)
 {
-    switch (l->kind) {
-    case 'c':
-    case 'g': return i / (eng_tensor_count(l->w) / l->channels);
-    case 't': { /* [in, out/groups, inner]: the group of an input channel gives the output's */
-        int64_t out = l->w->dims[1], in = i / (out * inner);
-        return in / (l->w->dims[0] / l->groups) * out + i / inner % out;
+    int64_t out = 1, per = l->channels, groups = 1, count = eng_tensor_count(l->w), run = 1; /* [.., groups, .., out of a group, run] */
+    if (l->kind == 'c' || l->kind == 'g') run = count / l->channels;
+    if (l->kind == 't') { /* [in, out / groups, taps]: the group of an input channel gives the output's */
+        per = l->w->dims[1];
+        groups = l->groups;
+        run = count / (l->w->dims[0] * per);
+        out = l->w->dims[0] / groups;
+    } else {
+        out = count / (run * per);
     }
-    default: return i % l->channels;
-    }
+    for (int64_t g = 0; g < groups; g++)
+        for (int64_t o = 0; o < out; o++)
+            for (int64_t c = 0; c < per; c++, from += run, to += run)
+                for (int64_t i = 0; i < run; i++) to[i] = (float)((double)from[i] * a[g * per + c]);
 }
 
 static od_code apply(eng_rewrite *r, const linear *l, const double *a, const double *b, od_status *st)
 {
     eng_node *n = l->node;
-    float *w, *bias;
-    int wv = eng_rewrite_new_floats(r, l->w->rank, l->w->dims, &w);
+    float *bias, *w = l->w->data;
     int bv = eng_rewrite_new_floats(r, 1, &l->channels, &bias);
-    if (wv < 0 || bv < 0) return od_fail(st, OD_NO_MEMORY, "no memory for folded weights");
+    if (bv < 0) return od_fail(st, OD_NO_MEMORY, "no memory for folded weights");
     const eng_tensor *old = n->n_in > l->bias_in ? float_constant(r, n->in[l->bias_in]) : NULL;
-    const float *from = l->w->data;
-    int64_t inner = 1, count = eng_tensor_count(l->w);
     bool scaled = false;
-    for (int d = 2; d < l->w->rank; d++) inner *= l->w->dims[d];
     for (int64_t c = 0; c < l->channels; c++) {
         bias[c] = (float)((old ? eng_tensor_double(old, c) : 0.0) * a[c] + b[c]);
         scaled |= a[c] != 1.0;
     }
     if (scaled) {
-        for (int64_t i = 0; i < count; i++) w[i] = (float)((double)from[i] * a[channel_of(l, i, inner)]);
+        int wv = n->in[1];
+        if (!eng_rewrite_own(r, wv)) wv = eng_rewrite_new_floats(r, l->w->rank, l->w->dims, &w);
+        if (wv < 0) return od_fail(st, OD_NO_MEMORY, "no memory for folded weights");
+        scale(l, l->w->data, a, w);
         n->in[1] = wv;
     }
     if (n->n_in <= l->bias_in && !eng_node_set_inputs(r->g, n, l->bias_in + 1))

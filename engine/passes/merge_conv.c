@@ -94,43 +94,47 @@ static bool fits_into(const branch *big, const branch *small, int64_t *at)
     return true;
 }
 
-/* Add `b`'s kernel to the dense window `w` of `big`'s size, from tap `at` on. */
-static void add_kernel(double *w, const branch *big, const branch *b, const int64_t *at)
+/* Add `b`'s kernel to the dense window `w` of `big`'s size, from tap `at` on. `place`: room for b's taps. */
+static void add_kernel(float *w, const branch *big, const branch *b, const int64_t *at, int64_t *place)
 {
     int64_t window = 1, taps = 1;
     for (int i = 0; i < big->axes; i++) {
         window *= big->size[i];
         taps *= b->taps[i];
     }
+    for (int64_t t = 0; t < taps; t++) {
+        int64_t rest = t, step = 1;
+        place[t] = 0;
+        for (int i = b->axes - 1; i >= 0; i--) {
+            place[t] += (at[i] + rest % b->taps[i] * b->dilation[i]) * step;
+            rest /= b->taps[i];
+            step *= big->size[i];
+        }
+    }
+    for (int64_t o = 0; b->diag && o < b->out; o++) {
+        float *to = w + (o * big->per_group + o % b->per_group) * window + place[0];
+        *to = (float)((double)*to + b->diag[o]);
+    }
     const float *from = b->w ? b->w->data : NULL;
-    for (int64_t o = 0; o < b->out; o++)
-        for (int64_t c = 0; c < b->per_group; c++)
-            for (int64_t t = 0; t < taps; t++) {
-                int64_t rest = t, place = 0, step = 1;
-                for (int i = b->axes - 1; i >= 0; i--) {
-                    place += (at[i] + rest % b->taps[i] * b->dilation[i]) * step;
-                    rest /= b->taps[i];
-                    step *= big->size[i];
-                }
-                double v = from ? (double)from[(o * b->per_group + c) * taps + t] : o % b->per_group == c ? b->diag[o] : 0.0;
-                w[(o * big->per_group + c) * window + place] += v;
-            }
+    for (int64_t c = 0; from && c < b->out * b->per_group; c++, from += taps, w += window)
+        for (int64_t t = 0; t < taps; t++) w[place[t]] += from[t];
 }
 
 static od_code merge(eng_rewrite *r, const branch *big, const branch *small, const int64_t *at, od_status *st)
 {
-    static const int64_t origin[AXES];
-    int64_t dims[2 + AXES] = {big->out, big->per_group}, window = 1;
-    float *w, *bias;
-    for (int i = 0; i < big->axes; i++) window *= dims[2 + i] = big->size[i];
-    int64_t count = big->out * big->per_group * window;
-    double *sum = od_arena_array(r->tmp, double, count);
-    int wv = eng_rewrite_new_floats(r, 2 + big->axes, dims, &w), bv = eng_rewrite_new_floats(r, 1, &big->out, &bias);
-    if (!sum || wv < 0 || bv < 0 || !eng_node_set_inputs(r->g, big->node, 3))
+    int64_t dims[2 + AXES] = {big->out, big->per_group}, taps = 1;
+    float *w = big->w->data, *bias;
+    int wv = big->node->in[1], bv = eng_rewrite_new_floats(r, 1, &big->out, &bias);
+    for (int i = 0; i < big->axes; i++) {
+        dims[2 + i] = big->size[i];
+        taps *= small->taps[i];
+    }
+    int64_t *place = od_arena_array(r->tmp, int64_t, taps);
+    if (!eng_rewrite_own(r, wv) && (wv = eng_rewrite_new_floats(r, 2 + big->axes, dims, &w)) >= 0)
+        memcpy(w, big->w->data, eng_tensor_bytes(big->w)); /* dense: as large as its window */
+    if (!place || wv < 0 || bv < 0 || !eng_node_set_inputs(r->g, big->node, 3))
         return od_fail(st, OD_NO_MEMORY, "no memory to merge convolutions");
-    add_kernel(sum, big, big, origin);
-    add_kernel(sum, big, small, at);
-    for (int64_t i = 0; i < count; i++) w[i] = (float)sum[i];
+    add_kernel(w, big, small, at, place);
     for (int64_t o = 0; o < big->out; o++) {
         double b = big->bias ? eng_tensor_double(big->bias, o) : 0.0;
         if (small->bias) b += eng_tensor_double(small->bias, o);

@@ -140,6 +140,12 @@ const eng_tensor *eng_rewrite_constant(const eng_rewrite *r, int v)
     return r->g->values[v].constant;
 }
 
+bool eng_rewrite_own(const eng_rewrite *r, int v)
+{
+    const eng_tensor *t = eng_rewrite_constant(r, v);
+    return t && eng_graph_uses(r->g->model->graph, t) == 1;
+}
+
 bool eng_rewrite_scalar(const eng_rewrite *r, int v, double *x)
 {
     const eng_tensor *t = eng_rewrite_constant(r, v);
