@@ -1,6 +1,7 @@
 /* einsum.c - Einsum of any number of operands: each is seen through one stride a label (a repeated label is
  * a diagonal, an ellipsis stands for labels of its own), and operands are contracted two at a time, left
  * to right, as a batch of matrix products. */
+#include "engine/kernels/move.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/product.h"
 
@@ -15,6 +16,7 @@ typedef struct einsum_params {
     int n_terms;               /* operands, then the result */
     int n_labels[OPERANDS + 1];
     int8_t label[OPERANDS + 1][ENG_MAX_RANK]; /* -1: the ellipsis */
+    const float *packed;                      /* the constant one of two operands, or NULL */
 } einsum_params;
 
 /* An operand by label. */
@@ -71,34 +73,6 @@ static od_code implied_result(einsum_params *p, od_status *st)
         p->label[result][n++] = (int8_t)l;
     }
     p->n_labels[result] = n;
-    return OD_OK;
-}
-
-od_code eng_einsum_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
-{
-    const eng_attr *a = eng_node_attr(n, "equation");
-    einsum_params *p = eng_model_alloc(g, sizeof *p);
-    (void)pool;
-    if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for an equation");
-    if (!a || a->kind != ENG_ATTR_STRING) return od_fail(st, OD_BAD_MODEL, "attribute 'equation' is missing");
-    const char *at = a->s.ptr, *end = at + a->s.len;
-    for (;;) {
-        OD_TRY(parse_term(&at, end, p, st));
-        if (at == end) break;
-        if (*at == ',') at++;
-        else break;
-    }
-    int operands = p->n_terms;
-    if (at == end) {
-        OD_TRY(implied_result(p, st));
-    } else {
-        if (end - at < 2 || at[1] != '>') return od_fail(st, OD_BAD_ARGUMENT, "equation: '-' without '>'");
-        at += 2;
-        OD_TRY(parse_term(&at, end, p, st));
-        if (at != end) return od_fail(st, OD_BAD_ARGUMENT, "equation: something follows the result");
-    }
-    if (operands != n->n_in) return od_fail(st, OD_BAD_ARGUMENT, "%d terms for %d operands", operands, n->n_in);
-    n->params = p;
     return OD_OK;
 }
 
@@ -249,8 +223,16 @@ static int64_t step_odometer(const order *o, const view *v, int64_t *at)
         break;
 
 /* to[keep] = the sum of `from` over the labels of `gone`. */
-static void add_up(const view *from, const order *keep, const order *gone, const int64_t *dim, eng_dtype type, void *to)
+static void add_up(const view *from, const order *keep, const order *gone, const int64_t *dim, eng_dtype type, void *to, od_pool *pool)
 {
+    if (!gone->n) {
+        view now = dense(keep, dim, to);
+        eng_move m = {.to = to, .from = from->data, .size = eng_dtype_size(type)};
+        for (int i = 0; i < keep->n; i++)
+            eng_move_axis(&m, dim[keep->label[i]], now.stride[keep->label[i]], stride_of(from, keep->label[i]));
+        eng_move_run(&m, pool);
+        return;
+    }
     int64_t n = count_of(keep, dim), sums = count_of(gone, dim), offset[1] = {0};
     int64_t at_keep[2 * LABELS] = {0}, at_gone[2 * LABELS] = {0};
     for (int i = 0; i < keep->n; i++) at_keep[LABELS + i] = dim[keep->label[i]];
@@ -267,23 +249,24 @@ static void add_up(const view *from, const order *keep, const order *gone, const
 }
 
 /* `v` laid out densely in the order `keep`, its other labels summed. */
-static od_code lay_out(const view *v, const order *keep, const int64_t *dim, eng_dtype type, od_arena *scratch, view *out, od_status *st)
+static od_code lay_out(const view *v, const order *keep, const int64_t *dim, eng_dtype type, eng_ctx *c, view *out,
+                       od_status *st)
 {
     order gone = {0};
     label_set kept = 0;
     for (int i = 0; i < keep->n; i++) kept |= BIT(keep->label[i]);
     append(&gone, v->has & ~kept);
     int64_t count = count_of(keep, dim);
-    void *to = od_arena_calloc(scratch, (size_t)count, eng_dtype_size(type));
+    void *to = od_arena_calloc(c->scratch, (size_t)count, eng_dtype_size(type));
     if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for an operand of %" PRId64 " numbers", count);
-    add_up(v, keep, &gone, dim, type, to);
+    add_up(v, keep, &gone, dim, type, to, c->pool);
     *out = dense(keep, dim, to);
     return OD_OK;
 }
 
 /* ---- two operands -------------------------------------------------------------------------- */
 
-/* The labels of `set` that lie in `v` as one axis would, in the order `o`: its extent and stride. */
+/* Labels from..to-1 of the order lie in `v` as one axis would: its extent and stride. */
 static bool as_one(const view *v, const order *o, int from, int to, const int64_t *dim, int64_t *extent, int64_t *stride)
 {
     *extent = 1;
@@ -300,58 +283,104 @@ static bool as_one(const view *v, const order *o, int from, int to, const int64_
     return true;
 }
 
+/* A product of matrices: c[m, n] = sum over k of a[m, k] b[k, n], one for each place of `batch`. */
 typedef struct pair {
     view a, b;
-    label_set batch, m, n, k;
+    label_set shared, m, n, k; /* in a, b and c; in a and c; in b and c; summed */
     const int64_t *dim;
     eng_dtype type;
 } pair;
 
-static od_code contract(eng_ctx *c, pair *p, const order *want, void *to, od_status *st)
+/* A pair as matrices that lie as they should: what cannot be an axis of one is an axis of the batch. */
+typedef struct matrices {
+    order batch, m, n, k;
+} matrices;
+
+static bool last_is_in(const order *o, label_set set)
 {
-    order oa = {0}, ob = {0}, oc = {0};
-    append(&oa, p->batch);
-    append(&ob, p->batch);
-    append(&oc, p->batch);
-    int nb = oa.n;
-    append(&oa, p->m);
-    append(&oa, p->k);
-    append(&ob, p->k);
-    append(&ob, p->n);
-    append(&oc, p->m);
-    append(&oc, p->n);
-    int am = nb + __builtin_popcountll(p->m), bk = nb + __builtin_popcountll(p->k);
+    return o->n && (set & BIT(o->label[o->n - 1]));
+}
+
+/* The labels of `set` in the order of falling strides of `v`. */
+static void append_by_stride(order *o, label_set set, const view *v)
+{
+    int from = o->n;
+    append(o, set);
+    for (int i = from + 1; i < o->n; i++)
+        for (int j = i; j > from && stride_of(v, o->label[j]) > stride_of(v, o->label[j - 1]); j--) {
+            int8_t l = o->label[j];
+            o->label[j] = o->label[j - 1];
+            o->label[j - 1] = l;
+        }
+}
+
+/* Labels from..to-1 of the order, without the outermost ones that do not go on from the others in `v`. */
+static void take_axis(order *axis, const view *v, const order *o, int from, int to, const int64_t *dim)
+{
+    int64_t extent, stride;
+    while (from < to && !as_one(v, o, from, to, dim, &extent, &stride)) from++;
+    axis->n = 0;
+    for (int i = from; i < to; i++) axis->label[axis->n++] = o->label[i];
+}
+
+/* The columns are the end of the result; the rows are the last labels of `a` that lie together before it. What b
+ * has to do with it depends on nothing of a's but its labels, so that a constant b can be packed beforehand. */
+static void cut(const pair *p, const order *want, matrices *x)
+{
+    int end = want->n, from = end;
+    *x = (matrices){0};
+    while (from > 0 && (p->n & BIT(want->label[from - 1]))) from--;
+    take_axis(&x->n, &p->b, want, from, end, p->dim);
+    end -= x->n.n;
+    int to = end;
+    while (to > 0 && !(p->m & BIT(want->label[to - 1]))) to--;
+    for (from = to; from > 0 && (p->m & BIT(want->label[from - 1]));) from--;
+    take_axis(&x->m, &p->a, want, from, to, p->dim);
+    for (int i = 0; i < end; i++)
+        if (i < to - x->m.n || i >= to) x->batch.label[x->batch.n++] = want->label[i];
+    append_by_stride(&x->k, p->k, &p->b);
+}
+
+static label_set set_of(const order *o)
+{
+    label_set set = 0;
+    for (int i = 0; i < o->n; i++) set |= BIT(o->label[i]);
+    return set;
+}
+
+/* Make `v` one with a row and a column axis, by laying it out anew if need be. */
+static od_code matrix(view *v, const pair *p, const matrices *x, const order *row, const order *col, eng_ctx *c,
+                      int64_t *rows, int64_t *row_step, int64_t *cols, int64_t *col_step, od_status *st)
+{
+    label_set used = set_of(&x->batch) | set_of(row) | set_of(col);
+    for (int again = 0;; again++) {
+        bool fits = as_one(v, row, 0, row->n, p->dim, rows, row_step) && as_one(v, col, 0, col->n, p->dim, cols, col_step);
+        if (fits && !(v->has & ~used)) return OD_OK;
+        order all = {0};
+        for (int i = 0; i < x->batch.n; i++)
+            if (v->has & BIT(x->batch.label[i])) all.label[all.n++] = x->batch.label[i];
+        for (int i = 0; i < row->n; i++) all.label[all.n++] = row->label[i];
+        for (int i = 0; i < col->n; i++) all.label[all.n++] = col->label[i];
+        OD_TRY(lay_out(v, &all, p->dim, p->type, c, v, st));
+    }
+}
+
+/* The pair into `to`, whose labels are those of `want` in its order. `packed`: b, or NULL. */
+static od_code multiply(eng_ctx *c, pair *p, const order *want, void *to, const float *packed, od_status *st)
+{
+    matrices x;
     eng_product g = {0};
-    int64_t ignored;
-    /* operands that are not matrices as they lie are laid out anew */
-    if (!as_one(&p->a, &oa, nb, am, p->dim, &g.m, &g.a_row) || !as_one(&p->a, &oa, am, oa.n, p->dim, &g.k, &g.a_col) ||
-        p->a.has & ~(p->batch | p->m | p->k)) {
-        OD_TRY(lay_out(&p->a, &oa, p->dim, p->type, c->scratch, &p->a, st));
-        as_one(&p->a, &oa, nb, am, p->dim, &g.m, &g.a_row);
-        as_one(&p->a, &oa, am, oa.n, p->dim, &g.k, &g.a_col);
-    }
-    if (!as_one(&p->b, &ob, bk, ob.n, p->dim, &g.n, &g.b_col) || !as_one(&p->b, &ob, nb, bk, p->dim, &ignored, &g.b_row) ||
-        p->b.has & ~(p->batch | p->n | p->k)) {
-        OD_TRY(lay_out(&p->b, &ob, p->dim, p->type, c->scratch, &p->b, st));
-        as_one(&p->b, &ob, bk, ob.n, p->dim, &g.n, &g.b_col);
-        as_one(&p->b, &ob, nb, bk, p->dim, &ignored, &g.b_row);
-    }
+    int64_t extent, col;
+    cut(p, want, &x);
+    OD_TRY(matrix(&p->b, p, &x, &x.k, &x.n, c, &g.k, &g.b_row, &g.n, &g.b_col, st));
+    OD_TRY(matrix(&p->a, p, &x, &x.m, &x.k, c, &g.m, &g.a_row, &g.k, &g.a_col, st));
     view out = dense(want, p->dim, to);
-    int64_t col, extent;
-    int cm = nb + __builtin_popcountll(p->m);
-    bool direct = as_one(&out, &oc, nb, cm, p->dim, &extent, &g.c_row) && as_one(&out, &oc, cm, oc.n, p->dim, &extent, &col) && col == 1;
-    if (!direct) {
-        int64_t count = count_of(&oc, p->dim);
-        void *tmp = od_arena_calloc(c->scratch, (size_t)count, eng_dtype_size(p->type));
-        if (!tmp) return od_fail(st, OD_NO_MEMORY, "no memory for a product of %" PRId64 " numbers", count);
-        out = dense(&oc, p->dim, tmp);
-        g.c_row = g.n;
-    }
+    as_one(&out, &x.m, 0, x.m.n, p->dim, &extent, &g.c_row);
+    as_one(&out, &x.n, 0, x.n.n, p->dim, &extent, &col);
     if (g.m == 1) g.a_row = g.k, g.c_row = g.n;
-    for (int i = 0; i < nb; i++) {
-        int l = oa.label[i];
+    for (int i = 0; i < x.batch.n; i++) {
+        int l = x.batch.label[i];
         if (p->dim[l] == 1) continue;
-        if (g.batch_rank == ENG_MAX_RANK) return od_fail(st, OD_BAD_SHAPE, "more than %d shared axes", ENG_MAX_RANK);
         g.batch[g.batch_rank] = p->dim[l];
         g.a_step[g.batch_rank] = stride_of(&p->a, l);
         g.b_step[g.batch_rank] = stride_of(&p->b, l);
@@ -359,9 +388,49 @@ static od_code contract(eng_ctx *c, pair *p, const order *want, void *to, od_sta
     }
     g.a = p->a.data;
     g.b = p->b.data;
-    g.c = (float *)(uintptr_t)out.data;
-    OD_TRY(p->type == ENG_FLOAT ? eng_product_run(&g, c->scratch, c->pool, st) : eng_product_plain(&g, p->type, c->pool, st));
-    if (!direct) add_up(&out, want, &(order){0}, p->dim, p->type, to);
+    g.c = to;
+    g.packed = packed;
+    return p->type == ENG_FLOAT ? eng_product_run(&g, c->scratch, c->pool, st) : eng_product_plain(&g, p->type, c->pool, st);
+}
+
+static void swap_sides(pair *p)
+{
+    view v = p->a;
+    label_set set = p->m;
+    p->a = p->b, p->m = p->n;
+    p->b = v, p->n = set;
+}
+
+/* Are a's labels better the columns? They come last, and b has none or they are dense in a, where k is not. */
+static bool swaps(const pair *p, const order *want)
+{
+    return last_is_in(want, p->m) && (p->n || (p->a.stride[want->label[want->n - 1]] == 1 && p->k));
+}
+
+/* Sort the labels of both operands; `need`: those that are not summed. */
+static void sort_labels(pair *p, label_set need)
+{
+    label_set both = p->a.has & p->b.has;
+    p->shared = both & need;
+    p->k = both & ~need;
+    p->m = p->a.has & ~both & need;
+    p->n = p->b.has & ~both & need;
+}
+
+static od_code contract(eng_ctx *c, pair *p, const order *want, void *to, const float *packed, od_status *st)
+{
+    if (swaps(p, want)) swap_sides(p);
+    if (!p->n || last_is_in(want, p->n)) return multiply(c, p, want, to, packed, st);
+    order first = {0}; /* columns last, then moved to where they belong */
+    append(&first, p->shared);
+    append_by_stride(&first, p->m, &p->a);
+    append_by_stride(&first, p->n, &p->b);
+    int64_t count = count_of(&first, p->dim);
+    void *tmp = od_arena_calloc(c->scratch, (size_t)count, eng_dtype_size(p->type));
+    if (!tmp) return od_fail(st, OD_NO_MEMORY, "no memory for a product of %" PRId64 " numbers", count);
+    OD_TRY(multiply(c, p, &first, tmp, NULL, st));
+    view out = dense(&first, p->dim, tmp);
+    add_up(&out, want, &(order){0}, p->dim, p->type, to, c->pool);
     return OD_OK;
 }
 
@@ -386,30 +455,104 @@ od_code eng_einsum_run(eng_ctx *c, od_status *st)
     if (operands == 1) {
         order gone = {0};
         append(&gone, acc.has & ~later[1]);
-        add_up(&acc, &result, &gone, dim, type, c->out[0]->data);
+        add_up(&acc, &result, &gone, dim, type, c->out[0]->data, c->pool);
         return OD_OK;
     }
     for (int t = 1; t < operands; t++) {
         pair q = {.a = acc, .dim = dim, .type = type};
         OD_TRY(look(p, t, c->in[t], &q.b, st));
-        label_set need = later[t + 1], both = q.a.has & q.b.has;
-        for (int l = 0; l < LABELS; l++) /* an extent of 1 that is broadcast is the other's label alone */
-            if ((both & BIT(l)) && (q.a.dim[l] == 1) != (q.b.dim[l] == 1)) {
+        const float *packed = operands == 2 ? p->packed : NULL;
+        for (int l = 0; l < LABELS && !packed; l++) /* an extent of 1 that is broadcast is the other's label alone */
+            if ((q.a.has & q.b.has & BIT(l)) && (q.a.dim[l] == 1) != (q.b.dim[l] == 1))
                 *(q.a.dim[l] == 1 ? &q.a.has : &q.b.has) &= ~BIT(l);
-                both &= ~BIT(l);
-            }
-        q.batch = both & need;
-        q.k = both & ~need;
-        q.m = q.a.has & ~both & need;
-        q.n = q.b.has & ~both & need;
+        sort_labels(&q, later[t + 1]);
         order want = {0};
         bool last = t == operands - 1;
         if (last) want = result;
-        else append(&want, (q.a.has | q.b.has) & need);
+        else append(&want, (q.a.has | q.b.has) & later[t + 1]);
         void *to = last ? c->out[0]->data : od_arena_calloc(c->scratch, (size_t)count_of(&want, dim), eng_dtype_size(type));
         if (!to) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " numbers", count_of(&want, dim));
-        OD_TRY(contract(c, &q, &want, to, st));
+        OD_TRY(contract(c, &q, &want, to, packed, st));
         acc = dense(&want, dim, to);
     }
     return OD_OK;
+}
+
+/* ---- preparing ----------------------------------------------------------------------------- */
+
+/* Ask for the constant one of two operands in packed form, if it is the columns' side as it lies. Needed of the
+ * other are its labels only: an extent of 1 there is broadcast by its stride. */
+static od_code pack_constant(eng_graph *g, const eng_node *n, einsum_params *p, od_status *st)
+{
+    int which = eng_node_constant(g, n, 1) ? 1 : 0;
+    const eng_tensor *t = eng_node_constant(g, n, which);
+    int64_t dim[LABELS];
+    pair q = {.dim = dim, .type = ENG_FLOAT};
+    view *constant = which ? &q.b : &q.a, *other = which ? &q.a : &q.b;
+    order want = {0};
+    matrices x;
+    if (!t || !(ENG_T(t->dtype) & (ENG_T(ENG_FLOAT) | ENG_T_HALF))) return OD_OK;
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < p->n_labels[i]; k++)
+            if (p->label[i][k] < 0) return OD_OK;
+    OD_TRY(look(p, which, t, constant, st));
+    for (int l = 0; l < LABELS; l++) {
+        dim[l] = (constant->has & BIT(l)) ? constant->dim[l] : 2;
+        if (dim[l] < 2) return OD_OK;
+    }
+    for (int k = 0; k < p->n_labels[1 - which]; k++) {
+        other->has |= BIT(p->label[1 - which][k]);
+        other->dim[p->label[1 - which][k]] = 2; /* anything */
+    }
+    label_set need = 0;
+    for (int k = 0; k < p->n_labels[2]; k++) {
+        if (need & BIT(p->label[2][k]) || !((q.a.has | q.b.has) & BIT(p->label[2][k]))) return OD_OK; /* infer refuses it */
+        need |= BIT(p->label[2][k]);
+        want.label[want.n++] = p->label[2][k];
+    }
+    sort_labels(&q, need);
+    bool swap = q.n && swaps(&q, &want);
+    if (swap == (which == 1)) return OD_OK;
+    if (swap) swap_sides(&q);
+    if (!last_is_in(&want, q.n)) return OD_OK;
+    cut(&q, &want, &x);
+    eng_product f = {0};
+    label_set used = set_of(&x.batch) | set_of(&x.k) | set_of(&x.n);
+    if (!as_one(&q.b, &x.k, 0, x.k.n, dim, &f.k, &f.b_row) || !as_one(&q.b, &x.n, 0, x.n.n, dim, &f.n, &f.b_col) || q.b.has & ~used)
+        return OD_OK;
+    for (int i = 0; i < x.batch.n; i++) {
+        int l = x.batch.label[i];
+        if (!(q.b.has & BIT(l))) continue;
+        f.batch[f.batch_rank] = dim[l];
+        f.b_step[f.batch_rank++] = q.b.stride[l];
+    }
+    return eng_product_pack_constant(&f, 1.0f, g, n, which, &p->packed, st);
+}
+
+od_code eng_einsum_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
+{
+    const eng_attr *a = eng_node_attr(n, "equation");
+    einsum_params *p = eng_model_alloc(g, sizeof *p);
+    (void)pool;
+    if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for an equation");
+    if (!a || a->kind != ENG_ATTR_STRING) return od_fail(st, OD_BAD_MODEL, "attribute 'equation' is missing");
+    const char *at = a->s.ptr, *end = at + a->s.len;
+    for (;;) {
+        OD_TRY(parse_term(&at, end, p, st));
+        if (at == end) break;
+        if (*at == ',') at++;
+        else break;
+    }
+    int operands = p->n_terms;
+    if (at == end) {
+        OD_TRY(implied_result(p, st));
+    } else {
+        if (end - at < 2 || at[1] != '>') return od_fail(st, OD_BAD_ARGUMENT, "equation: '-' without '>'");
+        at += 2;
+        OD_TRY(parse_term(&at, end, p, st));
+        if (at != end) return od_fail(st, OD_BAD_ARGUMENT, "equation: something follows the result");
+    }
+    if (operands != n->n_in) return od_fail(st, OD_BAD_ARGUMENT, "%d terms for %d operands", operands, n->n_in);
+    n->params = p;
+    return operands == 2 && !g->model->probing ? pack_constant(g, n, p, st) : OD_OK;
 }
