@@ -128,7 +128,24 @@ def image_files():
             yield "bad " + name, data
 
 
-def json_files():
+def infer_files():
+    """fuzz_infer's form: two bytes that say where the JSON ends, then the body."""
+    for name, data in json_bodies():
+        yield name, b"\0\0" + data
+    head = b'{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","parameters":{"binary_data_size":16}}]}'
+    yield "with bytes", bytes([1 | len(head) >> 8 << 2, len(head) & 255]) + head + bytes(16)
+    yield "raw", b"\3\0" + bytes(32)
+
+
+def other_bodies():
+    yield "rows", b'\1{"instances":[[1,2,3,4],[5,6,7,8]]}'
+    yield "named rows", b'\0{"instances":[{"x":[1,2,3,4],"s":{"b64":"YQ=="}},{"x":[1,2,3,4],"s":"b"}]}'
+    yield "columns", b'\0{"inputs":{"x":[[1,2,3,4]],"s":["a"]},"signature_name":"serving_default"}'
+    yield "form", b'\2--b\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\nx\r\n--b\r\n\r\n\r\n--b--\r\n'
+    yield "base64", b"\3data:image/png;base64,aGVsbG8=\n"
+
+
+def json_bodies():
     yield "infer", bad.infer()
     yield "infer small", b'{"id":"7","inputs":[{"name":"x","shape":[2,2],"datatype":"FP32","data":[[1,2.5e-3],[-3,null]]}],"outputs":[{"name":"y","parameters":{"binary_data":true}}],"parameters":{"priority":1}}'
     yield "bytes", b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\\u00e9\\ud83d\\ude00"]}]}'
@@ -164,8 +181,8 @@ def pb_files():
     yield "sequence", numpy_helper.from_list([np.zeros(2, np.float32), np.ones((1, 2), np.float32)]).SerializeToString()
 
 
-TARGETS = {"fuzz_onnx": onnx_files, "fuzz_run": onnx_files, "fuzz_image": image_files, "fuzz_infer": json_files,
-           "fuzz_json": json_files, "fuzz_card": card_files, "fuzz_npy": npy_files, "fuzz_pb": pb_files}
+TARGETS = {"fuzz_onnx": onnx_files, "fuzz_run": onnx_files, "fuzz_image": image_files, "fuzz_infer": infer_files,
+           "fuzz_bodies": other_bodies, "fuzz_card": card_files, "fuzz_npy": npy_files, "fuzz_pb": pb_files}
 
 
 def main():

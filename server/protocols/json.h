@@ -65,6 +65,7 @@ static inline bool srv_str_is(eng_str s, const char *want)
 /* White space is rare in what programs write. */
 static inline const char *srv_json_space(const char *p)
 {
+    if ((unsigned char)*p > ' ') return p;
     while (*p == ' ' || *p == '\n' || *p == '\t' || *p == '\r') p++;
     return p;
 }

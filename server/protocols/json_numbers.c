@@ -1,5 +1,6 @@
 #include "server/protocols/json_numbers.h"
 
+#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,14 +16,14 @@ static const double power10[] = { /* 10^-44 .. 10^44 */
     1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22, 1e23, 1e24, 1e25, 1e26,
     1e27, 1e28, 1e29, 1e30, 1e31, 1e32, 1e33, 1e34, 1e35, 1e36, 1e37, 1e38, 1e39, 1e40, 1e41, 1e42, 1e43, 1e44,
 };
-enum { POWERS = 44, EXACT_POWERS = 22 /* 10^22 < 2^53 * 2^22 is a double */ };
+enum { MOST_DIGITS = 18 /* fit 63 bits */, POWERS = 44, EXACT_POWERS = 22 /* 10^22 < 2^53 * 2^22 is a double */ };
 
 /* A number's text as m * 10^e. */
 typedef struct decimal {
     uint64_t m;
     int e;
     bool negative;
-    bool cut; /* more than 19 digits: m means nothing */
+    bool cut; /* more than MOST_DIGITS: m means nothing */
 } decimal;
 
 static inline bool is_digit(char c)
@@ -37,42 +38,26 @@ static inline uint64_t load8(const char *p)
     return x;
 }
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-/* All eight bytes are digits: none leaves its high nibble when 6 is added, and all have high nibble 3. */
-static inline bool eight_digits(uint64_t x)
-{
-    return !(((x + 0x4646464646464646u) | (x - 0x3030303030303030u)) & 0x8080808080808080u);
-}
-
-/* Pairs, then fours, then eight, each by one multiplication. */
-static inline uint64_t value8(uint64_t x)
-{
-    x -= 0x3030303030303030u;
-    x = x * 10 + (x >> 8);
-    return ((x & 0x000000ff000000ffu) * 0x000f424000000064u + (x >> 16 & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32;
-}
-#else
-static inline bool eight_digits(uint64_t x)
-{
-    (void)x;
-    return false;
-}
-static inline uint64_t value8(uint64_t x)
-{
-    return x;
-}
-#endif
-
+/* The digits at p, eight at a time: m * 10^n + their value. A byte is a digit when it is 0 .. 9 after the exclusive or;
+ * adding 0x76 raises its top bit when it is more. Carries only reach bytes behind the first that is no digit. */
 static inline const char *digits(const char *p, uint64_t *m)
 {
-    uint64_t x = *m, eight;
-    while (eight_digits(eight = load8(p))) {
-        x = x * 100000000 + value8(eight);
-        p += 8;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    static const uint64_t scale[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+    for (;;) {
+        uint64_t x = load8(p) ^ 0x3030303030303030u, stop = ((x + 0x7676767676767676u) | x) & 0x8080808080808080u;
+        int n = stop ? __builtin_ctzll(stop) >> 3 : 8;
+        x = n ? x << (64 - 8 * n) : 0; /* zeros in front */
+        x = x * 10 + (x >> 8);         /* pairs, then fours and eight by two multiplications */
+        x = ((x & 0x000000ff000000ffu) * 0x000f424000000064u + (x >> 16 & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32;
+        *m = *m * scale[n] + x;
+        p += n;
+        if (n < 8) return p;
     }
-    for (; is_digit(*p); p++) x = x * 10 + (uint64_t)(*p - '0');
-    *m = x;
+#else
+    for (; is_digit(*p); p++) *m = *m * 10 + (uint64_t)(*p - '0');
     return p;
+#endif
 }
 
 /* JSON's grammar, no more: -?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)? */
@@ -83,12 +68,10 @@ static inline const char *scan(const char *p, decimal *d)
     const char *first = p;
     uint64_t m = 0;
     int e = 0;
-    if (*p == '0') {
-        if (is_digit(*++p)) return NULL;
-    } else {
-        if (!is_digit(*p)) return NULL;
-        p = digits(p, &m);
-    }
+    if (!is_digit(*p)) return NULL;
+    if (!is_digit(p[1])) m = (uint64_t)(*p++ - '0');
+    else if (*p == '0') return NULL;
+    else p = digits(p, &m);
     ptrdiff_t n = p - first;
     if (*p == '.') {
         const char *point = ++p;
@@ -98,9 +81,9 @@ static inline const char *scan(const char *p, decimal *d)
         e = (int)od_max_i64(point - p, -100000);
     }
     d->cut = false;
-    if (__builtin_expect(n > 19, 0)) { /* zeros in front do not count */
+    if (__builtin_expect(n > MOST_DIGITS, 0)) { /* zeros in front do not count */
         for (const char *z = first; *z == '0' || *z == '.'; z++) n -= *z == '0';
-        d->cut = n > 19;
+        d->cut = n > MOST_DIGITS;
     }
     if ((*p | 32) == 'e') {
         bool down = *++p == '-';
@@ -124,20 +107,29 @@ static inline bool near_tie(double x)
     return (uint32_t)(bits & 0x1fffffff) - (0x10000000u - 8) <= 16;
 }
 
-const char *srv_scan_float(const char *p, float *out)
+static inline const char *scan_float(const char *p, float *out)
 {
     decimal d;
     const char *rest = scan(p, &d);
     if (!rest) return NULL;
     if (!d.cut && d.e >= -POWERS && d.e <= POWERS) {
-        double x = (double)d.m * power10[d.e + POWERS];
-        if ((x >= (double)FLT_MIN && x < (double)FLT_MAX && !near_tie(x)) || !d.m) {
-            *out = (float)(d.negative ? -x : x);
+        double x = (double)(int64_t)d.m * power10[d.e + POWERS];
+        if (__builtin_expect((x >= (double)FLT_MIN && x < (double)FLT_MAX && !near_tie(x)) || !d.m, 1)) {
+            float f = (float)x;
+            uint32_t bits;
+            memcpy(&bits, &f, 4);
+            bits |= (uint32_t)d.negative << 31; /* signs are random: no branch */
+            memcpy(out, &bits, 4);
             return rest;
         }
     }
     *out = strtof(p, NULL);
     return isinf(*out) ? NULL : rest;
+}
+
+const char *srv_scan_float(const char *p, float *out)
+{
+    return scan_float(p, out);
 }
 
 /* m * 10^e in one exact step, or false: too long, too large, or a tie that only more digits could decide. */
@@ -183,12 +175,12 @@ static inline const char *scan_whole(const char *p, uint64_t *m, bool *negative)
     decimal d;
     const char *rest = scan(p, &d);
     if (!rest || (d.cut && d.e < 0)) return NULL;
-    if (d.cut) { /* 20 digits still fit when they begin with 1 */
+    if (d.cut) { /* 19 digits, and 20 that are not too large, still fit */
         char *end;
+        errno = 0;
         *m = strtoull(p + d.negative, &end, 10);
-        if (end - p - d.negative > 20 || *m < 10000000000000000000ull || d.e) return NULL;
         *negative = d.negative;
-        return *m == UINT64_MAX && strncmp(p + d.negative, "18446744073709551615", 20) ? NULL : rest;
+        return errno || d.e || end != rest ? NULL : rest;
     }
     if (!d.m) d.e = 0;
     for (; d.e < 0; d.e++) {
@@ -255,7 +247,7 @@ static const char *scan_special(const char *p, double *out)
 
 static inline const char *one_float(const char *p, float *out)
 {
-    const char *rest = srv_scan_float(p, out);
+    const char *rest = scan_float(p, out);
     double x;
     if (__builtin_expect(rest != NULL, 1) || !(rest = scan_special(p, &x))) return rest;
     *out = (float)x;
