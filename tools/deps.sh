@@ -11,7 +11,7 @@ packages() {
     run) echo python3 python3-venv curl ;;
     test) echo python3 python3-venv curl procps libonnx-testdata chromium ;;
     lint) echo clang-tidy clang-format cppcheck ;;
-    fuzz) echo clang llvm ;;
+    fuzz) echo clang llvm libclang-rt-dev ;;
     cov) echo lcov ;;
     bench) echo wrk ;;
     neon) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user ;;
