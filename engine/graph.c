@@ -126,6 +126,14 @@ od_code eng_graph_add_output(eng_graph *g, int value, od_status *st)
     return add_port(g, &g->outputs, &g->n_outputs, &g->cap_outputs, value, "output", st);
 }
 
+int *eng_ports(eng_graph *g, int n)
+{
+    enum { SPARE = 4 };
+    int *ports = n > INT32_MAX - SPARE ? NULL : od_arena_array(&g->model->arena, int, n + SPARE);
+    for (int k = n; ports && k < n + SPARE; k++) ports[k] = ENG_NONE;
+    return ports;
+}
+
 eng_node *eng_graph_add_node(eng_graph *g, const char *op_type, const char *name, int n_in, int n_out, int n_attrs)
 {
     od_arena *a = &g->model->arena;
@@ -134,8 +142,8 @@ eng_node *eng_graph_add_node(eng_graph *g, const char *op_type, const char *name
     *n = (eng_node){.n_in = n_in, .n_out = n_out, .n_attrs = n_attrs};
     n->op_type = od_arena_strdup(a, op_type, strlen(op_type));
     n->name = od_arena_strdup(a, name, strlen(name));
-    n->in = od_arena_array(a, int, n_in);
-    n->out = od_arena_array(a, int, n_out);
+    n->in = eng_ports(g, n_in);
+    n->out = eng_ports(g, n_out);
     n->attrs = od_arena_array(a, eng_attr, n_attrs);
     if (!n->op_type || !n->name || !n->in || !n->out || !n->attrs) return NULL;
     g->n_nodes++;
@@ -263,11 +271,12 @@ void eng_node_drop_attr(eng_node *n, const char *name)
 bool eng_node_set_inputs(eng_graph *g, eng_node *n, int count)
 {
     if (count > n->n_in) {
-        int *in = od_arena_array(&g->model->arena, int, count);
+        int *in = eng_ports(g, count);
         if (!in) return false;
         for (int i = 0; i < count; i++) in[i] = i < n->n_in ? n->in[i] : ENG_NONE;
         n->in = in;
     }
+    for (int i = count; i < n->n_in; i++) n->in[i] = ENG_NONE;
     n->n_in = count;
     return true;
 }

@@ -11,6 +11,10 @@ od_code eng_graph_link(eng_graph *g, od_status *st);
  * Links afresh. OD_BAD_MODEL: a cycle. */
 od_code eng_graph_sort(eng_graph *g, od_status *st);
 
+/* Room for `n` inputs or outputs of a node. A few more behind them are ENG_NONE, so that a pass may ask for
+ * input 1 of an operator that has two, whatever a file says. NULL: no memory. */
+int *eng_ports(eng_graph *g, int n);
+
 /* Make room for `count` inputs; new ones are omitted. false: no memory. */
 bool eng_node_set_inputs(eng_graph *g, eng_node *n, int count);
 

@@ -216,7 +216,7 @@ od_code eng_rewrite_become(eng_rewrite *r, eng_node *n, eng_domain domain, const
 {
     const eng_op *op = eng_op_find(domain, op_type, opset);
     if (!op) return od_fail(st, OD_UNSUPPORTED, "no operator %s", op_type);
-    int *in = od_arena_array(&r->g->model->arena, int, n_in);
+    int *in = eng_ports(r->g, n_in);
     if (!in) return od_fail(st, OD_NO_MEMORY, "no memory for a node");
     for (int k = 0; k < n->n_in; k++)
         if (n->in[k] >= 0 && n->in[k] < r->n_values) r->readers[n->in[k]]--;

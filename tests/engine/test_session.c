@@ -217,4 +217,23 @@ TEST(two_makers_of_one_value_are_refused)
     drop();
 }
 
+TEST(a_node_with_fewer_inputs_than_its_operator_takes_is_refused)
+{
+    const char *const ops[] = {"Div", "Mul", "Add", "MatMul", "Conv", "Gemm", "Where", "ReduceMean"};
+    for (size_t i = 0; i < OD_COUNT(ops); i++) {
+        CHECK_OK(eng_model_create(&model, &st));
+        CHECK_OK(eng_graph_add_input(model->graph, value("x", ENG_FLOAT, 2, (int64_t[]){-1, 3}), &st));
+        node("Relu", "relu", 1, (const char *[]){"x"}, "r");
+        node(ops[i], "short", 1, (const char *[]){"r"}, "y");
+        CHECK_OK(eng_graph_add_output(model->graph, eng_graph_value(model->graph, "y"), &st));
+        if (eng_model_finish(model, NULL, &st) == OD_OK && eng_session_create(&session, model, NULL, 0, &st) == OD_OK) {
+            float x[3] = {1, 2, 3};
+            eng_tensor in = {.dtype = ENG_FLOAT, .rank = 2, .dims = {1, 3}, .data = x}, out;
+            od_code rc = eng_session_run(session, &in, &out, &st);
+            CHECK(rc != OD_OK || !strcmp(ops[i], "ReduceMean")); /* which reduces all axes */
+        }
+        drop();
+    }
+}
+
 TEST_MAIN
