@@ -6,7 +6,8 @@
 enum { CARD_FILE_MAX = 16 << 20 };
 
 /* model.json, or what the exporting tool left; `out` is the graph's guess. */
-static od_code ask_sources(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out, od_status *st)
+static od_code ask_sources(const char *model_path, const char *json, const eng_model *m, od_arena *a, ldr_card *out,
+                           od_status *st)
 {
     bool found = false;
     char *text = NULL;

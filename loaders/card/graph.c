@@ -41,7 +41,8 @@ typedef enum ending { END_PLAIN, END_SOFTMAX, END_SIGMOID } ending;
 /* The last thing that is computed on the way to output `o`, behind what only moves data. */
 static ending graph_end(const eng_model *m, int o)
 {
-    static const char *const movers[] = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout"};
+    static const char *const movers[] = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast",
+                                         "Dropout"};
     const eng_graph *g = m->graph;
     int v = g->outputs[o];
     for (int steps = 0; steps < 16; steps++) {
@@ -193,7 +194,8 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
         card->pre.centered = card->pre.enlarge = true;
         memset(card->pre.pad, 114, 3);
         card->pre.antialias = false;
-    } else if (card->task == LDR_TASK_DETECT && card->outputs && card->decoder && strcmp(card->decoder, "detr") != 0) { /* these resize and normalise inside */
+    } else if (card->task == LDR_TASK_DETECT && card->outputs && card->decoder && strcmp(card->decoder, "detr") != 0) {
+        /* these resize and normalise inside */
         if (width < 0 && height < 0) card->pre.fit = LDR_FIT_NONE;
     } else if (v->dtype != ENG_UINT8 && channels == 3 && card->task != LDR_TASK_NONE) { /* ImageNet's, which torchvision uses */
         static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
@@ -212,7 +214,7 @@ static od_code check_extent(const char *key, int64_t said, int64_t graph, bool f
 {
     if (graph < 0) return OD_OK;
     if (!fixed)
-        return od_fail(st, OD_BAD_MODEL, "'fit': the model's input has a fixed %s of %" PRId64 ", and this fit leaves it open", key,
+        return od_fail(st, OD_BAD_MODEL, "'fit': the model's input has a fixed %s of %" PRId64 ", which this fit leaves open", key,
                        graph);
     if (said != graph)
         return od_fail(st, OD_BAD_MODEL, "'%s' is %" PRId64 "; the model's input has %" PRId64, key, said, graph);
@@ -228,7 +230,8 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
         return od_fail(st, OD_BAD_MODEL, "'task' is '%s', but the model has no input", ldr_task_names[card->task]);
     const eng_value *v = &g->values[g->inputs[card->input]];
     if (v->rank != 4 && v->rank != 3)
-        return od_fail(st, OD_BAD_MODEL, "'input': '%s' has %d extents; a picture needs 4, or 3 where there is no batch", v->name, v->rank);
+        return od_fail(st, OD_BAD_MODEL, "'input': '%s' has %d extents; a picture needs 4, or 3 where there is no batch",
+                       v->name, v->rank);
     eng_tensor t = batch_shape(v);
     if (v->dtype != ENG_FLOAT && v->dtype != ENG_FLOAT16 && v->dtype != ENG_UINT8)
         return od_fail(st, OD_BAD_MODEL, "'input': '%s' is %s; float, float16 or uint8 are possible", v->name,

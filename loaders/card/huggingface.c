@@ -95,7 +95,8 @@ static ldr_filter resample(const cJSON *j)
 /* Processors whose `size`, where it is one number, means the shorter side. */
 static bool number_is_shorter_side(const char *processor)
 {
-    static const char *const names[] = {"CLIP", "ConvNext", "DeiTImage", "Detr", "Yolos", "Deformable", "MobileNetV", "Levit", "PoolFormer", "VideoMAE"};
+    static const char *const names[] = {"CLIP", "ConvNext", "DeiTImage", "Detr", "Yolos", "Deformable", "MobileNetV", "Levit",
+                                        "PoolFormer", "VideoMAE"};
     for (size_t i = 0; processor && i < OD_COUNT(names); i++)
         if (!strncmp(processor, names[i], strlen(names[i]))) return true;
     return false;
@@ -153,7 +154,8 @@ static void take_preprocessor(const cJSON *j, const ldr_preprocess *graph, ldr_p
     *p = (ldr_preprocess){.channels = graph->channels, .width = graph->width, .height = graph->height, .crop_floor = true,
                           .filter = resample(get(j, "resample")), .antialias = true, .rescale = 1, .std = {1, 1, 1}};
     const cJSON *factor = get(j, "rescale_factor");
-    if (is_on(j, "do_rescale", true)) p->rescale = cJSON_IsNumber(factor) && factor->valuedouble > 0 ? (float)factor->valuedouble : 1 / 255.0f;
+    bool said = cJSON_IsNumber(factor) && factor->valuedouble > 0;
+    if (is_on(j, "do_rescale", true)) p->rescale = said ? (float)factor->valuedouble : 1 / 255.0f;
     if (is_on(j, "do_normalize", get(j, "image_mean") != NULL)) {
         three(get(j, "image_mean"), p->mean);
         three(get(j, "image_std"), p->std);
@@ -197,7 +199,8 @@ static bool has_sigmoid_scores(const char *architecture)
 /* Of several outputs the one that is the result, by the names that Optimum gives. */
 static od_code take_output(const eng_model *m, od_arena *a, ldr_card *card, od_status *st)
 {
-    static const char *const names[] = {"logits", "predicted_depth", "reconstruction", "image_embeds", "pooler_output", "last_hidden_state"};
+    static const char *const names[] = {"logits", "predicted_depth", "reconstruction", "image_embeds", "pooler_output",
+                                        "last_hidden_state"};
     int at = -1;
     for (size_t i = 0; at < 0 && i < OD_COUNT(names); i++) at = ldr_card_output_at(m, names[i]);
     if (at < 0 || m->graph->n_outputs < 2) return OD_OK;

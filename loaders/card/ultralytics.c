@@ -65,29 +65,46 @@ static od_code take_names(const char *names, od_arena *a, ldr_card *card, od_sta
     return OD_OK;
 }
 
-static od_code take_keypoints(const eng_model *m, od_arena *a, ldr_card *card, od_status *st)
+static od_code set_param(ldr_card *card, const char *name, int n, const int64_t *values, od_arena *a, od_status *st)
 {
-    int64_t shape[2];
-    if (whole_numbers(metadata(m, "kpt_shape"), shape, 2) != 2) return OD_OK;
     struct ldr_card_param *p = od_arena_array(a, struct ldr_card_param, 1);
-    double *values = od_arena_array(a, double, 2);
-    if (!p || !values) return od_fail(st, OD_NO_MEMORY, "'kpt_shape'");
-    for (int i = 0; i < 2; i++) values[i] = (double)shape[i];
-    *p = (struct ldr_card_param){"keypoints", 2, values};
+    double *x = od_arena_array(a, double, n);
+    if (!p || !x) return od_fail(st, OD_NO_MEMORY, "'%s'", name);
+    for (int i = 0; i < n; i++) x[i] = (double)values[i];
+    *p = (struct ldr_card_param){name, n, x};
     card->params = p;
     card->n_params = 1;
     return OD_OK;
 }
 
+/* RT-DETR leaves the same metadata as YOLO, but its rows are boxes, relative to a stretched picture, and do not overlap. */
+static bool is_rtdetr(const eng_model *m, const ldr_card *card)
+{
+    eng_tensor t = ldr_card_shape(m, m->graph->outputs[0]);
+    return t.rank == 3 && t.dims[2] == 4 + card->n_labels && t.dims[1] != 4 + card->n_labels && t.dims[1] <= 1000;
+}
+
+static od_code take_rtdetr(ldr_card *card, od_arena *a, od_status *st)
+{
+    ldr_preprocess *p = &card->pre;
+    p->fit = LDR_FIT_STRETCH;
+    p->centered = p->enlarge = false;
+    p->multiple = 0;
+    memset(p->pad, 0, sizeof p->pad);
+    card->iou_threshold = 1;
+    return set_param(card, "normalized", 1, (int64_t[]){1}, a, st);
+}
+
 /* The decoder, from the task and the first output's extents. */
-static const char *decoder_of(const eng_model *m, const char *task)
+static const char *decoder_of(const eng_model *m, const char *task, int classes)
 {
     eng_tensor t = ldr_card_shape(m, m->graph->outputs[0]);
     const char *end2end = metadata(m, "end2end");
+    bool flagged = end2end && !strcmp(end2end, "True"); /* older exports have no flag, but 300 rows */
     if (!strcmp(task, "segment")) return "yolov8-seg";
     if (!strcmp(task, "pose")) return "yolov8-pose";
     if (!strcmp(task, "obb")) return "yolov8-obb";
-    if (t.rank == 3 && t.dims[2] == 6 && ((end2end && !strcmp(end2end, "True")) || t.dims[1] == 300)) return "yolov10";
+    if (t.rank == 3 && t.dims[2] == 6 && (flagged || (t.dims[1] == 300 && classes != 2))) return "yolov10";
     return "yolov8";
 }
 
@@ -119,8 +136,11 @@ od_code ldr_card_from_ultralytics(const eng_model *m, od_arena *a, ldr_card *car
     p->centered = p->enlarge = true;
     p->multiple = fixed ? 0 : steps > 0 && steps <= 1024 ? steps : 32;
     memset(p->pad, 114, sizeof p->pad);
-    card->decoder = task ? decoder_of(m, task) : m->graph->n_outputs == 1 ? "yolov5" : NULL;
+    card->decoder = task ? decoder_of(m, task, card->n_labels) : m->graph->n_outputs == 1 ? "yolov5" : NULL;
     card->iou_threshold = task ? 0.7 : 0.45;
     card->max_detections = 300;
-    return take_keypoints(m, a, card, st);
+    if (card->decoder && !strcmp(card->decoder, "yolov8") && is_rtdetr(m, card)) return take_rtdetr(card, a, st);
+    int64_t shape[2];
+    if (whole_numbers(metadata(m, "kpt_shape"), shape, 2) != 2) return OD_OK;
+    return set_param(card, "keypoints", 2, shape, a, st);
 }

@@ -38,8 +38,8 @@ typedef struct resampler {
 
 static od_code no_memory(const ldr_pixels *from, int64_t width, int64_t height, od_status *st)
 {
-    return od_fail(st, OD_NO_MEMORY, "no memory to resize %" PRId64 " x %" PRId64 " pixels to %" PRId64 " x %" PRId64, from->width,
-                   from->height, width, height);
+    return od_fail(st, OD_NO_MEMORY, "no memory to resize %" PRId64 " x %" PRId64 " pixels to %" PRId64 " x %" PRId64,
+                   from->width, from->height, width, height);
 }
 
 /* Rows top .. top+height-1, columns left .. left+width-1 of `from` resized to full_width x full_height. */

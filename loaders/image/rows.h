@@ -2,7 +2,8 @@
  *
  * A picture is resized as Pillow does it: each row across, rounded to whole levels, then down over those
  * rows. Where it shrinks and no weight is below zero the other order comes out the same within a level, and
- * is faster: fewer rows go across, and going down is cheap. Weights are 16-bit whole numbers whose sum is 1 << bits, so that products of pairs add up in 32.
+ * is faster: fewer rows go across, and going down is cheap. Weights are 16-bit whole numbers whose sum is
+ * 1 << bits, so that products of pairs add up in 32.
  * Where a filter has negative weights a level that is off by one in between could end as two, so their first
  * direction has weights in two parts, k * 256 + lo.
  * rows_ref.c is the contract; the variants keep it bit for bit, but for the last bit of the floats.

@@ -16,7 +16,7 @@ static od_code scores_of(const srv_answer *w, scores *out)
     else if (!strcmp(name, "sigmoid")) *out = SCORES_SIGMOID;
     else if (!strcmp(name, "probabilities")) *out = SCORES_AS_THEY_ARE;
     else
-        return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for task classify there are softmax, sigmoid, probabilities", name);
+        return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for classify there are softmax, sigmoid, probabilities", name);
     return OD_OK;
 }
 

@@ -31,8 +31,8 @@ static od_code check(const srv_answer *w)
     const srv_detector *d;
     OD_TRY(find_detector(w, &d));
     if (d->n_outputs && w->n_outputs != d->n_outputs)
-        return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s' reads %d outputs, not %d: name them by 'outputs'", d->name, d->n_outputs,
-                       w->n_outputs);
+        return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s' reads %d outputs, not %d: name them by 'outputs'", d->name,
+                       d->n_outputs, w->n_outputs);
     return d->check(w);
 }
 
@@ -83,6 +83,41 @@ void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most, sr
     b->n = kept;
 }
 
+/* Instead of dropping what overlaps, let its score decay with the overlap (Bodla et al., "Soft-NMS", Gaussian form), and
+ * drop what falls below the threshold. */
+static void soft_nms(srv_boxes *b, double sigma, const srv_answer *w, srv_overlap_fn *overlap)
+{
+    enum { CANDIDATES_MAX = 5000 };
+    int64_t kept = 0;
+    if (b->n > 1) qsort(b->list, (size_t)b->n, sizeof *b->list, by_score);
+    if (b->n > CANDIDATES_MAX) b->n = CANDIDATES_MAX;
+    for (; kept < b->n && kept < w->max_detections; kept++) {
+        srv_box *best = &b->list[kept];
+        for (int64_t i = kept + 1; i < b->n; i++)
+            if (b->list[i].score > best->score) best = &b->list[i];
+        if (!((double)best->score > w->score_threshold)) break;
+        srv_box chosen = *best;
+        *best = b->list[kept];
+        b->list[kept] = chosen;
+        for (int64_t i = kept + 1; i < b->n; i++) {
+            srv_box *other = &b->list[i];
+            if (!w->card->class_agnostic && other->label != chosen.label) continue;
+            double share = (double)overlap(&chosen, other);
+            other->score = (float)((double)other->score * exp(-share * share / sigma));
+        }
+    }
+    b->n = kept;
+}
+
+/* What overlaps too much goes. */
+static void suppress(const srv_answer *w, const srv_detector *d, srv_boxes *b)
+{
+    srv_overlap_fn *overlap = d->overlap ? d->overlap : srv_overlap;
+    double sigma = srv_number(w, "soft_nms", 0);
+    if (sigma > 0 && !d->no_nms) soft_nms(b, sigma, w, overlap);
+    else srv_nms(b, d->no_nms ? 1 : w->iou_threshold, w->card->class_agnostic, w->max_detections, overlap);
+}
+
 /* ---- JSON --------------------------------------------------------------------------------- */
 
 /* Boxes end where the picture ends. */
@@ -127,8 +162,9 @@ static srv_box upright(const srv_box *b)
 static void add_box(const srv_answer *w, const srv_box *box)
 {
     srv_box b = upright(box);
-    double x1 = within(srv_to_picture_x(w, b.x1), w->place->image_width), y1 = within(srv_to_picture_y(w, b.y1), w->place->image_height);
-    double x2 = within(srv_to_picture_x(w, b.x2), w->place->image_width), y2 = within(srv_to_picture_y(w, b.y2), w->place->image_height);
+    int64_t width = w->place->image_width, height = w->place->image_height;
+    double x1 = within(srv_to_picture_x(w, b.x1), width), y1 = within(srv_to_picture_y(w, b.y1), height);
+    double x2 = within(srv_to_picture_x(w, b.x2), width), y2 = within(srv_to_picture_y(w, b.y2), height);
     double xywh[4] = {x1, y1, x2 - x1, y2 - y1};
     srv_text_printf(w->json, ",\"box\":[");
     for (int i = 0; i < 4; i++) {
@@ -148,8 +184,7 @@ static od_code answer(const srv_answer *whole)
     OD_TRY(find_detector(w, &d));
     OD_TRY(d->decode(w, &boxes));
     if (boxes.full) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " boxes", boxes.n);
-    srv_nms(&boxes, d->no_nms ? 1 : w->iou_threshold, w->card->class_agnostic, w->max_detections,
-            d->overlap ? d->overlap : srv_overlap);
+    suppress(w, d, &boxes);
     srv_text_printf(w->json, "\"detections\":[");
     for (int64_t i = 0; i < boxes.n; i++) {
         const srv_box *b = &boxes.list[i];

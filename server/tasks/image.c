@@ -16,7 +16,8 @@ static od_code check(const srv_answer *w)
 {
     const eng_tensor *t = &w->outputs[0];
     const char *name = w->card->decoder ? w->card->decoder : "picture";
-    if (is_depth(w)) return t->rank == 3 ? srv_want(w, 0, 3, (int64_t[]){1, -1, -1}) : srv_want(w, 0, 4, (int64_t[]){1, 1, -1, -1});
+    if (is_depth(w)) return t->rank == 3 ? srv_want(w, 0, 3, (int64_t[]){1, -1, -1}) : srv_want(w, 0, 4,
+                                                                                                (int64_t[]){1, 1, -1, -1});
     if (strcmp(name, "picture") != 0)
         return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for task image there are picture, depth", name);
     return srv_want(w, 0, 4, (int64_t[]){1, t->rank == 4 && t->dims[1] == 1 ? 1 : 3, -1, -1});

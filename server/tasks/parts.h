@@ -141,12 +141,12 @@ typedef struct srv_corners {
     float tx, ty;
 } srv_corners;
 
-static inline srv_corners srv_corners_at(const float *map, int64_t row, int64_t pixel, const srv_between *bx, const srv_between *by,
-                                         int64_t x, int64_t y)
+static inline srv_corners srv_corners_at(const float *map, int64_t row, int64_t pixel, const srv_between *bx,
+                                         const srv_between *by, int64_t x, int64_t y)
 {
     int64_t x0 = bx->first[x], x1 = od_min_i64(x0 + 1, bx->n - 1), y0 = by->first[y], y1 = od_min_i64(y0 + 1, by->n - 1);
-    return (srv_corners){{map + y0 * row + x0 * pixel, map + y0 * row + x1 * pixel, map + y1 * row + x0 * pixel, map + y1 * row + x1 * pixel},
-                         bx->share[x], by->share[y]};
+    const float *up = map + y0 * row, *down = map + y1 * row;
+    return (srv_corners){{up + x0 * pixel, up + x1 * pixel, down + x0 * pixel, down + x1 * pixel}, bx->share[x], by->share[y]};
 }
 
 static inline float srv_interpolate(const srv_corners *c, int64_t offset)

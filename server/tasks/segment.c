@@ -29,7 +29,8 @@ static od_code shape_queries(const srv_answer *w, field *f)
     OD_TRY(srv_want(w, 0, 3, (int64_t[]){1, -1, -1}));
     OD_TRY(srv_want(w, 1, 4, (int64_t[]){1, classes->rank == 3 ? classes->dims[1] : -1, -1, -1}));
     if (classes->rank < 0 || masks->rank < 0) return OD_OK;
-    *f = (field){.how = READ_ARGMAX, .classes = classes->dims[2] - 1, .height = masks->dims[2], .width = masks->dims[3], .pixel = 1};
+    *f = (field){.how = READ_ARGMAX, .classes = classes->dims[2] - 1, .height = masks->dims[2], .width = masks->dims[3]};
+    f->pixel = 1;
     f->row = f->width;
     f->plane = f->row * f->height;
     return OD_OK;
@@ -43,7 +44,8 @@ static od_code shape(const srv_answer *w, field *f)
     size_t at = 0;
     while (at < OD_COUNT(names) && strcmp(name, names[at]) != 0) at++;
     if (at == OD_COUNT(names))
-        return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for task segment there are argmax, sigmoid, probabilities, labels, maskformer", name);
+        return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for segment there are argmax, sigmoid, probabilities, labels, "
+                       "maskformer", name);
     *f = (field){.how = (reading)at};
     if (at == READ_QUERIES) return shape_queries(w, f);
     if (t->rank == 3 && at != READ_ARGMAX) { /* no extent for channels */
@@ -142,7 +144,8 @@ static const float *sum_queries(const srv_answer *w, const field *f)
     const float *logits = srv_floats(w, 0), *masks = logits ? srv_floats(w, 1) : NULL;
     int64_t queries = w->outputs[0].dims[1], n = f->classes, total;
     if (!masks) return NULL;
-    float *sum = od_mul_i64(n, f->plane, &total) ? od_arena_array(w->a, float, total) : NULL, *mask = od_arena_array(w->a, float, f->plane);
+    float *sum = od_mul_i64(n, f->plane, &total) ? od_arena_array(w->a, float, total) : NULL;
+    float *mask = od_arena_array(w->a, float, f->plane);
     if (!sum || !mask) {
         od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " maps", n);
         return NULL;

@@ -37,8 +37,8 @@ od_code srv_task_check(ldr_card *card, const eng_model *m, od_status *st);
 typedef struct srv_picture {
     ldr_placement placement;
     /* Every input of the model, as eng_session_run wants them, batch extent 1. The picture of an NCHW model is
-     * ENG_CL (ENG_ROW where its input has no batch): whoever joins items of a batch copies bytes behind one another and keeps the layout. Inputs
-     * that the model gives a default have data NULL. */
+     * ENG_CL (ENG_ROW where its input has no batch): whoever joins items of a batch copies bytes behind one
+     * another and keeps the layout. Inputs that the model gives a default have data NULL. */
     eng_tensor *inputs;
     int n_inputs, n_outputs; /* the model's */
     int64_t decode_ns, preprocess_ns, postprocess_ns; /* for Server-Timing */

@@ -18,7 +18,8 @@ static od_code check_queries(const srv_answer *w, int64_t nothing)
 
 static void add_query(const srv_answer *w, const float *b, float score, int64_t label, int64_t query, srv_boxes *out)
 {
-    float width = (float)(w->place->scale_x * (double)w->place->image_width), height = (float)(w->place->scale_y * (double)w->place->image_height);
+    const ldr_placement *p = w->place;
+    float width = (float)(p->scale_x * (double)p->image_width), height = (float)(p->scale_y * (double)p->image_height);
     if ((double)score > w->score_threshold)
         srv_boxes_add(out, srv_box_around(b[0] * width, b[1] * height, b[2] * width, b[3] * height, score, label, query));
 }
@@ -63,4 +64,5 @@ static od_code decode_rtdetr(const srv_answer *w, srv_boxes *out)
     return OD_OK;
 }
 
-const srv_detector srv_rtdetr = {.name = "rtdetr", .n_outputs = 2, .check = check_rtdetr, .decode = decode_rtdetr, .no_nms = true};
+const srv_detector srv_rtdetr = {.name = "rtdetr", .n_outputs = 2, .check = check_rtdetr, .decode = decode_rtdetr,
+                                 .no_nms = true};

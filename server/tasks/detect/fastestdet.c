@@ -8,7 +8,8 @@ static od_code check(const srv_answer *w)
     const eng_tensor *t = &w->outputs[0];
     OD_TRY(srv_want(w, 0, 4, (int64_t[]){1, -1, -1, -1}));
     if (t->rank < 0 || t->dims[1] < 0) return OD_OK;
-    if (t->dims[1] < 6) return od_fail(w->st, OD_BAD_SHAPE, "decoder 'fastestdet': %" PRId64 " channels; at least 6 are wanted", t->dims[1]);
+    if (t->dims[1] < 6)
+        return od_fail(w->st, OD_BAD_SHAPE, "decoder 'fastestdet': %" PRId64 " channels; at least 6 are wanted", t->dims[1]);
     return srv_check_labels(w, t->dims[1] - 5);
 }
 

@@ -82,7 +82,8 @@ static od_code decode_yolox(const srv_answer *w, srv_boxes *out)
                 if (x[k] > x[best]) best = k;
             float score = x[4] * x[best];
             if ((double)score > w->score_threshold)
-                srv_boxes_add(out, srv_box_around((x[0] + (float)(i % c.columns[level])) * s, (x[1] + (float)(i / c.columns[level])) * s,
+                srv_boxes_add(out, srv_box_around((x[0] + (float)(i % c.columns[level])) * s,
+                                                  (x[1] + (float)(i / c.columns[level])) * s,
                                                   expf(x[2]) * s, expf(x[3]) * s, score, best - 5, source));
         }
     return OD_OK;
@@ -157,10 +158,12 @@ static void decode_cell(const srv_answer *w, const head *h, const float *x, cons
     float gx = (float)(cell % h->columns), gy = (float)(cell / h->columns), aw = (float)anchor[0], ah = (float)anchor[1];
     float px = srv_sigmoid(x[0]), py = srv_sigmoid(x[k]);
     if (v3) {
-        srv_boxes_add(out, srv_box_around((px + gx) * sx, (py + gy) * sy, expf(x[2 * k]) * aw, expf(x[3 * k]) * ah, score, best - 5, source));
+        srv_boxes_add(out, srv_box_around((px + gx) * sx, (py + gy) * sy, expf(x[2 * k]) * aw, expf(x[3 * k]) * ah, score,
+                                          best - 5, source));
     } else {
         float pw = 2 * srv_sigmoid(x[2 * k]), ph = 2 * srv_sigmoid(x[3 * k]);
-        srv_boxes_add(out, srv_box_around((2 * px - 0.5f + gx) * sx, (2 * py - 0.5f + gy) * sy, pw * pw * aw, ph * ph * ah, score, best - 5, source));
+        srv_boxes_add(out, srv_box_around((2 * px - 0.5f + gx) * sx, (2 * py - 0.5f + gy) * sy, pw * pw * aw, ph * ph * ah,
+                                          score, best - 5, source));
     }
 }
 
@@ -175,7 +178,8 @@ static od_code decode_heads(const srv_answer *w, srv_boxes *out)
         if (!(h.x = srv_floats(w, i))) return w->st->code;
         for (int64_t a = 0; a < h.anchors; a++)
             for (int64_t cell = 0; cell < h.rows * h.columns; cell++)
-                decode_cell(w, &h, h.x + a * h.anchor_step + cell * h.cell_step, anchors + 2 * (i * h.anchors + a), cell, v3, source++, out);
+                decode_cell(w, &h, h.x + a * h.anchor_step + cell * h.cell_step, anchors + 2 * (i * h.anchors + a), cell, v3,
+                            source++, out);
     }
     return OD_OK;
 }
@@ -230,7 +234,8 @@ static od_code decode_nanodet(const srv_answer *w, srv_boxes *out)
             for (int64_t k = 1; k < classes; k++)
                 if (x[k] > x[best]) best = k;
             if (!((double)x[best] > w->score_threshold)) continue;
-            float s = (float)c.strides[level], cx = (float)(i % c.columns[level]) * s, cy = (float)(i / c.columns[level]) * s, d[4];
+            float s = (float)c.strides[level], d[4];
+            float cx = (float)(i % c.columns[level]) * s, cy = (float)(i / c.columns[level]) * s;
             for (int k = 0; k < 4; k++) d[k] = expectation(x + classes + k * bins, bins) * s;
             srv_boxes_add(out, (srv_box){cx - d[0], cy - d[1], cx + d[2], cy + d[3], x[best], 0, (int32_t)best, (int32_t)source});
         }
@@ -279,7 +284,8 @@ static od_code decode_fcos(const srv_answer *w, srv_boxes *out)
                 float p = sqrtf(srv_sigmoid(score[c * n + i]) * srv_sigmoid(centre[i]));
                 if (!((double)p > w->score_threshold)) continue;
                 float cx = ((float)(i % t->dims[3]) + 0.5f) * s, cy = ((float)(i / t->dims[3]) + 0.5f) * s;
-                srv_boxes_add(out, (srv_box){cx - side[i] * f, cy - side[n + i] * f, cx + side[2 * n + i] * f, cy + side[3 * n + i] * f, p,
+                srv_boxes_add(out, (srv_box){cx - side[i] * f, cy - side[n + i] * f, cx + side[2 * n + i] * f,
+                                             cy + side[3 * n + i] * f, p,
                                              0, (int32_t)c, (int32_t)(source + i)});
             }
         source += n;
@@ -323,10 +329,12 @@ static od_code decode_centernet(const srv_answer *w, srv_boxes *out)
         for (int64_t i = 0; i < n; i++) {
             float score = logits ? srv_sigmoid(heat[i]) : heat[i];
             if (!((double)score > w->score_threshold) || !is_peak(heat, i, rows, columns)) continue;
-            srv_boxes_add(out, srv_box_around(((float)(i % columns) + offset[i]) * sx, ((float)(i / columns) + offset[n + i]) * sy,
+            srv_boxes_add(out, srv_box_around(((float)(i % columns) + offset[i]) * sx,
+                                              ((float)(i / columns) + offset[n + i]) * sy,
                                               size[i] * sx, size[n + i] * sy, score, c, i));
         }
     return OD_OK;
 }
 
-const srv_detector srv_centernet = {.name = "centernet", .n_outputs = 3, .check = check_centernet, .decode = decode_centernet, .no_nms = true};
+const srv_detector srv_centernet = {.name = "centernet", .n_outputs = 3, .check = check_centernet, .decode = decode_centernet,
+                                    .no_nms = true};

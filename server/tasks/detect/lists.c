@@ -20,8 +20,8 @@ static od_code check_torchvision(const srv_answer *w)
     int64_t n = w->outputs[0].rank == 2 ? w->outputs[0].dims[0] : -1;
     OD_TRY(srv_want(w, 0, 2, (int64_t[]){n, 4}));
     if (w->n_outputs != 3 && w->n_outputs != 4)
-        return od_fail(w->st, OD_BAD_SHAPE, "decoder 'torchvision' reads boxes, labels, scores and perhaps masks or keypoints, not %d outputs",
-                       w->n_outputs);
+        return od_fail(w->st, OD_BAD_SHAPE, "decoder 'torchvision' reads boxes, labels, scores and perhaps masks or keypoints, "
+                       "not %d outputs", w->n_outputs);
     OD_TRY(srv_want(w, 1, 1, &n));
     OD_TRY(srv_want(w, 2, 1, &n));
     if (w->n_outputs == 3 || w->outputs[3].rank < 0) return OD_OK;
@@ -33,7 +33,8 @@ static od_code decode_torchvision(const srv_answer *w, srv_boxes *out)
 {
     const float *boxes = srv_floats(w, 0), *scores = boxes ? srv_floats(w, 2) : NULL;
     if (!scores) return w->st->code;
-    if (!(ENG_T(w->outputs[1].dtype) & ENG_T_INT)) return od_fail(w->st, OD_BAD_TYPE, "labels are %s", eng_dtype_name(w->outputs[1].dtype));
+    if (!(ENG_T(w->outputs[1].dtype) & ENG_T_INT)) return od_fail(w->st, OD_BAD_TYPE, "labels are %s",
+                                                                  eng_dtype_name(w->outputs[1].dtype));
     for (int64_t i = 0; i < w->outputs[0].dims[0]; i++, boxes += 4)
         if ((double)scores[i] > w->score_threshold)
             srv_boxes_add(out, (srv_box){boxes[0], boxes[1], boxes[2], boxes[3], scores[i], 0,
@@ -94,7 +95,8 @@ static od_code check_tf(const srv_answer *w)
 {
     int64_t n = w->outputs[0].rank == 3 ? w->outputs[0].dims[1] : -1;
     if (w->n_outputs != 3 && w->n_outputs != 4)
-        return od_fail(w->st, OD_BAD_SHAPE, "decoder 'tf-od' reads boxes, classes, scores and perhaps a count, not %d outputs", w->n_outputs);
+        return od_fail(w->st, OD_BAD_SHAPE, "decoder 'tf-od' reads boxes, classes, scores, perhaps a count, not %d outputs",
+                       w->n_outputs);
     OD_TRY(srv_want(w, 0, 3, (int64_t[]){1, n, 4}));
     OD_TRY(srv_want(w, 1, 2, (int64_t[]){1, n}));
     return srv_want(w, 2, 2, (int64_t[]){1, n});
@@ -104,7 +106,8 @@ static od_code decode_tf(const srv_answer *w, srv_boxes *out)
 {
     const float *b = srv_floats(w, 0), *classes = b ? srv_floats(w, 1) : NULL, *scores = classes ? srv_floats(w, 2) : NULL;
     if (!scores) return w->st->code;
-    float width = (float)w->place->input_width, height = (float)w->place->input_height, first = (float)srv_number(w, "first_class", 1);
+    float width = (float)w->place->input_width, height = (float)w->place->input_height;
+    float first = (float)srv_number(w, "first_class", 1);
     int64_t n = w->outputs[0].dims[1];
     if (w->n_outputs == 4 && eng_tensor_count(&w->outputs[3]) > 0) {
         double count = eng_tensor_double(&w->outputs[3], 0);
@@ -146,7 +149,8 @@ static od_code check_scored(const srv_answer *w)
     if (s.activation < AS_THEY_ARE || s.activation > SOFTMAX)
         return od_fail(w->st, OD_BAD_MODEL, "'activation' is %d; 0, 1 (sigmoid) or 2 (softmax) is wanted", s.activation);
     if (classes >= 0 && classes < 1 + s.background)
-        return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s': %" PRId64 " scores a box; at least %d are wanted", w->card->decoder, classes,
+        return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s': %" PRId64 " scores a box; at least %d are wanted",
+                       w->card->decoder, classes,
                        1 + s.background);
     return srv_check_labels(w, classes - s.background);
 }
@@ -171,7 +175,9 @@ static od_code decode_scored(const srv_answer *w, srv_boxes *out)
     for (int64_t i = 0; i < rows; i++, b += 4, scores += classes) {
         float most = 0, scale = s.activation == SOFTMAX ? softmax_scale(scores, classes, &most) : 1;
         for (int64_t c = s.background; c < classes; c++) {
-            float score = s.activation == SIGMOID ? srv_sigmoid(scores[c]) : s.activation == SOFTMAX ? expf(scores[c] - most) * scale : scores[c];
+            float score = scores[c];
+            if (s.activation == SIGMOID) score = srv_sigmoid(score);
+            if (s.activation == SOFTMAX) score = expf(score - most) * scale;
             if (!((double)score > w->score_threshold)) continue;
             int64_t label = c - s.background;
             if (s.centered) srv_boxes_add(out, srv_box_around(b[0] * fx, b[1] * fy, b[2] * fx, b[3] * fy, score, label, i));

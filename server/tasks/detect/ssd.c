@@ -18,7 +18,8 @@ static od_code check_pair(const srv_answer *w, int64_t numbers, int64_t classes)
 static od_code check_ssd(const srv_answer *w)
 {
     int n;
-    int64_t rows = w->outputs[0].rank == 3 ? w->outputs[0].dims[1] : -1, classes = w->outputs[1].rank == 3 ? w->outputs[1].dims[2] : -1;
+    int64_t rows = w->outputs[0].rank == 3 ? w->outputs[0].dims[1] : -1;
+    int64_t classes = w->outputs[1].rank == 3 ? w->outputs[1].dims[2] : -1;
     OD_TRY(check_pair(w, 4, -1));
     ldr_card_param(w->card, "priors", &n);
     if (rows >= 0 && n != 4 * rows)
@@ -76,7 +77,8 @@ static od_code check_blazeface(const srv_answer *w)
     OD_TRY(check_pair(w, -1, 1));
     if (t->rank < 0) return OD_OK;
     if ((t->dims[1] >= 0 && t->dims[1] != ALL && t->dims[1] != WIDE) || (t->dims[2] >= 0 && (t->dims[2] < 4 || t->dims[2] % 2)))
-        return od_fail(w->st, OD_BAD_SHAPE, "decoder 'blazeface': %" PRId64 " x %" PRId64 " numbers; %d or %d rows of 4 and two a keypoint are wanted",
+        return od_fail(w->st, OD_BAD_SHAPE, "decoder 'blazeface': %" PRId64 " x %" PRId64 " numbers; %d or %d rows of 4 and two a "
+                       "keypoint are wanted",
                        t->dims[1], t->dims[2], ALL, WIDE);
     return srv_check_labels(w, 1);
 }
@@ -116,4 +118,5 @@ static od_code add_keypoints(const srv_answer *w, const srv_box *b)
     return OD_OK;
 }
 
-const srv_detector srv_blazeface = {.name = "blazeface", .n_outputs = 2, .check = check_blazeface, .decode = decode_blazeface, .more = add_keypoints};
+const srv_detector srv_blazeface = {.name = "blazeface", .n_outputs = 2, .check = check_blazeface, .decode = decode_blazeface,
+                                    .more = add_keypoints};

@@ -1,6 +1,7 @@
 /* yolo.c - YOLO heads that come decoded: a box (centre and size in pixels of the input) and its scores.
  *
- * "yolov8" (also v9, v11, v12): [1, 4 + classes, boxes], or the same transposed. Its sisters have more numbers
+ * "yolov8" (also v9, v11, v12): [1, 4 + classes, boxes], or the same transposed. Parameter normalized (0): boxes are
+ * relative to the input, as of Ultralytics' RT-DETR. Its sisters have more numbers
  * behind the classes: "yolov8-seg" weights of mask prototypes, which are a second output, "yolov8-pose"
  * keypoints (parameter keypoints: [how many, numbers of each]), "yolov8-obb" an angle.
  * "yolov10": [1, boxes, 6], corners, score and class; nothing overlaps any more.
@@ -81,6 +82,12 @@ static void decode_v8(const srv_answer *w, const float *x, int64_t extra, srv_bo
     const eng_tensor *t = &w->outputs[0];
     if (channels_first(t)) decode_v8_columns(w, x, t->dims[1] - 4 - extra, t->dims[2], out);
     else decode_v8_rows(w, x, t->dims[2] - 4 - extra, extra, t->dims[1], out);
+    if (srv_number(w, "normalized", 0) == 0) return;
+    float width = (float)w->place->input_width, height = (float)w->place->input_height;
+    for (int64_t i = 0; i < out->n; i++) {
+        srv_box *b = &out->list[i];
+        b->x1 *= width, b->x2 *= width, b->y1 *= height, b->y2 *= height;
+    }
 }
 
 static od_code decode(const srv_answer *w, srv_boxes *out)
@@ -100,11 +107,15 @@ static int64_t extra_count(const srv_answer *w)
 {
     const char *name = w->card->decoder;
     int n;
-    if (!strcmp(name, "yolov8-seg")) return w->n_outputs == 2 && w->outputs[1].rank == 4 ? od_max_i64(w->outputs[1].dims[1], 0) : 0;
+    if (!strcmp(name, "yolov8-seg")) {
+        bool known = w->n_outputs == 2 && w->outputs[1].rank == 4;
+        return known ? od_max_i64(w->outputs[1].dims[1], 0) : 0;
+    }
     if (!strcmp(name, "yolov8-obb")) return 1;
     if (strcmp(name, "yolov8-pose") != 0) return 0;
     const double *shape = ldr_card_param(w->card, "keypoints", &n);
-    return n == 2 && shape[0] >= 1 && shape[0] <= 10000 && shape[1] >= 2 && shape[1] <= 3 ? (int64_t)shape[0] * (int64_t)shape[1] : 51;
+    bool said = n == 2 && shape[0] >= 1 && shape[0] <= 10000 && shape[1] >= 2 && shape[1] <= 3;
+    return said ? (int64_t)shape[0] * (int64_t)shape[1] : 17 * 3; /* COCO's people */
 }
 
 /* Number `k` of those behind the classes, of box `source`. */
@@ -147,7 +158,8 @@ static float probabilistic_overlap(const srv_box *p, const srv_box *q)
     double dx = (double)(p->x1 + p->x2 - q->x1 - q->x2) / 2, dy = (double)(p->y1 + p->y2 - q->y1 - q->y2) / 2;
     double a = s.a + t.a, b = s.b + t.b, c = s.c + t.c, det = a * b - c * c + tiny;
     double own = fmax(s.a * s.b - s.c * s.c, 0) * fmax(t.a * t.b - t.c * t.c, 0);
-    double distance = (a * dy * dy + b * dx * dx) / det / 4 - c * dx * dy / det / 2 + log(det / (4 * sqrt(own) + tiny) + tiny) / 2;
+    double distance = (a * dy * dy + b * dx * dx) / det / 4 - c * dx * dy / det / 2;
+    distance += log(det / (4 * sqrt(own) + tiny) + tiny) / 2;
     distance = fmin(fmax(distance, tiny), MOST);
     return (float)(1 - sqrt(1 - exp(-distance) + tiny));
 }
@@ -155,7 +167,8 @@ static float probabilistic_overlap(const srv_box *p, const srv_box *q)
 static od_code add_corners(const srv_answer *w, const srv_box *b)
 {
     double cx = (double)(b->x1 + b->x2) / 2, cy = (double)(b->y1 + b->y2) / 2;
-    double c = cos((double)b->angle), s = sin((double)b->angle), dx = (double)(b->x2 - b->x1) / 2, dy = (double)(b->y2 - b->y1) / 2;
+    double c = cos((double)b->angle), s = sin((double)b->angle);
+    double dx = (double)(b->x2 - b->x1) / 2, dy = (double)(b->y2 - b->y1) / 2;
     static const int sx[4] = {-1, 1, 1, -1}, sy[4] = {-1, -1, 1, 1};
     srv_text_printf(w->json, ",\"corners\":[");
     for (int i = 0; i < 4; i++) {
@@ -193,7 +206,8 @@ static od_code add_keypoints(const srv_answer *w, const srv_box *b)
     return OD_OK;
 }
 
-const srv_detector srv_yolov8_pose = {.name = "yolov8-pose", .n_outputs = 1, .check = check_v8, .decode = decode, .more = add_keypoints};
+const srv_detector srv_yolov8_pose = {.name = "yolov8-pose", .n_outputs = 1, .check = check_v8, .decode = decode,
+                                      .more = add_keypoints};
 
 static od_code check_seg(const srv_answer *w)
 {
@@ -258,7 +272,8 @@ static od_code add_mask(const srv_answer *w, const srv_box *b)
     return srv_add_mask(w, w->map, 1, NULL);
 }
 
-const srv_detector srv_yolov8_seg = {.name = "yolov8-seg", .n_outputs = 2, .check = check_seg, .decode = decode, .more = add_mask};
+const srv_detector srv_yolov8_seg = {.name = "yolov8-seg", .n_outputs = 2, .check = check_seg, .decode = decode,
+                                     .more = add_mask};
 
 /* ---- v10 ---------------------------------------------------------------------------------- */
 

@@ -365,3 +365,28 @@ def test_blazeface(onnxd, tmp_path, rng):
     best = int(x.argmax())
     want = (d[best, 4:].reshape(6, 2) + anchors[best]) * 2
     assert np.abs(np.array(got[0]["keypoints"])[:, :2] - want).max() < 0.02
+
+
+def test_ultralytics_rtdetr_is_told_by_its_rows(onnxd, tmp_path, rng):
+    b, s = some_boxes(rng, 300), rng.uniform(0, 1, (300, 2)) ** 8
+    meta = {"task": "detect", "names": "{0: 'a', 1: 'b'}", "stride": "32", "imgsz": "[64, 64]"}
+    got = predict(onnxd, tmp_path, {"output0": f32(np.concatenate([b / SIDE, s], 1)[None])}, metadata=meta)
+    same(got, [around(*r) for r in b], s.max(1), s.argmax(1), nms=False, most=300)
+
+
+def test_soft_nms_lets_scores_decay(onnxd, tmp_path, rng):
+    b, s = some_boxes(rng, 40), rng.uniform(0, 1, (40, 2))
+    got = predict(onnxd, tmp_path, {"output0": f32(np.concatenate([b, s], 1).T[None])}, {"decoder": "yolov8", "parameters": {"soft_nms": 0.5}})
+    boxes, scores, labels = [around(*r) for r in b], s.max(1).copy(), s.argmax(1)
+    left, want = [i for i in range(40) if scores[i] > 0.25], []
+    while left:
+        best = max(left, key=lambda i: scores[i])
+        if scores[best] <= 0.25:
+            break
+        left.remove(best)
+        want.append((labels[best], scores[best]))
+        for i in left:
+            if labels[i] == labels[best]:
+                scores[i] *= np.exp(-iou(boxes[i], boxes[best]) ** 2 / 0.5)
+    assert [g["index"] for g in got] == [w[0] for w in want]
+    assert all(abs(g["score"] - w[1]) < 1e-4 for g, w in zip(got, want))
