@@ -52,7 +52,7 @@ static inline vf v_split(vf x, vf *e)
     return _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(n, 23)));
 }
 
-static inline vpart v_first(int64_t n) { return n >= VL ? (vpart)0xffff : (vpart)((1u << n) - 1u); }
+static inline vpart v_first(int64_t n) { return (vpart)(n >= VL ? 0xffffu : (1u << n) - 1u); }
 static inline vf v_load_part(const float *p, vpart k) { return _mm512_maskz_loadu_ps(k, p); }
 static inline vf v_only(vpart k, vf x) { return _mm512_maskz_mov_ps(k, x); }
 static inline vf v_pick_part(vpart k, vf yes, vf no) { return _mm512_mask_blend_ps(k, no, yes); }
