@@ -30,6 +30,9 @@ od_code eng_model_probe(eng_model *m, od_status *st);
 /* Replace nodes whose inputs are all constants by their results, in every graph. */
 od_code eng_model_fold(eng_model *m, od_status *st);
 
+/* Add the output ENG_CLASS_MAP to a graph that was not looked at yet, where its end has the form. */
+od_code eng_class_map_add(eng_model *m, od_status *st);
+
 /* Run every pass that `options` leaves on, until none changes anything. */
 od_code eng_passes_run(eng_model *m, const eng_load_options *options, od_status *st);
 

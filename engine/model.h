@@ -139,10 +139,15 @@ eng_node *eng_graph_add_node(eng_graph *g, const char *op_type, const char *name
 /* Give value `v` a constant; `t` and its bytes must live as long as the model. */
 od_code eng_graph_set_constant(eng_graph *g, int v, const eng_tensor *t, od_status *st);
 
+/* The name of that output, the last one: [N, classes, H, W], how much each place says for each class; its mean over
+ * places is the logits without their bias. */
+#define ENG_CLASS_MAP "onnxd:class_map"
+
 typedef struct eng_load_options {
     const char *disabled_passes; /* comma-separated names, or NULL */
     bool keep_graph;             /* no passes at all but those that running needs */
     struct od_pool *pool;        /* packs weights in parallel; NULL: on this thread */
+    bool class_map;              /* where the network ends in global pooling and a linear layer: one more output, see ENG_CLASS_MAP */
     const char *pack_cache;      /* folder in which packed weights are kept for the next start; NULL: none */
 } eng_load_options;
 

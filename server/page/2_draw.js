@@ -109,7 +109,7 @@ async function showHeat(base64) {
   for (let i = 0; i < p.length; i += 4) {
     const v = p[i];
     [p[i], p[i + 1], p[i + 2]] = heatColour(v);
-    p[i + 3] = Math.min(255, 40 + v * 1.4);
+    p[i + 3] = Math.min(255, v * 1.8);
   }
   g.putImageData(layer, 0, 0);
 }

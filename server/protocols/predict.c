@@ -5,6 +5,7 @@
 #include "server/protocols/predict.h"
 
 #include "engine/base/cpu.h"
+#include "server/protocols/explain.h"
 #include "server/protocols/infer.h"
 #include "server/settings.h"
 
@@ -19,6 +20,7 @@ typedef struct shot {
     srv_job job;
     int64_t waited_ns; /* for a worker to decode it; the job's own waiting comes behind that */
     srv_text json;
+    srv_explaining *why;  /* NULL: nobody asks */
     od_status st;
     int status;           /* HTTP status of an error that has its own */
 } shot;
@@ -107,13 +109,43 @@ static void arrive(shot *s)
     if (atomic_fetch_sub(&p->left, 1) == 1) conclude(p);
 }
 
+static void explained(void *arg, const od_status *st)
+{
+    shot *s = arg;
+    s->st = *st;
+    arrive(s);
+}
+
+static void explain(void *arg)
+{
+    shot *s = arg;
+    srv_explain_run(s->why);
+}
+
+/* Takes a while, so the worker that made the run is not kept. */
+static void begin_explaining(shot *s)
+{
+    const srv_prediction *p = s->p;
+    s->why = od_arena_array(s->arena, srv_explaining, 1);
+    if (!s->why) {
+        od_fail(&s->st, OD_NO_MEMORY, "no memory for an explanation");
+        arrive(s);
+        return;
+    }
+    *s->why = (srv_explaining){.server = srv_server_of(p->r), .model = p->model, .query = &p->query, .picture = &s->picture, .outputs = s->job.outputs,
+                               .cancelled = &s->job.cancelled, .since_ns = p->r->received_ns, .arena = s->arena, .json = &s->json,
+                               .done = explained, .arg = s};
+    if (!od_pool_submit(srv_server_of(p->r)->pool, explain, s)) explain(s);
+}
+
 static void postprocess(void *arg)
 {
     shot *s = arg;
     const srv_prediction *p = s->p;
     s->json = (srv_text){.arena = s->arena};
-    srv_picture_answer(p->model->card, &s->picture, s->job.outputs, &p->query, s->arena, &s->json, &s->st);
-    arrive(s);
+    od_code rc = srv_picture_answer(p->model->card, &s->picture, s->job.outputs, &p->query, s->arena, &s->json, &s->st);
+    if (rc == OD_OK && p->query.explain) begin_explaining(s);
+    else arrive(s);
 }
 
 static void ran(srv_job *job)

@@ -1,7 +1,7 @@
 #include "server/store/held.h"
 #include "engine/base/cpu.h"
 #include "loaders/onnx.h"
-#include "server/tasks/tasks.h"
+#include "server/tasks/explain.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +41,7 @@ static od_code load(srv_held *h, const srv_found *found, const char *card_json, 
     OD_TRY(ldr_card_find(found->path, card_json, m->model, &h->arena, &h->card, st));
     OD_TRY(srv_task_check(&h->card, m->model, st));
     m->card = &h->card;
+    if (h->card.task == LDR_TASK_CLASSIFY) OD_TRY(srv_class_maps_create(&m->class_maps, m->path, st));
     srv_batch_options batch = options_of(&o->batch, m->model, &h->card);
     OD_TRY(srv_batcher_create(&m->batcher, m->model, o->pool, &batch, st));
     m->max_batch_size = srv_batcher_can_batch(m->batcher) ? batch.max_batch_size : 0;
@@ -69,6 +70,7 @@ void srv_held_destroy(srv_held *h)
 {
     if (!h) return;
     srv_batcher_destroy(h->m.batcher);
+    srv_class_maps_destroy(h->m.class_maps);
     eng_model_destroy(h->m.model);
     od_arena_fini(&h->arena);
     free(h);

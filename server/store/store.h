@@ -49,6 +49,7 @@ typedef struct srv_model {
     eng_model *model;
     const ldr_card *card;
     srv_batcher *batcher;
+    struct srv_class_maps *class_maps; /* for explanations; made when the first is asked for */
     int64_t max_batch_size;    /* 0: rows of several requests cannot be put together */
     size_t bytes;              /* weights and packed weights, about */
     double load_seconds;

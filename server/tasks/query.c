@@ -5,20 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/tasks/explain.h"
+
 enum { COUNT_MAX = 10000 };
 
 void srv_query_init(srv_query *q)
 {
-    *q = (srv_query){.score_threshold = -1, .iou_threshold = -1};
+    *q = (srv_query){.score_threshold = -1, .iou_threshold = -1, .explain_class = -1};
 }
 
-static od_code set_count(int64_t *to, const char *key, const char *value, od_status *st)
+static od_code set_count(int64_t *to, const char *key, const char *value, int64_t least, int64_t most, od_status *st)
 {
     char *end;
     errno = 0;
     long long n = strtoll(value, &end, 10);
-    if (errno || end == value || *end || n < 1 || n > COUNT_MAX)
-        return od_fail(st, OD_BAD_ARGUMENT, "%s is '%.40s'; a whole number from 1 to %d is wanted", key, value, COUNT_MAX);
+    if (errno || end == value || *end || n < least || n > most)
+        return od_fail(st, OD_BAD_ARGUMENT, "%s is '%.40s'; a whole number from %" PRId64 " to %" PRId64 " is wanted", key, value, least, most);
     *to = n;
     return OD_OK;
 }
@@ -45,13 +47,36 @@ static od_code set_mask(srv_mask *to, const char *value, od_status *st)
     return od_fail(st, OD_BAD_ARGUMENT, "mask is '%.40s'; one of rle, polygon, png, none is wanted", value);
 }
 
+static od_code set_method(srv_method *to, const char *value, od_status *st)
+{
+    static const struct { const char *name; srv_method method; } methods[] = {
+        {"cam", SRV_METHOD_CAM}, {"occlusion", SRV_METHOD_OCCLUSION}, {"rise", SRV_METHOD_RISE}};
+    for (size_t i = 0; i < OD_COUNT(methods); i++)
+        if (!strcmp(value, methods[i].name)) {
+            *to = methods[i].method;
+            return OD_OK;
+        }
+    return od_fail(st, OD_BAD_ARGUMENT, "method is '%.40s'; one of cam, occlusion, rise is wanted", value);
+}
+
+static od_code set_flag(bool *to, const char *key, const char *value, od_status *st)
+{
+    *to = !strcmp(value, "1") || !strcmp(value, "true");
+    if (*to || !strcmp(value, "0") || !strcmp(value, "false")) return OD_OK;
+    return od_fail(st, OD_BAD_ARGUMENT, "%s is '%.40s'; 1 or 0 is wanted", key, value);
+}
+
 od_code srv_query_set(srv_query *q, const char *key, const char *value, od_status *st)
 {
-    if (!strcmp(key, "top_k")) return set_count(&q->top_k, key, value, st);
-    if (!strcmp(key, "max_detections")) return set_count(&q->max_detections, key, value, st);
+    if (!strcmp(key, "top_k")) return set_count(&q->top_k, key, value, 1, COUNT_MAX, st);
+    if (!strcmp(key, "max_detections")) return set_count(&q->max_detections, key, value, 1, COUNT_MAX, st);
     if (!strcmp(key, "score_threshold")) return set_share(&q->score_threshold, key, value, st);
     if (!strcmp(key, "iou_threshold")) return set_share(&q->iou_threshold, key, value, st);
     if (!strcmp(key, "mask")) return set_mask(&q->mask, value, st);
+    if (!strcmp(key, "explain")) return set_flag(&q->explain, key, value, st);
+    if (!strcmp(key, "class")) return set_count(&q->explain_class, key, value, 0, INT32_MAX, st);
+    if (!strcmp(key, "passes")) return set_count(&q->passes, key, value, 1, SRV_PASSES_MOST, st);
+    if (!strcmp(key, "method")) return set_method(&q->method, value, st);
     return od_fail(st, OD_BAD_ARGUMENT,
-                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask", key);
+                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, explain, class, passes, method", key);
 }

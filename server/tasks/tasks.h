@@ -15,12 +15,19 @@
 
 typedef enum srv_mask { SRV_MASK_DEFAULT, SRV_MASK_NONE, SRV_MASK_RLE, SRV_MASK_POLYGON, SRV_MASK_PNG } srv_mask;
 
+/* How ?explain=1 finds what speaks for a class. AUTO: exactly where the network allows it, else by occlusion. */
+typedef enum srv_method { SRV_METHOD_AUTO, SRV_METHOD_CAM, SRV_METHOD_OCCLUSION, SRV_METHOD_RISE } srv_method;
+
 /* What a request may change; unset fields keep the card's value. */
 typedef struct srv_query {
     int64_t top_k;          /* 0: unset */
     int64_t max_detections; /* 0: unset */
     double score_threshold, iou_threshold; /* below 0: unset */
     srv_mask mask;
+    bool explain;           /* see explain.h */
+    int64_t explain_class;  /* below 0: the best */
+    int64_t passes;         /* 0: unset */
+    srv_method method;
 } srv_query;
 
 void srv_query_init(srv_query *q);

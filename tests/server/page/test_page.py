@@ -324,6 +324,12 @@ def test_photographs_get_their_boxes_classes_and_masks(browser, demo, root):
         p.status("trolleybus")
         assert p.drawn() == 0
         p.shot(root, "classifier")
+        p.page.click("#explain")
+        playwright.expect(p.page.locator("#explain-text")).to_contain_text("trolleybus", timeout=15000)
+        assert p.drawn("#heat") > 1000
+        p.shot(root, "why")
+        p.page.click("#explain")
+        playwright.expect(p.page.locator("#heat")).to_be_hidden()
         p.page.select_option("#model", "SINet")
         p.status("background")
         p.give("portrait.jpg", photograph(root, "portrait.jpg"))
