@@ -162,6 +162,12 @@ def card_files():
         yield card.parent.name, card.read_bytes()
     for name, text in bad.bad_cards():
         yield "bad " + name, text.encode()
+    yield "hugging face", json.dumps({"architectures": ["ViTForImageClassification"], "id2label": {"0": "cat", "1": "dog"}}).encode()
+    yield "timm", json.dumps({"label_names": ["a"], "label_descriptions": {"a": "cat"}, "pretrained_cfg": {
+        "input_size": [3, 32, 32], "interpolation": "bicubic", "crop_pct": 0.9, "mean": [0.5] * 3, "std": [0.5] * 3}}).encode()
+    yield "ultralytics", b"{0: 'cat', 1: \"driver's seat\", 2: 'a\\'b'}"
+    yield "triton", (b'max_batch_size: 8 # a comment\noutput [ { name: "scores" label_filename: "labels.txt" } ]\n'
+                     b"dynamic_batching { max_queue_delay_microseconds: 250 }")
 
 
 def npy_files():

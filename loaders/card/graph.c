@@ -210,6 +210,24 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
 
 /* ---- checking ----------------------------------------------------------------------------- */
 
+/* Numbers that other tools' files give must be within what a model.json may say; whole ones of zero or less are unset. */
+static od_code check_ranges(const ldr_field *fields, int n, const void *object, od_status *st)
+{
+    for (int i = 0; i < n; i++) {
+        const ldr_field *f = &fields[i];
+        const char *at = (const char *)object + f->offset;
+        double x[3] = {f->lo, f->lo, f->lo};
+        if (f->kind == LDR_FIELD_INT && *(const int64_t *)(const void *)at > 0) x[0] = (double)*(const int64_t *)(const void *)at;
+        if (f->kind == LDR_FIELD_DOUBLE) x[0] = *(const double *)(const void *)at;
+        if (f->kind == LDR_FIELD_FLOAT) x[0] = (double)*(const float *)(const void *)at;
+        for (int c = 0; f->kind == LDR_FIELD_FLOATS && c < 3; c++) x[c] = (double)((const float *)(const void *)at)[c];
+        for (int c = 0; c < 3; c++)
+            if (!(x[c] >= f->lo && x[c] <= f->hi))
+                return od_fail(st, OD_BAD_MODEL, "'%s' is %.9g; a number from %.9g to %.9g is wanted", f->key, x[c], f->lo, f->hi);
+    }
+    return OD_OK;
+}
+
 static od_code check_extent(const char *key, int64_t said, int64_t graph, bool fixed, od_status *st)
 {
     if (graph < 0) return OD_OK;
@@ -223,8 +241,10 @@ static od_code check_extent(const char *key, int64_t said, int64_t graph, bool f
 
 od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
 {
+    OD_TRY(check_ranges(ldr_card_fields, ldr_card_fields_count, card, st));
     if (card->task == LDR_TASK_NONE) return OD_OK;
     const ldr_preprocess *p = &card->pre;
+    OD_TRY(check_ranges(ldr_preprocess_fields, ldr_preprocess_fields_count, p, st));
     const eng_graph *g = m->graph;
     if (card->input < 0 || card->input >= g->n_inputs)
         return od_fail(st, OD_BAD_MODEL, "'task' is '%s', but the model has no input", ldr_task_names[card->task]);

@@ -180,7 +180,8 @@ def test_triton_gives_labels_and_batching(onnxd, tmp_path):
     near(got, (np.asarray(resized(image, int(73 * 1.5), 73, Image.BILINEAR).crop((left, top, left + 64, top + 64))) / 255 - MEAN) / STD)
 
 
-@pytest.mark.parametrize("name, content", [("config.pbtxt", "input [ {"), ("model.json", '{"task":"classify","labels":["one"]}')])
+@pytest.mark.parametrize("name, content", [("config.pbtxt", "input [ {"), ("model.json", '{"task":"classify","labels":["one"]}'),
+    ("config.json", json.dumps({"pretrained_cfg": {"input_size": [3, 64, 64], "std": [0.5, 0.5, 0]}}))])
 def test_what_contradicts_the_graph_is_refused(onnxd, tmp_path, name, content):
     save_model(tmp_path / "model.onnx", ["n", 3, 64, 64])
     (tmp_path / name).write_text(content)
