@@ -8,8 +8,13 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void choose(void)
 {
+    unsigned isa = od_cpu_isa();
+    (void)isa;
 #if defined(__x86_64__)
-    if (od_cpu_isa() & OD_ISA_AVX2) chosen = &eng_attention_avx2;
+    if (isa & OD_ISA_AVX2) chosen = &eng_attention_avx2;
+    if (isa & OD_ISA_AVX512) chosen = &eng_attention_avx512;
+#elif defined(__aarch64__)
+    if (isa & OD_ISA_NEON) chosen = &eng_attention_neon;
 #endif
 }
 

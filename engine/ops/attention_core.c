@@ -1,5 +1,4 @@
 #include "engine/kernels/attention.h"
-#include "engine/kernels/elementwise.h"
 #include "engine/kernels/kernels.h"
 #include "engine/ops/attention.h"
 
@@ -7,18 +6,19 @@
 #include <string.h>
 
 enum { B = ENG_ATT_B, H = ENG_ATT_H, L = ENG_ATT_L, D = ENG_ATT_D };
-enum { BLOCK_MAX = 48, BLOCK_MIN = 6 };
+enum { BLOCK_MAX = 96, BLOCK_MIN = 8 };
 
 typedef struct job {
     const eng_attention *a;
     const eng_attention_kernels *kernels;
+    void (*gemm)(const eng_gemm *g);
     int64_t heads, kv_heads, group; /* items times heads; times heads of k and v; of q for one of k */
     int64_t block, row_blocks;      /* rows worked on at once; their number a head */
     int64_t k_floats, v_floats;     /* of one head's panels */
     float *panels;                  /* of every head of k and v; NULL: packed in the slot */
     float *slots;                   /* scratch of each thread slot */
     int64_t slot_floats, score_pitch, value_pitch;
-    bool pack_q;
+    bool pack_q, ranges;            /* q's rows are not dense; not every query sees every key */
 } job;
 
 static const float *head_of(const eng_att_view *v, int64_t item, int64_t head)
@@ -95,28 +95,32 @@ static float weigh(const job *j, int64_t item, int64_t head, int64_t row, float 
     }
     keep(a, ENG_ATT_BIASED, item, head, row, s, 1.0f);
     if (a->sinks) s[keys] = a->sinks[head];
-    return j->kernels->exp_row(s, keys + (a->sinks != NULL), 1.0f, NULL, 0);
+    return j->kernels->exp_row(s, keys + (a->sinks != NULL), 1.0f, NULL, 0, NULL);
 }
 
-/* Both masks of a row in one. */
-static const float *add_masks(const eng_attention *a, const float *mask, const float *window, float *to)
+static void write_rows(const job *j, const float *values, const float *inverse, int64_t rows, float *out)
 {
-    static const float none = 0.0f;
-    eng_elementwise_table()->bin[ENG_BIN_ADD](to, 1, mask ? mask : &none, mask ? a->mask.strides[D] : 0, window, a->windows.strides[D],
-                                              a->k.dims[L]);
-    return to;
-}
-
-static void write_rows(const eng_attention *a, const float *values, int64_t pitch, const float *inverse, int64_t rows, float *out)
-{
+    const eng_attention *a = j->a;
     int64_t width = a->v.dims[D], row = a->out.strides[L], col = a->out.strides[D];
     if (col == 1) {
-        for (int64_t i = 0; i < rows; i++)
-            eng_elementwise_table()->bin[ENG_BIN_MUL](out + i * row, 1, values + i * pitch, 1, inverse + i, 0, width);
+        j->kernels->scale_rows(values, j->value_pitch, inverse, rows, width, out, row);
         return;
     }
     for (int64_t d = 0; d < width; d++) /* rows beside each other, as a rule */
-        for (int64_t i = 0; i < rows; i++) out[i * row + d * col] = values[i * pitch + d] * inverse[i];
+        for (int64_t i = 0; i < rows; i++) out[i * row + d * col] = values[i * j->value_pitch + d] * inverse[i];
+}
+
+/* A row of scores made weights; zero for keys of first .. last-1 that it does not see. Gives their sum. */
+static float weigh_seen(const job *j, int64_t item, int64_t row, float scale, const float *mask, const float *window,
+                        int64_t first, int64_t last, float *s)
+{
+    const eng_attention *a = j->a;
+    int64_t from = 0, to = a->k.dims[L], step = a->mask.strides[D];
+    if (j->ranges) range_of(a, item, row, &from, &to);
+    float sum = j->kernels->exp_row(s + from, to - from, scale, mask ? mask + from * step : NULL, step, window ? window + from : NULL);
+    for (int64_t k = first; k < from && k < last; k++) s[k] = 0.0f;
+    for (int64_t k = od_max_i64(to, first); k < last; k++) s[k] = 0.0f;
+    return sum;
 }
 
 /* One block of rows of a head. */
@@ -124,7 +128,7 @@ static void run_block(const job *j, int64_t head, int64_t block, const float *pa
 {
     const eng_attention *a = j->a;
     int64_t item = head / a->q.dims[H], h = head % a->q.dims[H], row = block * j->block;
-    int64_t rows = od_min_i64(j->block, a->q.dims[L] - row), keys = a->k.dims[L], width = a->v.dims[D];
+    int64_t rows = od_min_i64(j->block, a->q.dims[L] - row), keys = a->k.dims[L];
     float *scores = scratch, *values = scores + j->block * j->score_pitch;
     const float *q = head_of(&a->q, item, h) + row * a->q.strides[L];
     int64_t lda = a->q.strides[L];
@@ -134,40 +138,32 @@ static void run_block(const job *j, int64_t head, int64_t block, const float *pa
     }
     const float *factor = head_of(&a->factor, item, h), *mask = head_of(&a->mask, item, h);
     const float *window = a->windows.data ? head_of(&a->windows, item % a->window_count, h) : NULL;
-    float *both = scratch + j->block * (j->score_pitch + j->value_pitch + (j->pack_q ? a->q.dims[D] : 0)); /* a row */
     float scale = a->scale * (factor ? *factor : 1.0f), inverse[BLOCK_MAX];
     float *out = (float *)(uintptr_t)head_of(&a->out, item, h) + row * a->out.strides[L];
     bool slow = a->tap || a->softcap > 0.0f || a->allow || a->sinks;
     int64_t first = 0, last = keys; /* keys that any row of the block sees */
-    if (!slow) {
+    if (j->ranges && !slow) {
         int64_t unused;
         range_of(a, item, row, &first, &unused);
         range_of(a, item, row + rows - 1, &unused, &last);
-        first = first / ENG_PANEL * ENG_PANEL;
+        first = first / ENG_NR * ENG_NR;
         if (last < first) first = last = 0;
     }
-    j->kernels->multiply(q, lda, panels + first * a->k.dims[D], ENG_PANEL * a->k.dims[D], rows, last - first, a->k.dims[D],
-                         scores + first, j->score_pitch);
+    /* whole panels of scores: what is behind the last key is not looked at */
+    int64_t columns = od_ceil_div(last - first, ENG_NR) * ENG_NR, width = od_ceil_div(a->v.dims[D], ENG_NR) * ENG_NR;
+    j->gemm(&(eng_gemm){.m = rows, .n = columns, .segments = 1, .length = a->k.dims[D], .a = q, .lda = lda,
+                        .b = panels + first * a->k.dims[D], .c = scores + first, .ldc = j->score_pitch});
     for (int64_t i = 0; i < rows; i++) {
-        float *s = scores + i * j->score_pitch, sum;
+        float *s = scores + i * j->score_pitch;
         const float *m = mask ? mask + (row + i) * a->mask.strides[L] : NULL;
-        if (slow) {
-            sum = weigh(j, item, h, row + i, scale, m, s);
-        } else {
-            int64_t from, to;
-            range_of(a, item, row + i, &from, &to);
-            int64_t step = a->mask.strides[D];
-            if (window) m = add_masks(a, m, window + (row + i) * a->windows.strides[L], both), step = 1;
-            sum = j->kernels->exp_row(s + from, to - from, scale, m ? m + from * step : NULL, step);
-            for (int64_t k = first; k < from && k < last; k++) s[k] = 0.0f;
-            for (int64_t k = od_max_i64(to, first); k < last; k++) s[k] = 0.0f;
-        }
+        const float *w = window ? window + (row + i) * a->windows.strides[L] : NULL;
+        float sum = slow ? weigh(j, item, h, row + i, scale, m, s) : weigh_seen(j, item, row + i, scale, m, w, first, last, s);
         inverse[i] = sum == 0.0f && !a->nan_when_empty ? 0.0f : 1.0f / sum;
         keep(a, ENG_ATT_PROBABILITIES, item, h, row + i, s, inverse[i]);
     }
-    j->kernels->multiply(scores + first, j->score_pitch, panels + j->k_floats + first * ENG_PANEL, ENG_PANEL * keys, rows, width,
-                         last - first, values, j->value_pitch);
-    write_rows(a, values, j->value_pitch, inverse, rows, out);
+    j->gemm(&(eng_gemm){.m = rows, .n = width, .segments = 1, .length = last - first, .depth = keys, .a = scores + first,
+                        .lda = j->score_pitch, .b = panels + j->k_floats + first * ENG_NR, .c = values, .ldc = j->value_pitch});
+    write_rows(j, values, inverse, rows, out);
 }
 
 /* Unit = a block of rows, k and v being packed. */
@@ -192,19 +188,24 @@ static void run_head(void *arg, int64_t kv, int slot)
 
 od_code eng_attention_run(const eng_attention *a, od_arena *scratch, od_pool *pool, od_status *st)
 {
-    enum { SCORE_FLOATS = 48 * 1024, HEADS_ENOUGH = 8 };
-    job j = {.a = a, .kernels = eng_attention_get(), .heads = a->q.dims[B] * a->q.dims[H], .kv_heads = a->k.dims[B] * a->k.dims[H]};
+    enum { NEAR = 6 * 1024, FAR = 48 * 1024, ROWS = 24, HEADS_ENOUGH = 8 }; /* floats of scores in the first caches */
+    job j = {.a = a, .kernels = eng_attention_get(), .gemm = eng_kernels_get()->gemm_f32,
+             .heads = a->q.dims[B] * a->q.dims[H], .kv_heads = a->k.dims[B] * a->k.dims[H]};
     if (!j.heads || !a->q.dims[L] || !a->v.dims[D]) return OD_OK;
     j.group = a->q.dims[H] / a->k.dims[H];
-    j.score_pitch = od_ceil_div(a->k.dims[L] + 1, ENG_PANEL) * ENG_PANEL;
-    j.value_pitch = od_ceil_div(a->v.dims[D], ENG_PANEL) * ENG_PANEL;
-    j.block = SCORE_FLOATS / od_max_i64(j.score_pitch, 1) / 6 * 6; /* whole tiles of rows, in half the L2 cache */
+    j.score_pitch = od_ceil_div(a->k.dims[L] + 1, ENG_NR) * ENG_NR;
+    if (j.score_pitch % 512 == 0) j.score_pitch += ENG_NR; /* rows in different sets of the cache */
+    j.value_pitch = od_ceil_div(a->v.dims[D], ENG_NR) * ENG_NR;
+    j.block = od_max_i64(NEAR / j.score_pitch, od_min_i64(ROWS, FAR / j.score_pitch));
     j.block = od_max_i64(BLOCK_MIN, od_min_i64(BLOCK_MAX, j.block));
     j.row_blocks = od_ceil_div(a->q.dims[L], j.block);
+    j.block = od_ceil_div(a->q.dims[L], j.row_blocks);
+    j.ranges = a->causal || a->left >= 0 || a->right >= 0 || a->lengths || a->keys != a->k.dims[L];
     j.pack_q = a->q.strides[D] != 1 && a->q.dims[D] != 1;
-    j.k_floats = eng_panel_floats(a->k.dims[D], a->k.dims[L]);
-    j.v_floats = eng_panel_floats(a->v.dims[L], a->v.dims[D]);
-    j.slot_floats = j.block * (j.score_pitch + j.value_pitch + (j.pack_q ? a->q.dims[D] : 0)) + j.score_pitch + ENG_PANEL;
+    j.k_floats = eng_packed_floats(a->k.dims[D], a->k.dims[L]);
+    j.v_floats = eng_packed_floats(a->v.dims[L], a->v.dims[D]);
+    j.slot_floats = j.block * (j.score_pitch + j.value_pitch + (j.pack_q ? a->q.dims[D] : 0)) + ENG_NR;
+    j.slot_floats = od_ceil_div(j.slot_floats, ENG_NR) * ENG_NR;
     bool by_head = j.kv_heads >= HEADS_ENOUGH;
     if (by_head) j.slot_floats += j.k_floats + j.v_floats;
     size_t bytes;

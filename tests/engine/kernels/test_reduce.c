@@ -1,3 +1,4 @@
+#include "engine/base/cpu.h"
 #include "engine/kernels/attention.h"
 #include "engine/kernels/reduce.h"
 #include "tests/test.h"
@@ -37,28 +38,71 @@ TEST(what_lies_behind_a_row_is_not_written) {
     }
 }
 
+/* The variants that this processor runs. */
+static int variants(const eng_attention_kernels **k)
+{
+    unsigned isa = od_cpu_isa();
+    int n = 0;
+    (void)isa;
+#if defined(__x86_64__)
+    if (isa & OD_ISA_AVX2) k[n++] = &eng_attention_avx2;
+    if (isa & OD_ISA_AVX512) k[n++] = &eng_attention_avx512;
+#elif defined(__aarch64__)
+    if (isa & OD_ISA_NEON) k[n++] = &eng_attention_neon;
+#endif
+    return n;
+}
+
 TEST(exponentials_of_a_row_are_the_reference) {
-    const eng_attention_kernels *k = eng_attention_get();
-    for (int n = 0; n < 40; n++)
-        for (int how = 0; how < 6; how++) {
-            fill();
-            memcpy(a, x, sizeof a);
-            memcpy(b, x, sizeof b);
-            const float *mask = how % 3 ? x + 100 : NULL;
-            float scale = how < 3 ? 0.5f : -0.5f;
-            float have = k->exp_row(a, n, scale, mask, how % 3 == 2), want = eng_attention_ref.exp_row(b, n, scale, mask, how % 3 == 2);
-            CHECK_NEAR(have, want, 1e-5);
-            for (int i = 0; i < n + 1; i++) CHECK_NEAR(a[i], b[i], 1e-6);
-        }
+    const eng_attention_kernels *k[4];
+    for (int v = variants(k) - 1; v >= 0; v--)
+        for (int n = 0; n < 70; n++)
+            for (int how = 0; how < 12; how++) {
+                fill();
+                memcpy(a, x, sizeof a);
+                memcpy(b, x, sizeof b);
+                const float *mask = how % 3 ? x + 100 : NULL, *more = how < 6 ? NULL : x + 200;
+                float scale = how % 2 ? 0.5f : -0.5f;
+                float have = k[v]->exp_row(a, n, scale, mask, how % 3 == 2, more);
+                float want = eng_attention_ref.exp_row(b, n, scale, mask, how % 3 == 2, more);
+                CHECK_NEAR(have, want, 1e-5);
+                for (int i = 0; i < n + 1; i++) CHECK_NEAR(a[i], b[i], 1e-6);
+            }
 }
 
 TEST(a_row_of_minus_infinity_is_zero_and_nan_spreads) {
-    const eng_attention_kernels *k = eng_attention_get();
-    for (int i = 0; i < 20; i++) a[i] = -INFINITY;
-    CHECK_NEAR(k->exp_row(a, 20, 1.0f, NULL, 0), 0, 0);
-    CHECK_NEAR(a[19], 0, 0);
-    a[3] = NAN;
-    CHECK(isnan(k->exp_row(a, 20, 1.0f, NULL, 0)));
+    const eng_attention_kernels *k[4];
+    for (int v = variants(k) - 1; v >= 0; v--) {
+        for (int i = 0; i < 20; i++) a[i] = -INFINITY;
+        CHECK_NEAR(k[v]->exp_row(a, 20, 1.0f, NULL, 0, NULL), 0, 0);
+        CHECK_NEAR(a[19], 0, 0);
+        for (int nan = 3; nan < 20; nan += 16) { /* among others, and alone */
+            for (int i = 0; i < 20; i++) a[i] = nan == 3 ? (float)i : -INFINITY;
+            a[nan] = NAN;
+            CHECK(isnan(k[v]->exp_row(a, 20, 1.0f, NULL, 0, NULL)));
+        }
+        for (int i = 0; i < 20; i++) a[i] = i ? -INFINITY : 3.0f;
+        CHECK_NEAR(k[v]->exp_row(a, 20, 2.0f, NULL, 0, NULL), 1, 0);
+        CHECK_NEAR(a[19], 0, 0);
+    }
+}
+
+TEST(panels_and_scaled_rows_are_the_reference) {
+    const eng_attention_kernels *k[4];
+    fill();
+    for (int v = variants(k) - 1; v >= 0; v--)
+        for (int n = 1; n < 40; n++)
+            for (int how = 0; how < 3; how++) {
+                int row = how == 0 ? 41 : how == 1 ? 1 : 80, col = how == 0 ? 1 : how == 1 ? 41 : 2;
+                memset(a, 1, sizeof a);
+                memset(b, 1, sizeof b);
+                k[v]->pack(x, row, col, 9, n, a);
+                eng_attention_ref.pack(x, row, col, 9, n, b);
+                CHECK(!memcmp(a, b, sizeof a));
+                k[v]->scale_rows(x, 50, x + 9, 5, n, a, 60);
+                eng_attention_ref.scale_rows(x, 50, x + 9, 5, n, b, 60);
+                CHECK(!memcmp(a, b, sizeof a));
+            }
 }
 
 TEST_MAIN
