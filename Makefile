@@ -159,6 +159,11 @@ bench-load: .venv/ready ## measure the server under four times the work it can d
 	@$(MAKE) --no-print-directory -j$(JOBS) all models
 	@.venv/bin/python tests/bench/saturation.py --onnxd $(B)/onnxd --model $(DEMO)/EfficientNet-Lite0
 
+bench-http: .venv/ready ## measure what the server adds to a bare libmicrohttpd reply
+	@sh tools/deps.sh build bench
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@.venv/bin/python tests/bench/http_overhead.py --onnxd $(B)/onnxd
+
 bench-ort: .venv/ready ## measure the engine beside ONNX Runtime, by turns; writes docs/performance.md
 	@sh tools/deps.sh build
 	@$(MAKE) --no-print-directory -j$(JOBS) all
@@ -202,4 +207,4 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check docs conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-ort bench-kernels bench-pictures neon install uninstall dist
+.PHONY: all tests check docs conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-http bench-ort bench-kernels bench-pictures neon install uninstall dist

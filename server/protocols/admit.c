@@ -28,7 +28,7 @@ static struct {
     pthread_mutex_t lock;
     token *list;
     int n;
-    bool on;
+    atomic_bool on; /* looked at without the lock first */
 } tokens = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static od_code read_line(char *line, token *t, od_status *st)
@@ -95,7 +95,7 @@ od_code srv_admit_read(const char *path, od_status *st)
     token *old = tokens.list;
     tokens.list = list;
     tokens.n = n;
-    tokens.on = path != NULL;
+    atomic_store(&tokens.on, path != NULL);
     pthread_mutex_unlock(&tokens.lock);
     free(old);
     return OD_OK;
@@ -171,9 +171,9 @@ od_code srv_admit(srv_request *r, od_status *st)
         srv_reply_header(r, "Retry-After", "1");
         return od_fail(st, OD_UNAVAILABLE, "shutting down");
     }
-    if (!__atomic_load_n(&tokens.on, __ATOMIC_RELAXED)) return OD_OK;
+    if (!atomic_load(&tokens.on)) return OD_OK;
     pthread_mutex_lock(&tokens.lock);
-    od_code rc = tokens.on ? check_token(r, st) : OD_OK;
+    od_code rc = atomic_load(&tokens.on) ? check_token(r, st) : OD_OK;
     pthread_mutex_unlock(&tokens.lock);
     return rc;
 }
