@@ -284,46 +284,35 @@ static bool constant_inputs(const eng_graph *g, const eng_node *n)
     return !(n->op->flags & (ENG_RANDOM | ENG_SEQ)) && !eng_node_has_graph(n);
 }
 
-/* Compute one node with constant inputs; its outputs become constants. *done false: its outputs are
- * larger than `limit` bytes, or it cannot be computed before a run. */
-static od_code fold_node(eng_graph *g, eng_node *n, size_t limit, bool *done, od_status *st)
+/* Compute one node with constant inputs; its outputs become constants. *done stays false when they are
+ * larger than `limit` bytes, or cannot be computed before a run. *alias: they lie in input 0. */
+static od_code compute_node(eng_graph *g, eng_node *n, size_t limit, od_arena *tmp, bool *done, bool *alias, od_status *st)
 {
     eng_model *m = g->model;
-    od_arena tmp = {0};
-    od_code rc = OD_NO_MEMORY;
-    eng_ctx c = {.node = n, .n_in = n->n_in, .n_out = n->n_out, .scratch = &tmp, .memory = &m->arena};
+    eng_ctx c = {.node = n, .n_in = n->n_in, .n_out = n->n_out, .scratch = tmp, .memory = &m->arena};
     eng_tensor *out = od_arena_array(&m->arena, eng_tensor, n->n_out);
-    c.in = od_arena_array(&tmp, const eng_tensor *, n->n_in);
-    c.out = od_arena_array(&tmp, eng_tensor *, n->n_out);
+    c.in = od_arena_array(tmp, const eng_tensor *, n->n_in);
+    c.out = od_arena_array(tmp, eng_tensor *, n->n_out);
     size_t bytes = 0;
-    if (!out || !c.in || !c.out) {
-        od_fail(st, OD_NO_MEMORY, "no memory to fold a node");
-        goto done;
-    }
+    if (!out || !c.in || !c.out) return od_fail(st, OD_NO_MEMORY, "no memory to fold a node");
     for (int k = 0; k < n->n_in; k++) c.in[k] = n->in[k] < 0 ? NULL : g->values[n->in[k]].constant;
     for (int k = 0; k < n->n_out; k++) c.out[k] = n->out[k] < 0 ? NULL : &out[k];
-    if ((rc = eng_check_op_type(&c, st)) != OD_OK) goto done;
-    rc = n->op->infer(&c, st);
-    if (rc == OD_UNKNOWN_YET) rc = OD_OK;
-    else if (rc == OD_OK) *done = true;
-    if (rc != OD_OK || !*done) goto done;
+    OD_TRY(eng_check_op_type(&c, st));
+    od_code rc = n->op->infer(&c, st);
+    if (rc != OD_OK) return rc == OD_UNKNOWN_YET ? OD_OK : rc;
+    int64_t offset = 0;
+    *alias = n->op->alias && n->n_out == 1 && c.in[0] && c.out[0] && n->op->alias(&c, 0, &offset);
+    if (*alias) c.out[0]->data = (char *)c.in[0]->data + offset * (int64_t)eng_dtype_size(c.in[0]->dtype);
     for (int k = 0; k < n->n_out; k++) bytes += c.out[k] ? eng_tensor_bytes(c.out[k]) : 0;
-    if (bytes > limit) {
-        *done = false;
-        goto done;
-    }
-    for (int k = 0; k < n->n_out; k++)
-        if (c.out[k] && !(c.out[k]->data = od_arena_zalloc(&m->arena, eng_tensor_bytes(c.out[k])))) {
-            rc = od_fail(st, OD_NO_MEMORY, "no memory for a constant of %zu bytes", bytes);
-            goto done;
-        }
-    if ((rc = eng_op_compute(&c, st)) != OD_OK) goto done;
+    if (bytes > limit) return OD_OK;
+    for (int k = 0; k < n->n_out && !*alias; k++)
+        if (c.out[k] && !(c.out[k]->data = od_arena_zalloc(&m->arena, eng_tensor_bytes(c.out[k]))))
+            return od_fail(st, OD_NO_MEMORY, "no memory for a constant of %zu bytes", bytes);
+    if (!*alias) OD_TRY(eng_op_compute(&c, st));
     for (int k = 0; k < n->n_out; k++)
         if (c.out[k]) g->values[n->out[k]].constant = c.out[k];
-done:
-    od_arena_fini(&tmp);
-    if (rc != OD_OK) eng_note_node(g, n, st);
-    return rc;
+    *done = true;
+    return OD_OK;
 }
 
 /* By value: how many nodes and outputs read it. */
@@ -351,18 +340,22 @@ static od_code fold_constants(eng_graph *g, void *arg, od_status *st)
     (void)arg;
     od_arena tmp = {0};
     int *readers = count_readers(g, &tmp);
-    bool *ours = od_arena_array(&tmp, bool, g->n_values); /* made here */
+    bool *ours = od_arena_array(&tmp, bool, g->n_values); /* made here, and nothing lies in it */
     od_code rc = readers && ours ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory to fold %d nodes", g->n_nodes);
     for (int i = 0; rc == OD_OK && i < g->n_nodes; i++) {
         eng_node *n = &g->nodes[i];
-        bool done = false;
+        bool done = false, alias = false;
         if (n->dead || !constant_inputs(g, n)) continue;
-        if (n->op->prepare && (rc = n->op->prepare(g, n, NULL, st)) != OD_OK) eng_note_node(g, n, st);
-        else rc = fold_node(g, n, limit, &done, st);
+        od_arena_mark mark = od_arena_save(&tmp);
+        if (n->op->prepare) rc = n->op->prepare(g, n, NULL, st);
+        if (rc == OD_OK) rc = compute_node(g, n, limit, &tmp, &done, &alias, st);
+        od_arena_rewind(&tmp, mark);
+        if (rc != OD_OK) eng_note_node(g, n, st);
         if (rc != OD_OK || !done) continue;
         n->dead = any = true;
+        if (alias) ours[n->in[0]] = false;
         for (int k = 0; k < n->n_out; k++)
-            if (n->out[k] >= 0) ours[n->out[k]] = true;
+            if (n->out[k] >= 0) ours[n->out[k]] = !alias;
         for (int k = 0; k < n->n_in; k++)
             if (n->in[k] >= 0 && --readers[n->in[k]] == 0 && ours[n->in[k]]) drop_pages(g->values[n->in[k]].constant);
     }

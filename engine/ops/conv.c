@@ -74,6 +74,12 @@ static void pack_panel(void *arg, int64_t chunk, int slot)
     int64_t g = chunk / panels, p = chunk % panels * ENG_NR;
     float *to = j->to + chunk * ENG_NR * inputs * f->taps;
     (void)slot;
+    if (f->merged == 1) {
+        int64_t step = inputs * f->taps; /* from one output to the next */
+        for (int64_t t = 0; t < f->taps; t++)
+            eng_gemm_pack(j->w + (g * n + p) * step + t, f->taps, step, inputs, od_min_i64(ENG_NR, n - p), to + t * inputs * ENG_NR);
+        return;
+    }
     for (int64_t c = 0; c < f->per_group; c++)
         for (int64_t t = 0; t < f->taps; t++)
             for (int64_t col = 0; col < ENG_NR; col++) {

@@ -60,6 +60,21 @@ double srv_args_number(srv_args *a, const char *name, double lo, double hi)
     return lo;
 }
 
+eng_load_options srv_cli_load_options(void)
+{
+    const char *folder = getenv("ONNXD_PACK_CACHE");
+    return (eng_load_options){.pack_cache = folder && *folder ? folder : NULL};
+}
+
+bool srv_args_load(srv_args *a, eng_load_options *load)
+{
+    if (srv_args_flag(a, "--pack-cache")) load->pack_cache = srv_args_text(a, "--pack-cache");
+    else if (srv_args_flag(a, "--disable-passes")) load->disabled_passes = srv_args_text(a, "--disable-passes");
+    else if (srv_args_flag(a, "--no-passes")) load->keep_graph = true;
+    else return false;
+    return true;
+}
+
 void srv_args_unknown(srv_args *a)
 {
     fprintf(stderr, "onnxd: '%s' fits nothing here; --help lists what does\n", a->argv[a->at]);

@@ -35,6 +35,10 @@ bool srv_args_flag(srv_args *a, const char *name);
 const char *srv_args_text(srv_args *a, const char *name);
 int64_t srv_args_int(srv_args *a, const char *name, int64_t lo, int64_t hi);
 double srv_args_number(srv_args *a, const char *name, double lo, double hi);
+/* true when the next word says how to load a model: --pack-cache (else ONNXD_PACK_CACHE holds), --disable-passes,
+ * --no-passes. It is taken. */
+bool srv_args_load(srv_args *a, eng_load_options *load);
+eng_load_options srv_cli_load_options(void);
 /* The next word fits nothing: says so and sets `failed`. */
 void srv_args_unknown(srv_args *a);
 

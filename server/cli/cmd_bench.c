@@ -39,8 +39,9 @@ typedef struct bench_result {
 
 static const char help[] =
     "usage: onnxd bench MODEL [--batch N] [--threads N] [--seconds S] [--runs N] [--shape NAME=1x3x224x224]...\n"
-    "                   [--json] [--profile] [--disable-passes A,B] [--no-passes] [--inputs DIR] [--paced]\n"
+    "                   [--json] [--profile] [--disable-passes A,B] [--no-passes] [--inputs DIR] [--paced] [--pack-cache DIR]\n"
     "--inputs DIR  reads input i from DIR/i.npy instead of making it up\n"
+    "--pack-cache  keeps packed weights in DIR for the next start\n"
     "--paced       for each line N on standard input: N runs, then a line of JSON; to take turns with another program\n";
 
 /* ---- measuring ---------------------------------------------------------------------------- */
@@ -249,7 +250,7 @@ done:
 int srv_cmd_bench(int argc, char **argv)
 {
     srv_args a = {.argc = argc, .at = 1, .argv = argv};
-    bench_options o = {.threads = od_cpu_count(), .batch = 1, .seconds = 2.0};
+    bench_options o = {.threads = od_cpu_count(), .batch = 1, .seconds = 2.0, .load = srv_cli_load_options()};
     od_status st;
     const char *word;
     while (a.at < argc && !a.failed) {
@@ -265,8 +266,7 @@ int srv_cmd_bench(int argc, char **argv)
         else if (srv_args_flag(&a, "--inputs")) o.inputs_from = srv_args_text(&a, "--inputs");
         else if (srv_args_flag(&a, "--paced")) o.paced = true;
         else if (srv_args_flag(&a, "--profile")) o.profile = true;
-        else if (srv_args_flag(&a, "--disable-passes")) o.load.disabled_passes = srv_args_text(&a, "--disable-passes");
-        else if (srv_args_flag(&a, "--no-passes")) o.load.keep_graph = true;
+        else if (srv_args_load(&a, &o.load)) continue;
         else if (!o.model && (word = srv_args_word(&a))) o.model = word;
         else srv_args_unknown(&a);
     }

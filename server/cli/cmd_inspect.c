@@ -250,8 +250,7 @@ int srv_cmd_inspect(int argc, char **argv)
         else if (srv_args_flag(&a, "--shape")) {
             const char *text = srv_args_text(&a, "--shape");
             if (o.n_shapes < SHAPES_MAX) o.shapes[o.n_shapes++] = text;
-        } else if (srv_args_flag(&a, "--disable-passes")) o.load.disabled_passes = srv_args_text(&a, "--disable-passes");
-        else if (srv_args_flag(&a, "--no-passes")) o.load.keep_graph = true;
+        } else if (srv_args_load(&a, &o.load)) continue;
         else if (!o.model && (word = srv_args_word(&a))) o.model = word;
         else srv_args_unknown(&a);
     }

@@ -15,7 +15,7 @@
 static const char help[] =
     "usage: onnxd predict MODEL IMAGE... [--json] [--top-k N] [--score-threshold X] [--iou-threshold X]\n"
     "                     [--max-detections N] [--mask rle|polygon|png|none] [--card FILE.json]\n"
-    "                     [--save-input FILE.npy] [--threads N]\n"
+    "                     [--save-input FILE.npy] [--threads N] [--pack-cache DIR]\n"
     "--json        one JSON object a picture, as the server answers, instead of lines of text\n"
     "--card        use this card instead of model.json beside the model\n"
     "--save-input  write what the (last) picture became for the model\n";
@@ -26,6 +26,7 @@ typedef struct predict_options {
     int n_images, threads;
     bool json;
     srv_query query;
+    eng_load_options load;
 } predict_options;
 
 typedef struct predictor {
@@ -104,7 +105,7 @@ static od_code load(predictor *p, od_status *st)
     const predict_options *o = p->o;
     char *card = NULL;
     size_t size;
-    eng_load_options options = {0};
+    eng_load_options options = o->load;
     OD_TRY(od_pool_create(&p->pool, o->threads - 1, st));
     options.pool = p->pool;
     OD_TRY(ldr_onnx_load(o->model, &options, &p->model, st));
@@ -189,7 +190,7 @@ static bool query_flag(srv_args *a, srv_query *q)
 int srv_cmd_predict(int argc, char **argv)
 {
     srv_args a = {.argc = argc, .at = 1, .argv = argv};
-    predict_options o = {.threads = od_cpu_count(), .images = calloc((size_t)argc, sizeof *o.images)};
+    predict_options o = {.threads = od_cpu_count(), .load = srv_cli_load_options(), .images = calloc((size_t)argc, sizeof *o.images)};
     const char *word;
     int code = 2;
     srv_query_init(&o.query);
@@ -203,6 +204,7 @@ int srv_cmd_predict(int argc, char **argv)
         else if (srv_args_flag(&a, "--card")) o.card = srv_args_text(&a, "--card");
         else if (srv_args_flag(&a, "--save-input")) o.save_input = srv_args_text(&a, "--save-input");
         else if (srv_args_flag(&a, "--threads")) o.threads = (int)srv_args_int(&a, "--threads", 1, 1024);
+        else if (srv_args_load(&a, &o.load)) continue;
         else if (query_flag(&a, &o.query)) continue;
         else if ((word = srv_args_word(&a))) {
             if (!o.model) o.model = word;

@@ -21,7 +21,8 @@ typedef struct run_options {
 } run_options;
 
 static const char help[] =
-    "usage: onnxd run MODEL --input NAME=FILE.npy ... --output-dir DIR [--threads N] [--disable-passes A,B] [--no-passes]\n"
+    "usage: onnxd run MODEL --input NAME=FILE.npy ... --output-dir DIR [--threads N] [--pack-cache DIR]\n"
+    "                 [--disable-passes A,B] [--no-passes]\n"
     "Writes one file an output, in graph order: 0_NAME.npy, 1_NAME.npy, ...\n";
 
 static od_code read_inputs(const run_options *o, const eng_graph *g, od_arena *a, eng_tensor *inputs, od_status *st)
@@ -92,7 +93,7 @@ done:
 int srv_cmd_run(int argc, char **argv)
 {
     srv_args a = {.argc = argc, .at = 1, .argv = argv};
-    run_options o = {.threads = od_cpu_count()};
+    run_options o = {.threads = od_cpu_count(), .load = srv_cli_load_options()};
     od_status st;
     const char *word;
     while (a.at < argc && !a.failed) {
@@ -102,8 +103,7 @@ int srv_cmd_run(int argc, char **argv)
             if (o.n_inputs < INPUTS_MAX) o.inputs[o.n_inputs++] = text;
         } else if (srv_args_flag(&a, "--output-dir")) o.output_dir = srv_args_text(&a, "--output-dir");
         else if (srv_args_flag(&a, "--threads")) o.threads = (int)srv_args_int(&a, "--threads", 1, 1024);
-        else if (srv_args_flag(&a, "--disable-passes")) o.load.disabled_passes = srv_args_text(&a, "--disable-passes");
-        else if (srv_args_flag(&a, "--no-passes")) o.load.keep_graph = true;
+        else if (srv_args_load(&a, &o.load)) continue;
         else if (!o.model && (word = srv_args_word(&a))) o.model = word;
         else srv_args_unknown(&a);
     }
