@@ -42,6 +42,13 @@ typedef struct ldr_card {
         const double *values;
     } *params;
     int n_params;
+    const struct ldr_card_then {
+        const char *model;     /* what a detector finds is cut out and goes through this one */
+        const char *const *of; /* labels of what does; NULL: all */
+        int n_of;
+        double margin;         /* on each side, in extents of the box */
+    } *then;
+    int n_then;
     /* batching; -1: not said, the server's defaults hold */
     int64_t max_batch_size, max_queue_delay_us, max_queue, timeout_us;
 } ldr_card;

@@ -52,5 +52,12 @@ const ldr_field ldr_batching_fields[] = {
 };
 #undef AT
 
+#define AT(member) offsetof(struct ldr_card_then, member)
+const ldr_field ldr_then_fields[] = {
+    {"model", LDR_FIELD_TEXT, AT(model), 0, 0, NULL, true},
+    {"margin", LDR_FIELD_DOUBLE, AT(margin), 0, 10, NULL, true},
+};
+#undef AT
+
 const int ldr_card_fields_count = OD_COUNT(ldr_card_fields), ldr_preprocess_fields_count = OD_COUNT(ldr_preprocess_fields),
-          ldr_batching_fields_count = OD_COUNT(ldr_batching_fields);
+          ldr_batching_fields_count = OD_COUNT(ldr_batching_fields), ldr_then_fields_count = OD_COUNT(ldr_then_fields);

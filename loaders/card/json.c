@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LABELS_FILE_MAX = 16 << 20, PARAM_VALUES_MAX = 100000 };
+enum { LABELS_FILE_MAX = 16 << 20, PARAM_VALUES_MAX = 100000, THEN_MAX = 16 };
 
 typedef struct reader {
     const eng_model *m;
     const char *model_path;
     od_arena *a;
     ldr_card *card;
+    struct ldr_card_then *then; /* the one being read */
     od_status *st;
 } reader;
 
@@ -137,6 +138,62 @@ static od_code read_object(reader *r, const char *what, const cJSON *j, const ld
 
 /* ---- keys with a rule of their own -------------------------------------------------------- */
 
+/* An array of texts in `a`. */
+static od_code read_texts(reader *r, const char *key, const cJSON *j, const char *const **out, int *n_out)
+{
+    int n = cJSON_GetArraySize(j), i = 0;
+    const char **texts = od_arena_array(r->a, const char *, n);
+    if (!texts) return od_fail(r->st, OD_NO_MEMORY, "'%s': %d texts", key, n);
+    for (const cJSON *k = j->child; k; k = k->next) {
+        if (!cJSON_IsString(k)) return bad(r, key, "an array of texts");
+        texts[i] = od_arena_strdup(r->a, k->valuestring, strlen(k->valuestring));
+        if (!texts[i++]) return od_fail(r->st, OD_NO_MEMORY, "'%s': %d texts", key, n);
+    }
+    *out = texts;
+    *n_out = n;
+    return OD_OK;
+}
+
+static od_code then_key(reader *r, const cJSON *j, bool *taken)
+{
+    if (strcmp(j->string, "of") != 0) return OD_OK;
+    if (!cJSON_IsArray(j) || !cJSON_GetArraySize(j)) return bad(r, "of", "an array of labels");
+    *taken = true;
+    return read_texts(r, "of", j, &r->then->of, &r->then->n_of);
+}
+
+static od_code read_then(reader *r, const cJSON *j)
+{
+    int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : 0, i = 0;
+    if (n < 1 || n > THEN_MAX) return bad(r, "then", "an array of 1 to 16 objects");
+    struct ldr_card_then *list = od_arena_zalloc(r->a, (size_t)n * sizeof *list);
+    if (!list) return od_fail(r->st, OD_NO_MEMORY, "'then'");
+    for (const cJSON *k = j->child; k; k = k->next, i++) {
+        r->then = &list[i];
+        OD_TRY(read_object(r, "then", k, ldr_then_fields, ldr_then_fields_count, &list[i], then_key));
+        if (!list[i].model || !*list[i].model) return bad(r, "model", "in each object of 'then' the name of a model");
+        for (int b = 0; b < i; b++)
+            if (!strcmp(list[b].model, list[i].model)) return od_fail(r->st, OD_BAD_MODEL, "'then' names '%.60s' twice", list[i].model);
+    }
+    r->card->then = list;
+    r->card->n_then = n;
+    return OD_OK;
+}
+
+/* Once everything is read: only detectors find parts, and labels that do not exist would never be found. */
+static od_code check_then(reader *r)
+{
+    const ldr_card *card = r->card;
+    if (card->n_then && card->task != LDR_TASK_DETECT) return od_fail(r->st, OD_BAD_MODEL, "'then' is for task detect");
+    for (int i = 0; i < card->n_then; i++)
+        for (int k = 0; k < card->then[i].n_of; k++) {
+            int at = 0;
+            while (at < card->n_labels && strcmp(card->labels[at], card->then[i].of[k])) at++;
+            if (at == card->n_labels) return od_fail(r->st, OD_BAD_MODEL, "'of': there is no label '%.60s'", card->then[i].of[k]);
+        }
+    return OD_OK;
+}
+
 static od_code read_labels(reader *r, const cJSON *j)
 {
     if (cJSON_IsString(j)) {
@@ -146,17 +203,7 @@ static od_code read_labels(reader *r, const cJSON *j)
         return ldr_card_label_lines(text, r->a, r->card, r->st);
     }
     if (!cJSON_IsArray(j)) return bad(r, "labels", "an array of texts or the name of a file");
-    int n = cJSON_GetArraySize(j), i = 0;
-    const char **labels = od_arena_array(r->a, const char *, n);
-    if (!labels) return od_fail(r->st, OD_NO_MEMORY, "%d labels", n);
-    for (const cJSON *k = j->child; k; k = k->next) {
-        if (!cJSON_IsString(k)) return bad(r, "labels", "an array of texts");
-        labels[i] = od_arena_strdup(r->a, k->valuestring, strlen(k->valuestring));
-        if (!labels[i++]) return od_fail(r->st, OD_NO_MEMORY, "%d labels", n);
-    }
-    r->card->labels = labels;
-    r->card->n_labels = n;
-    return OD_OK;
+    return read_texts(r, "labels", j, &r->card->labels, &r->card->n_labels);
 }
 
 static od_code read_outputs(reader *r, const cJSON *j)
@@ -227,6 +274,7 @@ static od_code card_key(reader *r, const cJSON *j, bool *taken)
     *taken = true;
     if (!strcmp(j->string, "labels")) return read_labels(r, j);
     if (!strcmp(j->string, "outputs")) return read_outputs(r, j);
+    if (!strcmp(j->string, "then")) return read_then(r, j);
     if (!strcmp(j->string, "parameters")) return read_params(r, j);
     if (!strcmp(j->string, "preprocess")) return read_preprocess(r, j);
     if (!strcmp(j->string, "batching"))
@@ -260,7 +308,8 @@ static od_code read_card(reader *r, const cJSON *j)
             ldr_card_task_defaults(r->card, (ldr_task)name);
         }
     }
-    return read_object(r, "the card", j, ldr_card_fields, ldr_card_fields_count, r->card, card_key);
+    OD_TRY(read_object(r, "the card", j, ldr_card_fields, ldr_card_fields_count, r->card, card_key));
+    return check_then(r);
 }
 
 od_code ldr_card_read_json(const char *text, const char *model_path, const eng_model *m, od_arena *a, ldr_card *card,
@@ -363,6 +412,13 @@ static cJSON *card_to_json(const ldr_card *card, const eng_model *m)
             cJSON_AddItemToObject(params, p->name,
                                   p->n == 1 ? cJSON_CreateNumber(p->values[0]) : cJSON_CreateDoubleArray(p->values, p->n));
         }
+    }
+    cJSON *then = card->n_then ? cJSON_AddArrayToObject(j, "then") : NULL;
+    for (int i = 0; i < card->n_then; i++) {
+        cJSON *to = cJSON_CreateObject();
+        for (int k = 0; k < ldr_then_fields_count; k++) write_field(to, &ldr_then_fields[k], &card->then[i]);
+        if (card->then[i].of) cJSON_AddItemToObject(to, "of", cJSON_CreateStringArray(card->then[i].of, card->then[i].n_of));
+        cJSON_AddItemToArray(then, to);
     }
     if (card->max_batch_size >= 0 || card->max_queue_delay_us >= 0 || card->max_queue >= 0 || card->timeout_us >= 0) {
         cJSON *to = cJSON_AddObjectToObject(j, "batching");

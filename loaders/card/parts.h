@@ -54,7 +54,8 @@ typedef struct ldr_field {
 extern const ldr_field ldr_card_fields[];       /* of ldr_card */
 extern const ldr_field ldr_preprocess_fields[]; /* of ldr_preprocess */
 extern const ldr_field ldr_batching_fields[];   /* of ldr_card */
-extern const int ldr_card_fields_count, ldr_preprocess_fields_count, ldr_batching_fields_count;
+extern const ldr_field ldr_then_fields[];       /* of struct ldr_card_then */
+extern const int ldr_card_fields_count, ldr_preprocess_fields_count, ldr_batching_fields_count, ldr_then_fields_count;
 
 extern const char *const ldr_task_names[];
 extern const char *const ldr_color_names[]; /* rgb, bgr, gray: together `channels` and `bgr` */

@@ -5,6 +5,7 @@
 #include "server/protocols/predict.h"
 
 #include "engine/base/cpu.h"
+#include "server/protocols/chain.h"
 #include "server/protocols/explain.h"
 #include "server/protocols/infer.h"
 #include "server/settings.h"
@@ -21,6 +22,7 @@ typedef struct shot {
     int64_t waited_ns; /* for a worker to decode it; the job's own waiting comes behind that */
     srv_text json;
     srv_explaining *why;  /* NULL: nobody asks */
+    srv_chaining *behind; /* NULL: no models behind this one */
     od_status st;
     int status;           /* HTTP status of an error that has its own */
 } shot;
@@ -28,6 +30,7 @@ typedef struct shot {
 struct srv_prediction {
     srv_request *r;
     srv_model *model;
+    srv_chain *chain;     /* NULL: it is alone */
     srv_query query;
     srv_pictures pictures;
     shot *shots;
@@ -98,6 +101,7 @@ static void conclude(srv_prediction *p)
         p->answer(p);
     }
     for (int i = 0; i < p->n; i++) od_arena_fini(&p->shots[i].own);
+    srv_chain_close(p->chain);
     srv_model_release(p->model);
     if (bad) srv_request_fail(r, &st);
     else srv_request_finish(r);
@@ -109,7 +113,7 @@ static void arrive(shot *s)
     if (atomic_fetch_sub(&p->left, 1) == 1) conclude(p);
 }
 
-static void explained(void *arg, const od_status *st)
+static void later_done(void *arg, const od_status *st)
 {
     shot *s = arg;
     s->st = *st;
@@ -134,8 +138,28 @@ static void begin_explaining(shot *s)
     }
     *s->why = (srv_explaining){.server = srv_server_of(p->r), .model = p->model, .query = &p->query, .picture = &s->picture, .outputs = s->job.outputs,
                                .cancelled = &s->job.cancelled, .since_ns = p->r->received_ns, .arena = s->arena, .json = &s->json,
-                               .done = explained, .arg = s};
+                               .done = later_done, .arg = s};
     if (!od_pool_submit(srv_server_of(p->r)->pool, explain, s)) explain(s);
+}
+
+static void run_behind(void *arg)
+{
+    shot *s = arg;
+    srv_chain_run(s->behind);
+}
+
+static void begin_chain(shot *s)
+{
+    const srv_prediction *p = s->p;
+    s->behind = od_arena_array(s->arena, srv_chaining, 1);
+    if (!s->behind) {
+        od_fail(&s->st, OD_NO_MEMORY, "no memory for a chain");
+        arrive(s);
+        return;
+    }
+    *s->behind = (srv_chaining){.server = srv_server_of(p->r), .chain = p->chain, .picture = &s->picture, .cancelled = &s->job.cancelled,
+                                .since_ns = p->r->received_ns, .arena = s->arena, .json = &s->json, .done = later_done, .arg = s};
+    if (!od_pool_submit(srv_server_of(p->r)->pool, run_behind, s)) run_behind(s);
 }
 
 static void postprocess(void *arg)
@@ -145,6 +169,7 @@ static void postprocess(void *arg)
     s->json = (srv_text){.arena = s->arena};
     od_code rc = srv_picture_answer(p->model->card, &s->picture, s->job.outputs, &p->query, s->arena, &s->json, &s->st);
     if (rc == OD_OK && p->query.explain) begin_explaining(s);
+    else if (rc == OD_OK && p->chain) begin_chain(s);
     else arrive(s);
 }
 
@@ -208,6 +233,7 @@ static od_code admit_rest(srv_prediction *p, od_status *st)
 static od_code prepare(srv_prediction *p, od_status *st)
 {
     srv_request *r = p->r;
+    OD_TRY(srv_chain_open(&p->chain, srv_server_of(r)->store, p->model, &r->arena, st));
     OD_TRY(srv_pictures_find(r, &p->pictures, &p->query, st));
     p->shots = od_arena_array(&r->arena, shot, p->pictures.n);
     if (!p->shots) return od_fail(st, OD_NO_MEMORY, "no memory for %d pictures", p->pictures.n);
@@ -222,6 +248,7 @@ static void begin(srv_request *r)
     if (prepare(p, &st) != OD_OK) {
         srv_batcher_leave(p->model->batcher);
         if (st.code == OD_BUSY) srv_retry_after(r, srv_batcher_delay_us(p->model->batcher));
+        srv_chain_close(p->chain);
         srv_model_release(p->model);
         srv_request_fail(r, &st);
         return;
@@ -254,6 +281,7 @@ static od_code start(srv_request *r, void (*answer)(srv_prediction *p), od_statu
     }
     p->r = r;
     p->model = m;
+    p->chain = NULL;
     p->answer = answer;
     srv_query_init(&p->query);
     r->state = p;

@@ -174,6 +174,26 @@ static void add_box(const srv_answer *w, const srv_box *box)
     srv_text_add(w->json, "]", 1);
 }
 
+/* The box in the picture, as its JSON has it, for models that come behind. */
+static void keep_region(const srv_answer *w, const srv_box *b)
+{
+    srv_region *r = &w->picture->regions[w->picture->n_regions++];
+    double x[3], y[3], c = cos((double)b->angle), s = sin((double)b->angle);
+    double cx = (double)(b->x1 + b->x2) / 2, cy = (double)(b->y1 + b->y2) / 2, dx = (double)(b->x2 - b->x1) / 2, dy = (double)(b->y2 - b->y1) / 2;
+    static const int sx[3] = {-1, 1, -1}, sy[3] = {-1, -1, 1};
+    for (int i = 0; i < 3; i++) {
+        x[i] = srv_to_picture_x(w, (float)(cx + sx[i] * dx * c - sy[i] * dy * s));
+        y[i] = srv_to_picture_y(w, (float)(cy + sx[i] * dx * s + sy[i] * dy * c));
+        if (b->angle == 0) x[i] = within(x[i], w->place->image_width), y[i] = within(y[i], w->place->image_height);
+    }
+    for (int i = 1; i < 3; i++) { /* rounded as they are written: corner and extents */
+        x[i] = rint((x[i] - x[0]) * 100) / 100;
+        y[i] = rint((y[i] - y[0]) * 100) / 100;
+    }
+    *r = (srv_region){.x = rint(x[0] * 100) / 100, .y = rint(y[0] * 100) / 100, .ux = x[1], .uy = y[1], .vx = x[2], .vy = y[2],
+                      .turned = b->angle != 0, .label = b->label, .json_at = w->json->len};
+}
+
 static od_code answer(const srv_answer *whole)
 {
     srv_map map = {0};
@@ -185,6 +205,8 @@ static od_code answer(const srv_answer *whole)
     OD_TRY(d->decode(w, &boxes));
     if (boxes.full) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " boxes", boxes.n);
     suppress(w, d, &boxes);
+    if (w->picture && !(w->picture->regions = od_arena_array(w->a, srv_region, boxes.n)))
+        return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " boxes", boxes.n);
     srv_text_printf(w->json, "\"detections\":[");
     for (int64_t i = 0; i < boxes.n; i++) {
         const srv_box *b = &boxes.list[i];
@@ -192,6 +214,7 @@ static od_code answer(const srv_answer *whole)
         srv_add_class(w->json, w->card, b->label, b->score);
         add_box(w, b);
         if (d->more) OD_TRY(d->more(w, b));
+        if (w->picture) keep_region(w, b);
         srv_text_add(w->json, "}", 1);
     }
     srv_text_add(w->json, "]", 1);

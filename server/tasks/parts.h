@@ -6,7 +6,7 @@
 #ifndef SRV_TASKS_PARTS_H
 #define SRV_TASKS_PARTS_H
 
-#include "server/tasks/tasks.h"
+#include "server/tasks/region.h"
 
 /* A map of labels, row by row, of the picture's size. */
 typedef struct srv_map {
@@ -23,6 +23,7 @@ typedef struct srv_answer {
     int64_t top_k, max_detections;
     double score_threshold, iou_threshold;
     srv_mask mask;
+    srv_picture *picture; /* whose regions are wanted; NULL: they are not */
     srv_map *map; /* one that decoders may use, for one thing after another: see srv_map_clear */
     od_arena *a;  /* the text grows in it, so nothing is given back before the end */
     srv_text *json;

@@ -197,15 +197,39 @@ od_code srv_picture_open(const ldr_card *card, const eng_model *m, const void *b
     if (!task_of(card)) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for: ask it with tensors");
     ldr_decode_options o = {.max_pixels = max_pixels, .channels = card->pre.channels};
     memcpy(o.background, card->background, sizeof o.background);
-    needed_pixels(&card->pre, &o);
-    ldr_pixels px;
+    if (!card->n_then) needed_pixels(&card->pre, &o); /* else parts of it are wanted as they are */
+    ldr_pixels px, whole = {0};
     int64_t begin = od_now_ns();
     OD_TRY(ldr_image_decode(bytes, size, &o, a, &px, st));
+    if (card->n_then) {
+        whole = px;
+        o.channels = 3;
+        if (px.channels != 3) OD_TRY(ldr_image_decode(bytes, size, &o, a, &whole, st));
+    }
     int64_t decoded = od_now_ns();
     OD_TRY(ldr_image_place(&card->pre, px.full_width, px.full_height, &out->placement, st));
     OD_TRY(make_inputs(card, m, &px, a, out, st));
+    out->pixels = whole;
     out->decode_ns = decoded - begin;
     out->preprocess_ns = od_now_ns() - decoded;
+    return OD_OK;
+}
+
+od_code srv_picture_open_pixels(const ldr_card *card, const eng_model *m, const ldr_pixels *pixels, od_arena *a, srv_picture *out, od_status *st)
+{
+    *out = (srv_picture){0};
+    if (!task_of(card)) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for: ask it with tensors");
+    if (pixels->channels != card->pre.channels) { /* gray is made as the decoder makes it */
+        void *bytes;
+        size_t size;
+        OD_TRY(ldr_png_encode(pixels, a, &bytes, &size, st));
+        return srv_picture_open(card, m, bytes, size, 0, a, out, st);
+    }
+    int64_t begin = od_now_ns();
+    OD_TRY(ldr_image_place(&card->pre, pixels->full_width, pixels->full_height, &out->placement, st));
+    OD_TRY(make_inputs(card, m, pixels, a, out, st));
+    if (card->n_then) out->pixels = *pixels;
+    out->preprocess_ns = od_now_ns() - begin;
     return OD_OK;
 }
 
@@ -243,6 +267,7 @@ od_code srv_picture_answer(const ldr_card *card, srv_picture *p, const eng_tenso
     OD_TRY(pick_outputs(&w, outputs, p->n_outputs));
     OD_TRY(task->check(&w));
     OD_TRY(widen_outputs(&w));
+    if (card->n_then && p->pixels.data) w.picture = p;
     OD_TRY(task->answer(&w));
     if (json->full) return od_fail(st, OD_NO_MEMORY, "no memory for the answer");
     p->postprocess_ns = od_now_ns() - begin;

@@ -49,6 +49,9 @@ typedef struct srv_picture {
     eng_tensor *inputs;
     int n_inputs, n_outputs; /* the model's */
     int64_t decode_ns, preprocess_ns, postprocess_ns; /* for Server-Timing */
+    ldr_pixels pixels;       /* three channels, whole, where the card has models behind it; else data NULL */
+    struct srv_region *regions; /* what was found for those: region.h; after srv_picture_answer */
+    int64_t n_regions;
 } srv_picture;
 
 /* Decode `bytes` and make the model's inputs. All memory from `a`, which the caller keeps until the answer
@@ -56,6 +59,9 @@ typedef struct srv_picture {
  * card without a task. Any thread. */
 od_code srv_picture_open(const ldr_card *card, const eng_model *m, const void *bytes, size_t size, int64_t max_pixels,
                          od_arena *a, srv_picture *out, od_status *st);
+
+/* The same from pixels. `pixels` must last until the answer is there. */
+od_code srv_picture_open_pixels(const ldr_card *card, const eng_model *m, const ldr_pixels *pixels, od_arena *a, srv_picture *out, od_status *st);
 
 /* Append the answer's members, such as `"classes":[...]`, without braces around, so that callers can add
  * their own. `outputs` are the model's, in graph order, ENG_ROW, batch extent 1. OD_BAD_SHAPE, OD_BAD_TYPE:

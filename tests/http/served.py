@@ -58,6 +58,36 @@ def small_models():
         yield name, identity(kind, ["n", 2])
 
 
+def red_finder():
+    """One detection per cell of an 8x8 grid in YOLOv8's form: the mean of red (label 0) and of blue (label 1) is its score."""
+    cells, n = 8, 64
+    centres = (np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), 0).reshape(2, n) * 8 + 4).astype(np.float32)
+    boxes = np.concatenate([centres, np.full((2, n), 8, np.float32)])[None]
+    pick = np.zeros((2, 3, 1, 1), np.float32)
+    pick[0, :, 0, 0], pick[1, :, 0, 0] = (1, -1, -1), (-1, -1, 1)
+    constants = [onnx.numpy_helper.from_array(boxes, "boxes"), onnx.numpy_helper.from_array(pick, "pick"),
+                 onnx.numpy_helper.from_array(np.array([1, 2, n]), "shape")]
+    nodes = [helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[8, 8], strides=[8, 8]), helper.make_node("Conv", ["p", "pick"], ["c"]),
+             helper.make_node("Reshape", ["c", "shape"], ["s"]), helper.make_node("Concat", ["boxes", "s"], ["y"], axis=1)]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", T.FLOAT, [1, 3, 64, 64])],
+                              [helper.make_tensor_value_info("y", T.FLOAT, [1, 6, n])], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+RED_CARD = {"task": "detect", "decoder": "yolov8", "labels": ["red", "blue"], "score_threshold": 0.5,
+            "preprocess": {"colors": "rgb", "fit": "stretch", "width": 64, "height": 64, "rescale": 1 / 255}}
+
+
+def coloured_picture():
+    """Red of three strengths (1, 0.7, 0.3) in a row of cells, blue below, on black."""
+    x = np.zeros((64, 64, 3), np.uint8)
+    x[0:8, 0:8, 0], x[0:8, 24:32, 0], x[0:8, 48:56, 0] = 255, 178, 76
+    x[40:48, 16:24, 2] = 255
+    out = io.BytesIO()
+    Image.fromarray(x).resize((256, 256), Image.NEAREST).save(out, "PNG")
+    return out.getvalue()
+
+
 COLOURS_CARD = {"task": "classify", "decoder": "probabilities", "labels": ["red", "green", "blue"]}
 
 

@@ -1,17 +1,12 @@
 """The page at / in a browser, on a real server: with a small model made here, and with the demonstration models."""
-import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
-import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto as T
-from onnx import helper
-from PIL import Image
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "http"))
 import served  # noqa: E402
@@ -20,36 +15,6 @@ playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = "/usr/bin/chromium"
 if not os.path.exists(CHROMIUM):
     pytest.skip("Debian's chromium is not installed: tools/deps.sh test", allow_module_level=True)
-
-
-def red_finder():
-    """One detection per cell of an 8x8 grid in YOLOv8's form: the mean of red (label 0) and of blue (label 1) is its score."""
-    cells, n = 8, 64
-    centres = (np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), 0).reshape(2, n) * 8 + 4).astype(np.float32)
-    boxes = np.concatenate([centres, np.full((2, n), 8, np.float32)])[None]
-    pick = np.zeros((2, 3, 1, 1), np.float32)
-    pick[0, :, 0, 0], pick[1, :, 0, 0] = (1, -1, -1), (-1, -1, 1)
-    constants = [onnx.numpy_helper.from_array(boxes, "boxes"), onnx.numpy_helper.from_array(pick, "pick"),
-                 onnx.numpy_helper.from_array(np.array([1, 2, n]), "shape")]
-    nodes = [helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[8, 8], strides=[8, 8]), helper.make_node("Conv", ["p", "pick"], ["c"]),
-             helper.make_node("Reshape", ["c", "shape"], ["s"]), helper.make_node("Concat", ["boxes", "s"], ["y"], axis=1)]
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", T.FLOAT, [1, 3, 64, 64])],
-                              [helper.make_tensor_value_info("y", T.FLOAT, [1, 6, n])], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-RED_CARD = {"task": "detect", "decoder": "yolov8", "labels": ["red", "blue"], "score_threshold": 0.5,
-            "preprocess": {"colors": "rgb", "fit": "stretch", "width": 64, "height": 64, "rescale": 1 / 255}}
-
-
-def coloured_picture():
-    """Red of three strengths (1, 0.7, 0.3) in a row of cells, blue below, on black."""
-    x = np.zeros((64, 64, 3), np.uint8)
-    x[0:8, 0:8, 0], x[0:8, 24:32, 0], x[0:8, 48:56, 0] = 255, 178, 76
-    x[40:48, 16:24, 2] = 255
-    out = io.BytesIO()
-    Image.fromarray(x).resize((256, 256), Image.NEAREST).save(out, "PNG")
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +29,7 @@ def browser():
 def made(onnxd, tmp_path_factory):
     """A server of three small models: a detector, a classifier, and one of tensors."""
     folder = tmp_path_factory.mktemp("page")
-    served.save(folder, "reds", red_finder(), RED_CARD)
+    served.save(folder, "reds", served.red_finder(), served.RED_CARD)
     served.save(folder, "colours", served.model([("GlobalAveragePool", ["pixels"], ["m"], {}), ("Flatten", ["m"], ["scores"], {})],
                                                 [("pixels", T.FLOAT, ["n", 3, 32, 32])], [("scores", T.FLOAT, ["n", 3])]), served.COLOURS_CARD)
     served.save(folder, "tensors", served.scaled(3.0))
@@ -160,7 +125,7 @@ def test_the_page_is_one_small_text_with_a_policy_and_a_tag_for_each_form(made):
 
 def test_boxes_are_drawn_where_they_are_and_the_threshold_moves_without_a_request(browser, made):
     with Page(browser, made, "reds") as p:
-        p.give("colours.png", coloured_picture())
+        p.give("colours.png", served.coloured_picture())
         p.status("2 × red, 1 × blue")
         assert p.predictions() == 1
         assert sorted(p.labels()) == ["blue", "red", "red"]
@@ -175,9 +140,9 @@ def test_boxes_are_drawn_where_they_are_and_the_threshold_moves_without_a_reques
 
 def test_the_lines_of_code_give_the_answer_that_the_page_shows(browser, made, tmp_path):
     with Page(browser, made, "reds") as p:
-        p.give("colours.png", coloured_picture())
+        p.give("colours.png", served.coloured_picture())
         p.status("2 × red")
-        (tmp_path / "colours.png").write_bytes(coloured_picture())
+        (tmp_path / "colours.png").write_bytes(served.coloured_picture())
         curl = p.page.locator("#code").inner_text()
         p.page.get_by_text("Python", exact=True).click()
         python = p.page.locator("#code").inner_text()
@@ -201,7 +166,7 @@ def test_everything_can_be_done_by_keyboard(browser, made):
         p.page.focus("#model")
         k.type("r")
         playwright.expect(p.page.locator("#iou-label")).to_be_visible()
-        p.give("colours.png", coloured_picture())
+        p.give("colours.png", served.coloured_picture())
         p.status("2 × red")
         p.page.focus("#score")
         for _ in range(15):
@@ -221,7 +186,7 @@ def test_everything_can_be_done_by_keyboard(browser, made):
 
 def test_every_control_has_a_name(browser, made):
     with Page(browser, made, "reds") as p:
-        p.give("colours.png", coloured_picture())
+        p.give("colours.png", served.coloured_picture())
         p.status("red")
         nameless = p.page.evaluate("""[...document.querySelectorAll("button, input, select, textarea, [role=img], [role=tabpanel], [role=region]")].filter(e =>
             !(e.labels && [...e.labels].some(l => l.innerText.trim()) || e.innerText.trim() || e.getAttribute("aria-label") || e.getAttribute("aria-labelledby"))
@@ -298,7 +263,7 @@ def test_a_phone_shows_all_of_it(browser, made, root):
     with Page(browser, made, "reds", width=360, height=740, device_scale_factor=2, is_mobile=True, has_touch=True) as p:
         playwright.expect(p.page.locator("#camera-label")).to_be_visible()
         assert p.page.locator("#camera").get_attribute("capture") == "environment"
-        p.give("colours.png", coloured_picture())
+        p.give("colours.png", served.coloured_picture())
         p.status("2 × red")
         assert p.overflow() <= 0
         p.shot(root, "phone")
