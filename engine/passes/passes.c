@@ -4,6 +4,7 @@
 
 /* In the order they run; all of them again while any changes something. */
 const eng_pass eng_passes[] = {
+    {"half", eng_pass_half, false},             /* float16 and bfloat16 become float, with casts at the graph's edges */
     {"identity", eng_pass_identity, false},     /* Identity, Dropout and casts to the same type go */
     {"cse", eng_pass_cse, false},               /* equal nodes on equal inputs become one */
     {"dead", eng_pass_dead, true},              /* what nobody reads goes */
@@ -71,6 +72,7 @@ static od_code run_round(eng_model *m, const eng_load_options *o, bool *changed,
         if (rc == OD_OK && r.changed) rc = eng_graph_sort(m->graph, st);
         if (rc != OD_OK) return od_note(st, "pass '%s'", pass->name);
         *changed |= r.changed;
+        if (r.changed && pass->run == eng_pass_half) return OD_OK; /* types must be found anew */
     }
     return OD_OK;
 }

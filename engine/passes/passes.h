@@ -2,7 +2,7 @@
  *
  * A pass looks at one graph through an eng_rewrite, changes nodes in place and says whether it did.
  * It never leaves the graph in a state in which it would compute something else. It may kill nodes
- * and turn a node into another; it adds none, so node pointers hold during a pass. Shapes come from
+ * and turn a node into another; it adds none (half.c alone does), so node pointers hold during a pass. Shapes come from
  * the model's probe, which knows the main graph only: elsewhere, and for values that passes made in
  * the same round, eng_rewrite_type says NULL and a pass that needs it leaves the place alone. */
 #ifndef ENG_PASSES_H
@@ -77,7 +77,7 @@ int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float 
 
 bool eng_node_is(const eng_node *n, const char *op_type);
 
-eng_pass_fn eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_activation,
+eng_pass_fn eng_pass_half, eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_activation,
     eng_pass_residual, eng_pass_gate, eng_pass_patterns, eng_pass_merge_conv, eng_pass_pad,
     eng_pass_attention, eng_pass_rearrange;
 
