@@ -298,7 +298,7 @@ static od_code compute_node(eng_graph *g, eng_node *n, size_t limit, od_arena *t
     for (int k = 0; k < n->n_in; k++) c.in[k] = n->in[k] < 0 ? NULL : g->values[n->in[k]].constant;
     for (int k = 0; k < n->n_out; k++) c.out[k] = n->out[k] < 0 ? NULL : &out[k];
     OD_TRY(eng_check_op_type(&c, st));
-    od_code rc = n->op->infer(&c, st);
+    od_code rc = eng_op_infer(&c, st);
     if (rc != OD_OK) return rc == OD_UNKNOWN_YET ? OD_OK : rc;
     int64_t offset = 0;
     *alias = n->op->alias && n->n_out == 1 && c.in[0] && c.out[0] && n->op->alias(&c, 0, &offset);

@@ -43,6 +43,14 @@ od_code eng_check_op_type(const eng_ctx *c, od_status *st)
     return od_fail(st, OD_BAD_TYPE, "input 0 is %s, which this operator does not take", eng_dtype_name(t->dtype));
 }
 
+od_code eng_op_infer(eng_ctx *c, od_status *st)
+{
+    OD_TRY(c->node->op->infer(c, st));
+    for (int k = 0; k < c->n_out; k++)
+        if (c->out[k] && !c->out[k]->dtype) return od_fail(st, OD_BAD_MODEL, "it has no output %d", k);
+    return OD_OK;
+}
+
 bool eng_accepts_pitch(const eng_node *n, int i)
 {
     if (!(n->op->flags & ENG_PITCH_IN)) return false;
@@ -396,7 +404,7 @@ static od_code plan_node(planner *p, const eng_node *n, od_status *st)
     for (int i = 0; i < n->n_in; i++)
         if (c.in[i] && (c.in[i]->rank < 0 || c.in[i]->dtype >= ENG_SEQUENCE)) return mark_dynamic(p, n, st);
     OD_TRY(eng_check_op_type(&c, st));
-    od_code rc = n->op->infer(&c, st);
+    od_code rc = eng_op_infer(&c, st);
     if (rc == OD_UNKNOWN_YET) return mark_dynamic(p, n, st);
     if (rc != OD_OK) return rc;
     if (!branches && all_known(&c) && !(n->op->flags & ENG_RANDOM)) {

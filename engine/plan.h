@@ -77,6 +77,9 @@ int64_t eng_node_macs(const eng_ctx *c);
 /* Refuse input 0 of a type that the operator does not take. */
 od_code eng_check_op_type(const eng_ctx *c, od_status *st);
 
+/* The operator's infer; OD_BAD_MODEL too: the node has an output that the operator does not give. */
+od_code eng_op_infer(eng_ctx *c, od_status *st);
+
 bool eng_node_has_graph(const eng_node *n);
 
 /* The operator's run, with a conversion from and to floats around it where it knows no half types.

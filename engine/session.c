@@ -282,7 +282,7 @@ static od_code run_dynamic(eng_session *s, const eng_ctx *bound, od_status *st)
     OD_TRY(eng_check_op_type(&c, st));
     for (int k = 0; k < c.n_out; k++)
         if (c.out[k]) *c.out[k] = (eng_tensor){.rank = 0};
-    od_code rc = op->infer(&c, st);
+    od_code rc = eng_op_infer(&c, st);
     if (rc == OD_UNKNOWN_YET)
         return od_fail(st, OD_INTERNAL, "its shape stays unknown with all inputs there");
     if (rc != OD_OK) return rc;

@@ -9,7 +9,7 @@ static const char *const names[OD_CODES] = {
     "TIMEOUT",   "CANCELLED",    "UNAVAILABLE", "INTERNAL", "UNKNOWN_YET",
 };
 
-od_code od_fail(od_status *st, od_code code, const char *fmt, ...)
+od_code (od_fail)(od_status *st, od_code code, const char *fmt, ...)
 {
     va_list ap;
     st->code = code;
@@ -19,7 +19,7 @@ od_code od_fail(od_status *st, od_code code, const char *fmt, ...)
     return code;
 }
 
-od_code od_note(od_status *st, const char *fmt, ...)
+od_code (od_note)(od_status *st, const char *fmt, ...)
 {
     char was[sizeof st->msg];
     va_list ap;

@@ -52,6 +52,7 @@ od_code eng_sequence_empty_infer(eng_ctx *c, od_status *st)
 od_code eng_sequence_construct_infer(eng_ctx *c, od_status *st)
 {
     eng_tensor s;
+    if (c->n_in < 1) return od_fail(st, OD_BAD_MODEL, "a sequence needs an element");
     OD_TRY(make(c, c->n_in, &s, st));
     for (int i = 0; i < c->n_in; i++) {
         if (!c->in[i]) return od_fail(st, OD_BAD_MODEL, "input %d is missing", i);
