@@ -1,19 +1,20 @@
 /* gemm.c - packing and cutting of matrix products, for every variant alike. */
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/transpose.h"
+
+#include <string.h>
 
 enum { WIDE = 2 * ENG_NR }; /* columns of the widest tile */
 
 void eng_gemm_pack(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, float *packed)
 {
+    eng_transpose_fn *transpose = eng_transposes_get()->by_log2[2];
     for (int64_t p = 0; p < n; p += ENG_NR, packed += k * ENG_NR) {
         int64_t width = od_min_i64(ENG_NR, n - p);
         const float *from = b + p * col;
-        if (row == 1) { /* columns are dense: read along them, in parts of the panel that stay in L1 */
-            enum { PART = 128 };
-            for (int64_t at = 0; at < k; at += PART)
-                for (int64_t j = 0; j < ENG_NR; j++)
-                    for (int64_t i = at; i < od_min_i64(at + PART, k); i++)
-                        packed[i * ENG_NR + j] = j < width ? from[j * col + i] : 0.0f;
+        if (row == 1) { /* columns are dense: a panel is their transpose */
+            if (width < ENG_NR) memset(packed, 0, (size_t)(k * ENG_NR) * sizeof *packed);
+            transpose((char *)packed, ENG_NR * sizeof *packed, (const char *)from, col * (int64_t)sizeof *from, width, k);
         } else {
             for (int64_t i = 0; i < k; i++)
                 for (int64_t j = 0; j < ENG_NR; j++) packed[i * ENG_NR + j] = j < width ? from[i * row + j * col] : 0.0f;
