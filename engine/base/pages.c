@@ -5,7 +5,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { LARGE = 2 << 20 /* bytes of a large page */, BLOCK_MIN = 4 << 20 };
+enum { LARGE = 2 << 20 /* bytes of a large page */ };
+
+/* Under the address sanitizer every block comes from its heap: it sees nothing beside or behind pages. */
+#if defined(__SANITIZE_ADDRESS__)
+#define BLOCK_MIN SIZE_MAX
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define BLOCK_MIN SIZE_MAX
+#endif
+#endif
+#ifndef BLOCK_MIN
+#define BLOCK_MIN ((size_t)4 << 20)
+#endif
 
 void *od_pages_alloc(size_t size)
 {
