@@ -14,13 +14,15 @@ static srv_http http = {.o = {.routes = routes, .n_routes = OD_COUNT(routes)}};
 /* Flags of the route that a path leads to, or minus the HTTP status. */
 static int find(const char *method, const char *path, srv_request *r)
 {
-    *r = (srv_request){.http = &http, .path = path};
+    od_arena arena = r->arena;
+    od_arena_reset(&arena);
+    *r = (srv_request){.http = &http, .path = path, .arena = arena};
     snprintf(r->method, sizeof r->method, "%s", method);
     return srv_route_find(r, &st) == OD_OK ? (int)r->route->flags : -r->reply.status;
 }
 
 TEST(paths_lead_to_their_routes) {
-    srv_request r;
+    static srv_request r;
     CHECK_EQ(find("GET", "/v2", &r), 0);
     CHECK_EQ(find("GET", "/v2/", &r), 0);
     CHECK_EQ(find("HEAD", "/v2", &r), 0);
@@ -33,7 +35,7 @@ TEST(paths_lead_to_their_routes) {
 }
 
 TEST(what_is_no_path_says_so) {
-    srv_request r;
+    static srv_request r;
     const char *nothing[] = {"/", "", "/v2/models", "/v2//", "/v2/models/m/infer/x", "/v2x", "/1/2/3/4/5/6/7/8/9/10/11/12/13/14", "/v1/models/:predict"};
     for (size_t i = 0; i < OD_COUNT(nothing); i++)
         if (find("POST", nothing[i], &r) != -404 && i != 7) TEST_FAIL("%s is taken", nothing[i]);
@@ -47,7 +49,7 @@ TEST(what_is_no_path_says_so) {
 }
 
 TEST(queries_are_decoded_in_order) {
-    srv_request r = {.query = "a=1&b=x%20y+z&&c&d=%3d"};
+    static srv_request r = {.query = "a=1&b=x%20y+z&&c&d=%3d"};
     const char *at = r.query, *key, *value;
     char all[64] = "";
     st = (od_status){0};
