@@ -112,6 +112,10 @@ conformance: .venv/ready ## run the ONNX project's test cases, beside ONNX Runti
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@.venv/bin/python tools/conformance.py --onnxd $(B)/onnxd --cases $(B)/conformance
 
+zoo: .venv/ready ## run every graph of ../shared/zoo against the stored outputs of ONNX Runtime
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@.venv/bin/python tests/zoo/zoo.py --onnxd $(B)/onnxd
+
 docs: all ## write docs/operators.md from the table of operators
 	@mkdir -p docs
 	@$(B)/onnxd inspect --operators --markdown >docs/operators.md
