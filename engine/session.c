@@ -182,7 +182,7 @@ static od_code bind(eng_session *s, const eng_tensor *inputs, od_status *st)
             od_fail(st, OD_NO_MEMORY, "this run needs %zu bytes for intermediate values", plan->scratch_bytes);
             goto fail;
         }
-        s->block_size = plan->scratch_bytes;
+        od_pages_want_large(s->block, s->block_size = plan->scratch_bytes);
     }
     s->t = od_arena_array(&s->bound, eng_tensor, plan->n_values);
     s->of_inputs = od_arena_array(&s->bound, int, plan->n_values);

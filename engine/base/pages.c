@@ -1,5 +1,7 @@
 #include "engine/base/pages.h"
+#include "engine/base/cpu.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -19,6 +21,15 @@ enum { LARGE = 2 << 20 /* bytes of a large page */ };
 #define BLOCK_MIN ((size_t)4 << 20)
 #endif
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+static int dear; /* a fresh large page has been, in this process */
+
 void *od_pages_alloc(size_t size)
 {
     if (!size || size > SIZE_MAX / 2) return NULL;
@@ -30,8 +41,36 @@ void *od_pages_alloc(size_t size)
     if (front) munmap(p, front);
     size_t end = (size + page - 1) & ~(page - 1);
     if (front + end < size + more) munmap(p + front + end, size + more - front - end);
-    madvise(p + front, size, MADV_HUGEPAGE); /* a wish */
     return p + front;
+}
+
+/* The advice of these is a wish: older systems refuse it and lose nothing else. */
+
+void od_pages_want_large(void *p, size_t size)
+{
+    if (size >= LARGE) madvise(p, size, MADV_HUGEPAGE);
+}
+
+void od_pages_populate(void *p, size_t size, size_t from, size_t count)
+{
+    enum { DEAR_NS = 1000000 }; /* clearing a large page takes 100000 to 300000 */
+    size_t end = from + count;
+    for (size_t at = from & ~(size_t)(LARGE - 1); at < end; at += LARGE) {
+        char *window = (char *)p + at;
+        size_t bytes = size - at < LARGE ? size - at : LARGE;
+        bool large = bytes == LARGE && !__atomic_load_n(&dear, __ATOMIC_RELAXED);
+        int64_t begin = od_now_ns();
+        if (large) od_pages_want_large(window, bytes);
+        madvise(window, bytes, MADV_POPULATE_WRITE);
+        if (large && od_now_ns() - begin > DEAR_NS) __atomic_store_n(&dear, 1, __ATOMIC_RELAXED);
+    }
+}
+
+void od_pages_enlarge(void *p, size_t size, bool (*stop)(void *arg), void *arg)
+{
+    char *end = (char *)p + size;
+    for (char *at = p; end - at >= LARGE && !stop(arg); at += LARGE)
+        if (madvise(at, LARGE, MADV_COLLAPSE) && errno == EINVAL) return; /* unknown here */
 }
 
 void od_pages_free(void *p, size_t size)
@@ -41,7 +80,11 @@ void od_pages_free(void *p, size_t size)
 
 void *od_block_alloc(size_t size)
 {
-    if (size >= BLOCK_MIN) return od_pages_alloc(size);
+    if (size >= BLOCK_MIN) {
+        void *p = od_pages_alloc(size);
+        if (p && !__atomic_load_n(&dear, __ATOMIC_RELAXED)) od_pages_want_large(p, size);
+        return p;
+    }
     return aligned_alloc(64, size ? (size + 63) & ~(size_t)63 : 64);
 }
 

@@ -52,6 +52,7 @@ static void read_part(void *arg, int64_t chunk, int slot)
     reading *r = arg;
     size_t at = (size_t)chunk * READ_PART, end = at + READ_PART < r->f->size ? at + READ_PART : r->f->size;
     (void)slot;
+    od_pages_populate(r->f->bytes, r->f->size, at, end - at);
     while (at < end) {
         ssize_t n = pread(r->fd, r->f->bytes + at, end - at, (off_t)at);
         if (n < 0 && errno == EINTR) continue;

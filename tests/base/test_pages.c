@@ -36,6 +36,27 @@ TEST(whole_pages_that_are_dropped_read_as_zeros_and_their_neighbours_stay)
     od_pages_free(p, 4 * 4096);
 }
 
+static bool never(void *arg)
+{
+    (void)arg;
+    return false;
+}
+
+TEST(filling_in_advance_and_moving_to_large_pages_change_no_byte)
+{
+    size_t size = 5 * MIB + 12345;
+    char *p = od_pages_alloc(size);
+    memset(p + 3 * MIB, 7, MIB);
+    od_pages_populate(p, size, 0, size);
+    od_pages_populate(p, size, size - 1, 1);
+    od_pages_populate(p, size, 100, 0);
+    od_pages_want_large(p, size);
+    od_pages_enlarge(p, size, never, NULL);
+    for (size_t i = 0; i < size; i += 511) CHECK_EQ(p[i], i >= 3 * MIB && i < 4 * MIB ? 7 : 0);
+    p[size - 1] = 1;
+    od_pages_free(p, size);
+}
+
 TEST(blocks_of_every_size_are_aligned)
 {
     for (size_t size = 0; size < (size_t)9 * MIB; size = size * 2 + 33) {
