@@ -389,7 +389,9 @@ od_code eng_session_run(eng_session *s, const eng_tensor *inputs, eng_tensor *ou
 {
     OD_TRY(eng_model_check_inputs(s->model, inputs, st));
     unsigned was = od_cpu_float_fast();
+    od_pool_hold(s->pool);
     od_code rc = run(s, inputs, outputs, st);
+    od_pool_release(s->pool);
     od_cpu_float_restore(was);
     return rc;
 }

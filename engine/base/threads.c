@@ -46,6 +46,7 @@ struct od_pool {
     _Alignas(64) atomic_uint published; /* rises with each region and task */
     atomic_int sleepers;
     atomic_int idle;
+    atomic_int held; /* workers stay awake while it is above zero */
     atomic_int queued; /* tasks not yet started */
     atomic_bool stop;
     pthread_mutex_t lock; /* guards the task list and sleeping */
@@ -140,6 +141,8 @@ static void *worker_main(void *arg)
         } else if (spins++ < SPIN_ROUNDS) {
             for (int i = 0; i < 8 && atomic_load_explicit(&p->published, memory_order_relaxed) == seen; i++)
                 relax();
+        } else if (atomic_load_explicit(&p->held, memory_order_relaxed)) {
+            sched_yield();
         } else {
             sleep_until_published(p, seen);
             spins = 0;
@@ -224,6 +227,16 @@ void od_pool_for(od_pool *p, int64_t chunks, od_chunk_fn *fn, void *arg)
         else sched_yield();
     }
     atomic_store(&r->taken, false);
+}
+
+void od_pool_hold(od_pool *p)
+{
+    if (p) atomic_fetch_add(&p->held, 1);
+}
+
+void od_pool_release(od_pool *p)
+{
+    if (p) atomic_fetch_sub(&p->held, 1);
 }
 
 static bool submit(od_pool *p, task_list *to, od_task_fn *fn, void *arg)

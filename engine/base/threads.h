@@ -4,7 +4,7 @@
  * idle workers join; a worker with a task to start prefers the task. So a lone request gets all
  * cores, and a full queue gets one task per core, with nothing to configure. Chunks are claimed by
  * one atomic counter, so a worker that the system stops costs a chunk and not the region. Workers
- * spin for some tens of microseconds after work and then sleep: an idle pool uses no processor. */
+ * spin for some tens of microseconds after work, or as long as the pool is held, and then sleep: an idle pool uses no processor. */
 #ifndef OD_THREADS_H
 #define OD_THREADS_H
 
@@ -29,6 +29,11 @@ void od_pool_destroy(od_pool *pool);
  * caller. May be called from any thread, also inside a task, but not inside another region.
  * pool NULL, or one chunk: the caller does all of it. Takes nothing from the heap. */
 void od_pool_for(od_pool *pool, int64_t chunks, od_chunk_fn *fn, void *arg);
+
+/* Between these, many regions follow each other: workers that find nothing to do stay awake, and give their
+ * processor only to who else wants it. Calls nest and may come from many threads. NULL is accepted. */
+void od_pool_hold(od_pool *pool);
+void od_pool_release(od_pool *pool);
 
 /* Queue fn(arg) to run once on a worker. false when the pool has no workers or no memory. */
 bool od_pool_submit(od_pool *pool, od_task_fn *fn, void *arg);
