@@ -222,10 +222,10 @@ def test_a_client_that_goes_away_cancels_its_work(own, slow_request):
             w.socket.close()
         assert first.answer()[0] == 200
     for _ in range(100):
-        if counter(s, "onnxd_requests_in_flight") <= 1:
+        stats = s.json("GET", "/v2/models/slow/stats")[1]["model_stats"][0]
+        if stats["inference_stats"]["fail"]["count"] == 5:
             break
         time.sleep(0.05)
-    stats = s.json("GET", "/v2/models/slow/stats")[1]["model_stats"][0]
     assert stats["inference_stats"]["fail"]["count"] == 5 and stats["execution_count"] <= 2
 
 
