@@ -210,7 +210,7 @@ def test_hot_swaps_fail_no_request(own):
 
 
 def test_a_client_that_goes_away_cancels_its_work(own, slow_request):
-    s = own({"slow": served.slow(rounds=600)}, "--threads", 1)
+    s = own({"slow": served.slow(rounds=2400)}, "--threads", 1)
     with s.connect() as first:
         first.send(slow_request)
         time.sleep(0.05)
