@@ -65,13 +65,36 @@ static void sift(const float *scores, int32_t *heap, int64_t n, int64_t i)
     heap[i] = v;
 }
 
+/* The boxes kept so far, a list a coordinate, to be compared many at a time. */
+typedef struct chosen {
+    float *y1, *x1, *y2, *x2, *area;
+} chosen;
+
+/* Does `b` overlap one of the first n? Nearly all pairs do not even touch, which needs comparisons only. */
+static bool overlaps_any(const chosen *c, int64_t n, const box *b, float threshold)
+{
+    enum { MANY = 16 };
+    int64_t k = 0;
+    for (; k + MANY <= n; k += MANY) {
+        int touch = 0;
+        for (int i = 0; i < MANY; i++)
+            touch |= (b->y2 > c->y1[k + i]) & (c->y2[k + i] > b->y1) & (b->x2 > c->x1[k + i]) & (c->x2[k + i] > b->x1);
+        for (int i = 0; touch && i < MANY; i++)
+            if (overlap(b, &(box){c->y1[k + i], c->x1[k + i], c->y2[k + i], c->x2[k + i], c->area[k + i]}, threshold)) return true;
+    }
+    for (; k < n; k++)
+        if (overlap(b, &(box){c->y1[k], c->x1[k], c->y2[k], c->x2[k], c->area[k]}, threshold)) return true;
+    return false;
+}
+
 static void select_class(void *arg, int64_t chunk, int slot)
 {
     const nms_job *j = arg;
     int64_t image = chunk / j->classes, n = 0, kept = 0;
     const float *scores = j->scores + chunk * j->n_boxes;
     int32_t *heap = (int32_t *)(void *)(j->slots + (size_t)slot * j->slot_bytes), *out = j->kept + chunk * j->most;
-    box *chosen = (box *)(void *)((char *)heap + ((size_t)j->n_boxes * sizeof *heap + 63) / 64 * 64);
+    float *lists = (float *)(void *)((char *)heap + ((size_t)j->n_boxes * sizeof *heap + 63) / 64 * 64);
+    chosen c = {lists, lists + j->most, lists + 2 * j->most, lists + 3 * j->most, lists + 4 * j->most};
     for (int64_t i = 0; i < j->n_boxes; i++)
         if (j->has_score ? scores[i] > j->score : !isnan(scores[i])) heap[n++] = (int32_t)i;
     for (int64_t i = n / 2; i-- > 0;) sift(scores, heap, n, i);
@@ -80,10 +103,12 @@ static void select_class(void *arg, int64_t chunk, int slot)
         heap[0] = heap[--n];
         if (n) sift(scores, heap, n, 0);
         box b = box_at(j, image, top);
-        bool suppressed = false;
-        for (int64_t k = 0; k < kept && !suppressed; k++) suppressed = overlap(&b, &chosen[k], j->iou);
-        if (suppressed) continue;
-        chosen[kept] = b;
+        if (overlaps_any(&c, kept, &b, j->iou)) continue;
+        c.y1[kept] = b.y1;
+        c.x1[kept] = b.x1;
+        c.y2[kept] = b.y2;
+        c.x2[kept] = b.x2;
+        c.area[kept] = b.area;
         out[kept++] = top;
     }
     j->counts[chunk] = (int32_t)kept;

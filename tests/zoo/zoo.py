@@ -7,7 +7,8 @@ The zoo is a folder beside the project (or --zoo, or ONNXD_ZOO): stripped graphs
 recipes, which its own zoolib.py turns into numbers. A result is right when shapes agree and the
 largest difference, divided by the largest magnitude of that output, is at most the tolerance that
 the zoo's inputs.json gives. Where the batch is free, batch 3 is run too, and each item is compared
-with its single run. exceptions.txt names outputs of which a few numbers may be anything, with the reason.
+with its single run. With --same-bits each is run with one thread too and must give the same bits.
+exceptions.txt names outputs of which a few numbers may be anything, with the reason.
 Prints a line a model and `N passed, N failed`.
 """
 import argparse
@@ -97,6 +98,7 @@ def main():
     p.add_argument("--cache", default="", help="keep full models here instead of deleting them")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--only-batch", type=int, default=-1)
+    p.add_argument("--same-bits", action="store_true", help="run with 1 thread too: not a bit may differ")
     p.add_argument("--pass-through", default="", help="more words for onnxd run")
     p.add_argument("names", nargs="*")
     a = p.parse_args()
@@ -128,6 +130,11 @@ def main():
                     with tempfile.TemporaryDirectory(dir=scratch) as folder:
                         outputs = run(a.onnxd, path, inputs, folder, a.threads, a.pass_through.split())
                     worst, why = case.check(outputs, names, batch)
+                    if a.same_bits and not why:
+                        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                            alone = run(a.onnxd, path, inputs, folder, 1, a.pass_through.split())
+                        other = [n for n, x, y in zip(names, alone, outputs) if x.shape != y.shape or x.tobytes() != y.tobytes()]
+                        why = "1 and %d threads differ in %s" % (a.threads, ", ".join(other)) if other else ""
                 except (RuntimeError, subprocess.TimeoutExpired) as e:
                     worst, why = None, str(e)
                 ok &= not why
