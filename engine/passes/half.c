@@ -23,9 +23,9 @@ static eng_dtype type_of(const eng_graph *g, int v)
 static bool only_moves(const eng_node *n)
 {
     static const char *const names[] = {
-        "Cast", "Compress", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad",
-        "Reshape", "ScatterElements", "ScatterND", "Shape", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
-        "Unsqueeze", "Where"};
+        "Cast", "CastLike", "CenterCropPad", "Compress", "Concat", "DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements",
+        "GatherND", "Identity", "NonZero", "Pad", "Reshape", "ReverseSequence", "Scatter", "ScatterElements", "ScatterND", "Shape", "Size",
+        "Slice", "SpaceToDepth", "Split", "Squeeze", "TensorScatter", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where"};
     for (size_t i = 0; i < OD_COUNT(names); i++)
         if (eng_node_is(n, names[i])) return true;
     return false;
