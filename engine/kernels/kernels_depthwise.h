@@ -5,6 +5,9 @@
 
 enum { DW_LONG = 8, DW_STRIP = 7, DW_SHORT = 4, DW_ROWS = 49, DW_PIXELS = 2 * (DW_LONG - 1) + 7 };
 
+#ifndef DW_FLOATS
+#define DW_FLOATS 5120
+#endif
 #define DW_INLINE static inline __attribute__((always_inline))
 
 /* The weights of the first tap for the vector of channels at c; the next tap's lie ENG_NR behind. */
@@ -16,9 +19,10 @@ static inline const float *dw_weights(const eng_depthwise *d, int64_t c)
 /* The input of one strip: rows of the window that lie on the map, with their weights. */
 typedef struct dw_rows {
     int n;
-    int64_t tap[DW_ROWS];        /* the row's first */
-    const float *start[DW_ROWS]; /* the strip's first input pixel: may lie outside */
-    const float *pixel[DW_ROWS][DW_PIXELS]; /* each input pixel, in the padding one of zeros */
+    int64_t left;               /* the column where the strip's first window begins: may lie outside */
+    int64_t tap[DW_ROWS];       /* the row's first */
+    const float *line[DW_ROWS]; /* its first pixel on the map */
+    const float *pixel[DW_ROWS][DW_PIXELS]; /* if not inside: each input pixel, in the padding one of zeros */
 } dw_rows;
 
 /* `strip` pixels from output pixel `pixel` on, for a window `kw` wide; all constants but the channels. */
@@ -36,7 +40,7 @@ DW_INLINE void dw_strip(const int kw, const int stride, const int strip, const b
         for (int i = 0; i < strip; i++) sum[i] = bias;
         const float *weights = dw_weights(d, c);
         for (int r = 0; r < rows->n; r++) {
-            const float *x = rows->start[r] + c, *k = weights + rows->tap[r] * ENG_NR;
+            const float *x = rows->line[r] + rows->left * pitch + c, *k = weights + rows->tap[r] * ENG_NR;
             const float *const *pixels = rows->pixel[r];
 #pragma GCC unroll 8
             for (int t = 0; t < kw; t++) w[t] = v_load(k + t * ENG_NR);
@@ -49,18 +53,14 @@ DW_INLINE void dw_strip(const int kw, const int stride, const int strip, const b
                     if (j >= i * stride && j < i * stride + kw) sum[i] = v_fma(v, w[j - i * stride], sum[i]);
             }
         }
-#pragma GCC unroll 8
-        for (int i = 0; i < strip; i++) end_vector(e, pixel + i, c, whole, part, sum[i]);
+        end_pixels(e, strip, pixel, c, to - c, sum);
     }
 }
 
-/* Which rows of the window of output row `row` are on the map, and where the strip that begins at output
- * column `col` finds its pixels. Returns whether all of them lie inside. */
-static bool dw_find(const eng_depthwise *d, int64_t row, int64_t col, int reach, dw_rows *rows)
+/* Which rows of the window of output row `row` are on the map. */
+static void dw_find_rows(const eng_depthwise *d, int64_t row, dw_rows *rows)
 {
     int64_t y = row % d->out[1], z = row / d->out[1] % d->out[0], item = row / d->out[1] / d->out[0];
-    int64_t left = col * d->stride[2] - d->before[2];
-    bool inside = left >= 0 && left + reach <= d->in[2];
     rows->n = 0;
     for (int64_t kz = 0; kz < d->size[0]; kz++)
         for (int64_t ky = 0; ky < d->size[1]; ky++) {
@@ -68,13 +68,20 @@ static bool dw_find(const eng_depthwise *d, int64_t row, int64_t col, int reach,
             int64_t iy = y * d->stride[1] + ky * d->dilation[1] - d->before[1];
             if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
             int r = rows->n++;
-            const float *line = d->x + (((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2]) * d->x_pitch;
+            rows->line[r] = d->x + (((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2]) * d->x_pitch;
             rows->tap[r] = (kz * d->size[1] + ky) * d->size[2];
-            rows->start[r] = inside ? line + left * d->x_pitch : d->zeros;
-            for (int64_t j = 0; j < reach && !inside; j++)
-                rows->pixel[r][j] = left + j >= 0 && left + j < d->in[2] ? line + (left + j) * d->x_pitch : d->zeros;
         }
-    return inside;
+}
+
+/* Where the strip that begins at output column `col` finds its pixels. Returns whether all of them lie inside. */
+static bool dw_find_pixels(const eng_depthwise *d, int64_t col, int reach, dw_rows *rows)
+{
+    const int64_t left = rows->left = col * d->stride[2] - d->before[2];
+    if (left >= 0 && left + reach <= d->in[2]) return true;
+    for (int r = 0; r < rows->n; r++)
+        for (int64_t j = 0; j < reach; j++)
+            rows->pixel[r][j] = left + j >= 0 && left + j < d->in[2] ? rows->line[r] + (left + j) * d->x_pitch : d->zeros;
+    return false;
 }
 
 typedef void dw_strip_fn(const eng_depthwise *d, const dw_rows *rows, bool inside, const ending *e, int64_t pixel, int64_t from,
@@ -131,8 +138,7 @@ DW_INLINE void dw_any(const int strip, const bool inside, const eng_depthwise *d
                     }
                 }
             }
-#pragma GCC unroll 8
-        for (int i = 0; i < strip; i++) end_vector(e, row * d->out[2] + col + i, c, whole, part, sum[i]);
+        end_pixels(e, strip, row * d->out[2] + col, c, to - c, sum);
     }
 }
 
@@ -149,14 +155,6 @@ static void dw_any_strip(const eng_depthwise *d, int strip, int64_t reach, const
     else dw_any(DW_LONG, false, d, e, row, col, from, to);
 }
 
-/* Channels that a strip takes at a time: its window then fits half of a first-level cache. */
-static int64_t dw_channels(const eng_depthwise *d, int64_t reach)
-{
-    enum { BYTES = 20 << 10 };
-    int64_t n = BYTES / 4 / (d->size[0] * d->size[1] * reach) / 16 * 16;
-    return n < 16 ? 16 : n;
-}
-
 /* Which of DW_LONG, DW_STRIP, DW_SHORT and 1 covers a line with the fewest pixels done again. */
 static int dw_kind(int64_t width)
 {
@@ -165,31 +163,34 @@ static int dw_kind(int64_t width)
     return od_ceil_div(width, DW_LONG) * DW_LONG < od_ceil_div(width, DW_STRIP) * DW_STRIP ? 0 : 1;
 }
 
+/* Windows of neighbouring rows share input: a part of the channels of a part of the columns goes down the map
+ * whose rows under a window stay in the first-level cache. Parts of columns are as wide as that allows, since
+ * short runs of memory are read before the next ones are fetched. */
 static void depthwise(const eng_depthwise *d)
 {
+    enum { FLOATS = DW_FLOATS };
     static const int strips[] = {DW_LONG, DW_STRIP, DW_SHORT, 1};
     const ending e = ending_of(&d->end);
-    const int64_t width = d->out[2], kw = d->size[2], stride = d->stride[2];
+    const int64_t width = d->out[2], kw = d->size[2], stride = d->stride[2], lines = d->size[0] * d->size[1];
     const int kind = dw_kind(width), strip = strips[kind];
-    const int64_t reach = (strip - 1) * stride + (kw - 1) * d->dilation[2] + 1, some = dw_channels(d, reach);
+    const int64_t reach = (strip - 1) * stride + (kw - 1) * d->dilation[2] + 1;
+    const int64_t some = od_max_i64(FLOATS / (lines * reach) / ENG_NR, 1) * ENG_NR;
+    const int64_t step = od_max_i64(FLOATS / (lines * stride * strip * od_min_i64(some, d->to - d->from)), 1) * strip;
     dw_strip_fn *run = NULL;
-    if ((kw == 3 || kw == 5 || kw == 7) && stride <= 2 && d->dilation[2] == 1 && d->size[0] * d->size[1] <= DW_ROWS)
+    if ((kw == 3 || kw == 5 || kw == 7) && stride <= 2 && d->dilation[2] == 1 && lines <= DW_ROWS)
         run = dw_strips[(kw - 3) / 2][stride - 1][kind];
     for (int64_t from = d->from; from < d->to; from += some) {
         int64_t to = od_min_i64(from + some, d->to);
-        for (int64_t at = 0; at < width; at += strip) {
-            int64_t col = od_min_i64(at, width - strip); /* the last strip may do pixels again */
+        for (int64_t begin = 0; begin < width; begin += step)
             for (int64_t row = d->first; row < d->last; row++) {
                 dw_rows rows;
-                if (!run) {
-                    dw_any_strip(d, strip, reach, &e, row, col, from, to);
-                } else {
-                    bool inside = dw_find(d, row, col, (int)reach, &rows);
-                    run(d, &rows, inside, &e, row * width + col, from, to);
+                if (run) dw_find_rows(d, row, &rows);
+                for (int64_t at = begin; at < od_min_i64(begin + step, width); at += strip) {
+                    int64_t col = od_min_i64(at, width - strip); /* the last strip may do pixels again */
+                    if (!run) dw_any_strip(d, strip, reach, &e, row, col, from, to);
+                    else run(d, &rows, dw_find_pixels(d, col, (int)reach, &rows), &e, row * width + col, from, to);
                 }
-                for (int64_t i = 0; e.later && i < strip; i++) end_pixel(&e, row * width + col + i, from, to);
             }
-        }
     }
 }
 
@@ -215,8 +216,7 @@ static void depthwise_taps(const eng_depthwise_taps *d)
                     sum[i] = v_fma(whole ? v_load(x) : v_load_part(x, part), k, sum[i]);
                 }
             }
-            for (int64_t i = 0; i < n; i++) end_vector(&e, p + i, c, whole, part, sum[i]);
+            end_pixels(&e, (int)n, p, c, d->channels - c, sum);
         }
-        for (int64_t i = 0; e.later && i < n; i++) end_pixel(&e, p + i, 0, d->channels);
     }
 }

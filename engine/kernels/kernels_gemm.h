@@ -2,16 +2,6 @@
  * Tiles: 6 x 16 with 8-float registers (12 accumulators of 16) and with 4-float ones (24 of 32), 8 x 32
  * with 16-float ones (16 of 32), where a lone last panel takes 8 x 16. */
 
-typedef struct tile_end {
-    eng_act act;
-    float alpha, beta;
-    eng_residual residual;
-    const float *add;
-    int64_t ld_add;
-    int64_t cols; /* of the tile that exist */
-    const int64_t *places;
-} tile_end;
-
 typedef void tile_fn(const float *const *rows, int64_t stride, int64_t segments, int64_t length, const float *b, int64_t panel,
                      const float *ahead, const float *bias, float *c, int64_t ldc, const tile_end *e);
 
@@ -19,25 +9,6 @@ enum {
     TILE_MAX = VL == 16 ? 8 : 6,   /* rows */
     TILE_WIDE = VL == 16 ? 32 : 16 /* columns */
 };
-
-/* Bring a tile from t (`width` floats a row) through its epilogue to c. */
-static void finish_tile(int rows, int width, float *t, float *c, int64_t ldc, const tile_end *e)
-{
-    if (e->residual == ENG_RES_BEFORE_ACT)
-        for (int r = 0; r < rows; r++)
-            for (int64_t j = 0; j < e->cols; j += VL) {
-                vf x = v_load(t + r * width + j);
-                v_store(t + r * width + j, v_add(x, v_load_part(e->add + r * e->ld_add + j, v_first(e->cols - j))));
-            }
-    if (e->act) act_row(e->act, e->alpha, e->beta, t, t, (int64_t)rows * width);
-    for (int r = 0; r < rows; r++)
-        for (int64_t j = 0; j < e->cols; j += VL) {
-            vpart part = v_first(e->cols - j);
-            vf x = v_load(t + r * width + j);
-            if (e->residual == ENG_RES_AFTER_ACT) x = v_add(x, v_load_part(e->add + r * e->ld_add + j, part));
-            v_store_part(c + r * ldc + j, part, x);
-        }
-}
 
 #define ROWS_1(X) X(0)
 #define ROWS_2(X) ROWS_1(X) X(1)
@@ -198,8 +169,7 @@ static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
 
 static void gemm(const eng_gemm *g)
 {
-    tile_end e = {.act = g->act, .alpha = g->alpha, .beta = g->beta, .residual = g->residual, .ld_add = g->ld_add,
-                  .places = g->places};
+    tile_end e = end_of(g);
     eng_gemm own = *g;
     if (!own.ld_rows) own.ld_rows = own.m;
     if (!own.depth) own.depth = own.segments * own.length;

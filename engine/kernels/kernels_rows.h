@@ -155,9 +155,70 @@ static void layernorm_row(const float *x, const float *scale, const float *bias,
     }
 }
 
-/* ---- epilogues of kernels that store pixels -------------------------------------------------- */
+/* ---- epilogues --------------------------------------------------------------------------------- */
 
-/* What is done to a vector of sums while it is in a register, and what is left for afterwards. */
+/* What is done to sums before they are stored. */
+typedef struct tile_end {
+    eng_act act;
+    float alpha, beta;
+    eng_residual residual;
+    const float *add;
+    int64_t ld_add;
+    int64_t cols; /* of the tile that exist */
+    const int64_t *places;
+} tile_end;
+
+static inline tile_end end_of(const eng_gemm *g)
+{
+    return (tile_end){.act = g->act, .alpha = g->alpha, .beta = g->beta, .residual = g->residual, .ld_add = g->ld_add, .places = g->places};
+}
+
+static inline __attribute__((always_inline)) void finish_rows(const eng_act act, int rows, int width, const float *t, float *c,
+                                                              int64_t ldc, const tile_end *e)
+{
+    const vf alpha = VM(e->alpha), beta = VM(e->beta);
+    const eng_residual residual = e->residual;
+    for (int64_t j = 0; j < e->cols; j += VL) {
+        const vpart part = v_first(e->cols - j);
+        const bool whole = j + VL <= e->cols;
+        for (int r = 0; r < rows; r++) {
+            vf x = v_load(t + r * width + j);
+            vf add = residual ? v_load_part(e->add + r * e->ld_add + j, part) : v_zero();
+            if (residual == ENG_RES_BEFORE_ACT) x = v_add(x, add);
+            x = apply(act, alpha, beta, x);
+            if (residual == ENG_RES_AFTER_ACT) x = v_add(x, add);
+            if (whole) v_store(c + r * ldc + j, x);
+            else v_store_part(c + r * ldc + j, part, x);
+        }
+    }
+}
+
+/* Bring a tile from t (`width` floats a row) through its epilogue to c. */
+static __attribute__((noinline)) void finish_tile(int rows, int width, const float *t, float *c, int64_t ldc, const tile_end *e)
+{
+#define CASE(A) \
+    case A: finish_rows(A, rows, width, t, c, ldc, e); break
+    switch (e->act) { /* one loop each, so that the choice is made once */
+        CASE(ENG_ACT_RELU);
+        CASE(ENG_ACT_CLIP);
+        CASE(ENG_ACT_LEAKY_RELU);
+        CASE(ENG_ACT_SIGMOID);
+        CASE(ENG_ACT_SILU);
+        CASE(ENG_ACT_HARD_SIGMOID);
+        CASE(ENG_ACT_HARD_SWISH);
+        CASE(ENG_ACT_GELU_ERF);
+        CASE(ENG_ACT_GELU_TANH);
+        CASE(ENG_ACT_TANH);
+        CASE(ENG_ACT_MISH);
+        CASE(ENG_ACT_ELU);
+        CASE(ENG_ACT_SOFTPLUS);
+    default: finish_rows(ENG_ACT_NONE, rows, width, t, c, ldc, e); break;
+    }
+#undef CASE
+}
+
+/* The same for kernels that have a vector of channels of some neighbouring pixels: what bounds alone do is done
+ * in registers, the rest by finish_tile. */
 typedef struct ending {
     const eng_gemm *g;
     bool clamp, later;
@@ -171,26 +232,30 @@ static inline ending ending_of(const eng_gemm *g)
                     .bottom = VM(g->act == ENG_ACT_RELU ? 0.0f : g->alpha), .top = VM(g->act == ENG_ACT_RELU ? INFINITY : g->beta)};
 }
 
-/* Store channels of pixel `pixel` from `c` on; `part` of the vector exists. */
-static inline void end_vector(const ending *e, int64_t pixel, int64_t c, bool whole, vpart part, vf y)
+/* Store `cols` channels from `c` on of pixels `pixel` and behind. */
+static inline __attribute__((always_inline)) void end_pixels(const ending *e, const int pixels, int64_t pixel, int64_t c, int64_t cols,
+                                                             const vf *sums)
 {
     const eng_gemm *g = e->g;
+    const vpart part = v_first(cols);
     float *to = g->c + pixel * g->ldc + c;
-    if (g->residual == ENG_RES_BEFORE_ACT) y = v_add(y, v_load_part(g->add + pixel * g->ld_add + c, part));
-    if (e->clamp) y = v_min(e->top, v_max(e->bottom, y));
-    if (whole) v_store(to, y);
-    else v_store_part(to, part, y);
-}
-
-/* If e->later: the rest, when channels from .. to-1 of the pixel are stored. */
-static void end_pixel(const ending *e, int64_t pixel, int64_t from, int64_t to)
-{
-    const eng_gemm *g = e->g;
-    float *c = g->c + pixel * g->ldc;
-    if (g->act > ENG_ACT_CLIP) act_row(g->act, g->alpha, g->beta, c + from, c + from, to - from);
-    if (g->residual != ENG_RES_AFTER_ACT) return;
-    for (int64_t i = from; i < to; i += VL) {
-        vpart part = v_first(to - i);
-        v_store_part(c + i, part, v_add(v_load_part(c + i, part), v_load_part(g->add + pixel * g->ld_add + i, part)));
+    const float *add = g->add ? g->add + pixel * g->ld_add + c : NULL;
+    if (e->later) {
+        _Alignas(64) float t[8 * VL];
+        tile_end end = end_of(g);
+        end.cols = od_min_i64(cols, VL);
+        end.add = add;
+#pragma GCC unroll 8
+        for (int i = 0; i < pixels; i++) v_store(t + i * VL, sums[i]);
+        finish_tile(pixels, VL, t, to, g->ldc, &end);
+        return;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < pixels; i++) {
+        vf y = sums[i];
+        if (g->residual) y = v_add(y, v_load_part(add + i * g->ld_add, part));
+        if (e->clamp) y = v_min(e->top, v_max(e->bottom, y));
+        if (cols >= VL) v_store(to + i * g->ldc, y);
+        else v_store_part(to + i * g->ldc, part, y);
     }
 }

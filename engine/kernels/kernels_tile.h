@@ -69,7 +69,7 @@
             if (e->residual == ENG_RES_AFTER_ACT) { ROWS_##R(ROW_ADD) }                                               \
             ROWS_##R(ROW_STORE) return;                                                                               \
         }                                                                                                             \
-        float t[(R) * TILE_COLS];                                                                                     \
+        _Alignas(64) float t[(R) * TILE_COLS];                                                                        \
         ROWS_##R(ROW_SPILL) finish_tile(R, TILE_COLS, t, c, ldc, e);                                                  \
     }
 

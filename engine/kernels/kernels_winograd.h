@@ -92,24 +92,20 @@ WINOGRAD_INLINE void transform_products(const int form, const eng_winograd_block
         for (int64_t c = 0; c < k->cols; c += VL) {
             vf half[4][6], in[6], out[4];
             const float *m = k->m + t * k->m_pitch + c;
-            vpart part = v_first(k->cols - c);
-            bool whole = c + VL <= k->cols;
-            vf bias = biases ? v_load_part(biases + c, part) : v_zero();
+            vf bias = biases ? v_load_part(biases + c, v_first(k->cols - c)) : v_zero();
             for (int j = 0; j < side; j++) {
                 for (int i = 0; i < side; i++) in[i] = v_load(m + (i * side + j) * k->m_plane);
                 product_1d(form, in, out);
                 for (int i = 0; i < form; i++) half[i][j] = out[i];
             }
             for (int i = 0; i < rows; i++) {
+                const int64_t at = pixel + i * w->out_width;
                 product_1d(form, half[i], out);
-                for (int j = 0; j < form; j++) {
-                    if (j >= cols) break;
-                    end_vector(&e, pixel + i * w->out_width + j, k->col + c, whole, part, v_add(out[j], bias));
-                }
+                for (int j = 0; j < form; j++) out[j] = v_add(out[j], bias);
+                if (cols == form) end_pixels(&e, form, at, k->col + c, k->cols - c, out);
+                else end_pixels(&e, cols, at, k->col + c, k->cols - c, out);
             }
         }
-        for (int i = 0; e.later && i < rows; i++)
-            for (int j = 0; j < cols; j++) end_pixel(&e, pixel + i * w->out_width + j, k->col, k->col + k->cols);
     }
 }
 
