@@ -20,8 +20,14 @@ typedef struct srv_server {
     srv_access_log *access_log; /* NULL: none */
     int workers;
     size_t run_memory;    /* that one run may take */
+    atomic_bool open;     /* `store` is there: until then only probes and pages are answered */
     atomic_bool draining; /* no new work; readiness is false */
 } srv_server;
+
+static inline bool srv_server_is_ready(srv_server *s)
+{
+    return atomic_load(&s->open) && !atomic_load(&s->draining) && srv_store_ready(s->store);
+}
 
 static inline srv_server *srv_server_of(srv_request *r)
 {

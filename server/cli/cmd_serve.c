@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -88,7 +89,7 @@ static od_code open_port(serving *s, od_status *st)
         .idle_ms = o->idle_timeout_s * 1000, .receive_ms = o->receive_timeout_s * 1000, .send_ms = o->send_timeout_s * 1000,
         .compress_above = (size_t)o->compress_above, .prefix = o->prefix, .cors_origin = o->cors_origin,
         .tls_cert = s->cert, .tls_key = s->key, .routes = srv_routes, .n_routes = srv_n_routes, .admit = srv_admit, .sent = srv_seen,
-        .pool = s->server.pool, .context = &s->server};
+        .turned_away = srv_turned_away, .pool = s->server.pool, .context = &s->server};
     OD_TRY(srv_http_create(&s->server.http, &http, st));
     if (o->socket) {
         od_log(OD_INFO, "listening on %s", o->socket);
@@ -120,7 +121,9 @@ static od_code open_store(serving *s, od_status *st)
     else if (!strcmp(o->model_control, "poll")) store.control = SRV_CONTROL_POLL;
     else if (!strcmp(o->model_control, "explicit")) store.control = SRV_CONTROL_EXPLICIT;
     else return od_fail(st, OD_BAD_ARGUMENT, "--model-control %.40s: none, poll or explicit is wanted", o->model_control);
-    return srv_store_create(&s->server.store, &store, st);
+    OD_TRY(srv_store_create(&s->server.store, &store, st));
+    atomic_store(&s->server.open, true);
+    return OD_OK;
 }
 
 static od_code open_logs(serving *s, od_status *st)
@@ -185,6 +188,19 @@ static int drain(serving *s)
     }
 }
 
+/* Descriptors for so many connections and for all else, as far as the system lets us. */
+static void allow_connections(int64_t n)
+{
+    enum { OTHERS = 256 };
+    struct rlimit limit;
+    rlim_t want = (rlim_t)n + OTHERS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= want) return;
+    bool enough = limit.rlim_max >= want;
+    limit.rlim_cur = enough ? want : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) || !enough)
+        od_log(OD_WARN, "only %ju files may be open (ulimit -n): not enough for %" PRId64 " connections", (uintmax_t)limit.rlim_cur, n);
+}
+
 static od_code serve(serving *s, od_status *st)
 {
     OD_TRY(check(s, st));
@@ -193,8 +209,9 @@ static od_code serve(serving *s, od_status *st)
     s->server.workers = workers;
     OD_TRY(open_logs(s, st));
     OD_TRY(od_pool_create(&s->server.pool, workers, st));
+    allow_connections(s->settings.max_connections);
+    OD_TRY(open_port(s, st)); /* first: liveness does not wait for a look at the folder, however slow its disk */
     OD_TRY(open_store(s, st));
-    OD_TRY(open_port(s, st));
     od_log(OD_INFO, "%d workers, %" PRId64 " socket threads, %s, models in %s", workers, s->settings.socket_threads,
            od_cpu_isa_name(od_cpu_isa()), s->settings.models);
     for (;;) {

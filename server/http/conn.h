@@ -41,8 +41,11 @@ struct srv_http {
     srv_http_options o;
     struct MHD_Daemon *daemon;
     int listen_fd, port;
+    int stop_fd;          /* an eventfd: the acceptor is to end */
+    pthread_t acceptor;
+    bool accepting;
     atomic_bool draining;
-    atomic_int active, connections;
+    atomic_int active, connections; /* of these, those that MHD has not begun with yet, too */
     atomic_size_t body_bytes;
     pthread_mutex_t lock; /* guards conns and the watcher's sleep */
     pthread_cond_t wake;
@@ -61,8 +64,10 @@ void srv_conn_stage(srv_conn *c, srv_stage stage);
 /* route.c: find r->route and captures for r->path. An error has reply.status set (404, 405 with Allow, 400). */
 od_code srv_route_find(srv_request *r, od_status *st);
 
-/* headers.c: refuse a head that is ambiguous, take what requests need of it. */
-od_code srv_head_check(srv_conn *c, od_status *st);
+/* headers.c: refuse a head that is ambiguous, take what requests need of it. `needs_host`: it is of HTTP/1.1. */
+od_code srv_head_check(srv_conn *c, bool needs_host, od_status *st);
+/* Digits only; false: anything else, or more than 18 of them. */
+bool srv_whole(const char *s, size_t *out);
 
 /* coding.c: undo the body's Content-Encoding; compress the reply when it is asked for and worth it. */
 od_code srv_body_decode(srv_request *r, od_status *st);
@@ -74,5 +79,10 @@ void srv_watcher_stop(srv_http *h);
 
 /* listen.c: a listening socket for the options' address. */
 od_code srv_listen(srv_http *h, od_status *st);
+
+/* accept.c: the thread that gives new connections to libmicrohttpd, or turns them away. Stopping takes in those that
+ * wait already and closes the listening socket. */
+od_code srv_accept_start(srv_http *h, od_status *st);
+void srv_accept_stop(srv_http *h);
 
 #endif

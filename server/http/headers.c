@@ -55,8 +55,7 @@ static enum MHD_Result take(void *arg, enum MHD_ValueKind kind, const char *name
     return MHD_YES;
 }
 
-/* Digits only; false: anything else, or more than 18 of them. */
-static bool whole(const char *s, size_t *out)
+bool srv_whole(const char *s, size_t *out)
 {
     size_t n = strlen(s);
     if (!n || n > 18 || strspn(s, "0123456789") != n) return false;
@@ -64,7 +63,7 @@ static bool whole(const char *s, size_t *out)
     return true;
 }
 
-od_code srv_head_check(srv_conn *c, od_status *st)
+od_code srv_head_check(srv_conn *c, bool needs_host, od_status *st)
 {
     head h = {.c = c};
     srv_request *r = &c->request;
@@ -79,16 +78,17 @@ od_code srv_head_check(srv_conn *c, od_status *st)
     if (h.lengths > 1) return od_fail(st, OD_BAD_ARGUMENT, "Content-Length is given %d times", h.lengths);
     if (h.codings > 1) return od_fail(st, OD_BAD_ARGUMENT, "Transfer-Encoding is given %d times", h.codings);
     if (h.lengths && h.codings) return od_fail(st, OD_BAD_ARGUMENT, "both Content-Length and Transfer-Encoding are given");
+    if (!h.hosts && needs_host) return od_fail(st, OD_BAD_ARGUMENT, "the header Host is missing, which HTTP/1.1 asks for");
     if (h.hosts > 1) return od_fail(st, OD_BAD_ARGUMENT, "Host is given %d times", h.hosts);
     if (h.codings && strcasecmp(h.coding, "chunked")) {
         r->reply.status = 501;
         return od_fail(st, OD_UNSUPPORTED, "Transfer-Encoding '%.40s': only chunked is known", h.coding);
     }
-    if (h.lengths && !whole(h.length, &c->body_want))
+    if (h.lengths && !srv_whole(h.length, &c->body_want))
         return od_fail(st, OD_BAD_ARGUMENT, "Content-Length '%.40s' is no length", h.length);
     if (!h.lengths && !h.codings) c->body_want = 0; /* neither: there is no body */
     r->reply.close = false;
-    if (h.header_parts > 1 || (h.header_part && !whole(h.header_part, &r->header_part)))
+    if (h.header_parts > 1 || (h.header_part && !srv_whole(h.header_part, &r->header_part)))
         return od_fail(st, OD_BAD_ARGUMENT, "Inference-Header-Content-Length '%.40s' is no length", h.header_part);
     r->has_header_part = h.header_part != NULL;
     return OD_OK;

@@ -104,7 +104,6 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         read_peer(c);
         clear(c);
         *context = c;
-        atomic_fetch_add(&h->connections, 1);
         pthread_mutex_lock(&h->lock);
         bool first = !h->conns;
         c->next = h->conns;
@@ -365,14 +364,14 @@ static void handle(srv_request *r)
 }
 
 /* Everything that can be said before the body comes. */
-static od_code check_head(srv_conn *c, const char *method, od_status *st)
+static od_code check_head(srv_conn *c, const char *method, const char *version, od_status *st)
 {
     srv_request *r = &c->request;
     const srv_http_options *o = &r->http->o;
     r->started_ns = od_now_ns();
     snprintf(r->method, sizeof r->method, "%s", method);
     srv_id_make(r->id);
-    OD_TRY(srv_head_check(c, st));
+    OD_TRY(srv_head_check(c, !strcmp(version, MHD_HTTP_VERSION_1_1), st));
     if (!r->path) return od_fail(st, OD_NO_MEMORY, "no memory for a request");
     OD_TRY(srv_route_find(r, st));
     if (o->admit) OD_TRY(o->admit(r, st));
@@ -402,12 +401,12 @@ static bool is_preflight(const srv_request *r)
     return r->http->o.cors_origin && !strcmp(r->method, "OPTIONS");
 }
 
-static enum MHD_Result begin(srv_conn *c, const char *method)
+static enum MHD_Result begin(srv_conn *c, const char *method, const char *version)
 {
     srv_request *r = &c->request;
     od_status st = {0};
     c->began = true;
-    if (check_head(c, method, &st) == OD_OK) return MHD_YES;
+    if (check_head(c, method, version, &st) == OD_OK) return MHD_YES;
     if (is_preflight(r) && r->reply.status) {
         r->reply.n_headers = 0;
         srv_reply_header(r, "Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
@@ -459,9 +458,9 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const c
                                   const char *version, const char *upload, size_t *upload_size, void **context)
 {
     srv_conn *c = *context;
-    (void)arg, (void)mhd, (void)url, (void)version;
+    (void)arg, (void)mhd, (void)url;
     if (!c) return MHD_NO;
-    if (!c->began) return begin(c, method);
+    if (!c->began) return begin(c, method, version);
     if (*upload_size) return c->queued ? MHD_NO : more_body(c, upload, upload_size);
     if (c->queued) return MHD_YES;
     if (atomic_load(&c->progress) == SRV_PROGRESS_RUNNING) {
@@ -500,13 +499,14 @@ static od_code start(srv_http *h, od_status *st)
         {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)o->tls_key},
         {MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)o->tls_cert},
         {MHD_OPTION_END, 0, NULL}};
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG | MHD_USE_NO_LISTEN_SOCKET;
     if (o->tls_cert) flags |= MHD_USE_TLS;
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem pool[] = {{MHD_OPTION_THREAD_POOL_SIZE, o->threads, NULL}, {MHD_OPTION_END, 0, NULL}};
     h->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->listen_fd,
-        MHD_OPTION_ARRAY, o->threads > 1 ? pool : none, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
+        flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_ARRAY, o->threads > 1 ? pool : none,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections * (unsigned)o->threads, /* it divides by threads; accept.c counts */
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, 2 * o->max_header + 2 * POOL_STEP,
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)POOL_STEP, MHD_OPTION_URI_LOG_CALLBACK, on_line, h,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
@@ -523,13 +523,14 @@ od_code srv_http_create(srv_http **out, const srv_http_options *options, od_stat
     if (!h) return od_fail(st, OD_NO_MEMORY, "no memory for a server");
     pthread_condattr_t clock;
     h->o = *options;
-    h->listen_fd = -1;
+    h->listen_fd = h->stop_fd = -1;
     pthread_mutex_init(&h->lock, NULL);
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&h->wake, &clock);
     od_code rc;
-    if ((rc = srv_listen(h, st)) != OD_OK || (rc = srv_watcher_start(h, st)) != OD_OK || (rc = start(h, st)) != OD_OK) {
+    if ((rc = srv_listen(h, st)) != OD_OK || (rc = srv_watcher_start(h, st)) != OD_OK || (rc = start(h, st)) != OD_OK ||
+        (rc = srv_accept_start(h, st)) != OD_OK) {
         srv_http_destroy(h);
         return rc;
     }
@@ -544,10 +545,8 @@ int srv_http_port(const srv_http *h)
 
 void srv_http_drain(srv_http *h)
 {
-    if (atomic_exchange(&h->draining, true) || !h->daemon) return;
-    MHD_socket fd = MHD_quiesce_daemon(h->daemon);
-    if (fd != MHD_INVALID_SOCKET) close(fd);
-    h->listen_fd = -1;
+    if (atomic_exchange(&h->draining, true)) return;
+    srv_accept_stop(h);
     if (h->o.socket_path) unlink(h->o.socket_path);
 }
 
@@ -570,12 +569,10 @@ void srv_http_destroy(srv_http *h)
 {
     if (!h) return;
     srv_watcher_stop(h);
-    if (h->daemon) {
-        srv_http_drain(h);
-        MHD_stop_daemon(h->daemon);
-    } else if (h->listen_fd >= 0) {
-        close(h->listen_fd);
-    }
+    if (h->accepting) srv_http_drain(h);
+    if (h->daemon) MHD_stop_daemon(h->daemon);
+    if (h->listen_fd >= 0) close(h->listen_fd);
+    if (h->stop_fd >= 0) close(h->stop_fd);
     pthread_cond_destroy(&h->wake);
     pthread_mutex_destroy(&h->lock);
     free(h);

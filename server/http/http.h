@@ -3,7 +3,7 @@
  * A request's head and body are read by libmicrohttpd on a socket thread. Then its route's handler runs:
  * there, or on a worker when the route says so. The handler fills the reply and calls srv_request_finish,
  * at once or later from any thread; until then the connection is suspended and holds no thread. One
- * watcher thread looks at the clock and at sockets whose clients have gone.
+ * thread accepts connections, one watcher looks at the clock and at sockets whose clients have gone.
  *
  * A connection keeps one srv_request and uses it again for each of its requests. */
 #ifndef SRV_HTTP_H
@@ -112,6 +112,8 @@ typedef struct srv_http_options {
     od_code (*admit)(srv_request *r, od_status *st);
     /* Called when a reply was sent or could not be (`complete` false), before `r` is cleared. May be NULL. */
     void (*sent)(srv_request *r, bool complete);
+    /* Called when a connection above max_connections was answered 503. May be NULL. */
+    void (*turned_away)(void *context);
     od_pool *pool;               /* runs SRV_ROUTE_WORK; NULL: everything on socket threads */
     void *context;
 } srv_http_options;

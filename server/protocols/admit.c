@@ -167,6 +167,10 @@ od_code srv_admit(srv_request *r, od_status *st)
 {
     unsigned flags = r->route->flags;
     if (flags & SRV_ROUTE_OPEN) return OD_OK;
+    if (!atomic_load(&srv_server_of(r)->open)) {
+        srv_reply_header(r, "Retry-After", "1");
+        return od_fail(st, OD_UNAVAILABLE, "the server is starting");
+    }
     if ((flags & SRV_ROUTE_INFER) && atomic_load(&srv_server_of(r)->draining)) {
         srv_reply_header(r, "Retry-After", "1");
         return od_fail(st, OD_UNAVAILABLE, "shutting down");

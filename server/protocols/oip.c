@@ -18,10 +18,9 @@ void srv_oip_live(srv_request *r)
 void srv_oip_ready(srv_request *r)
 {
     srv_server *s = srv_server_of(r);
-    bool draining = atomic_load(&s->draining), ready = !draining && srv_store_ready(s->store);
-    if (!ready) {
+    if (!srv_server_is_ready(s)) {
         od_status st;
-        od_fail(&st, OD_UNAVAILABLE, draining ? "shutting down" : "not every model is loaded yet, or one has failed: see /v2/repository/index");
+        od_fail(&st, OD_UNAVAILABLE, atomic_load(&s->draining) ? "shutting down" : "not every model is loaded yet, or one has failed: see /v2/repository/index");
         srv_request_fail(r, &st);
         return;
     }

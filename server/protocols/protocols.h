@@ -18,10 +18,11 @@ srv_handler srv_torchserve_predict, srv_torchserve_ping;
 srv_handler srv_openapi, srv_metrics_page;
 srv_handler srv_page, srv_model_card, srv_model_graph, srv_model_profile;
 
-/* srv_http_options.sent: the access log and the metrics. */
+/* srv_http_options.sent and turned_away: the access log and the metrics. */
 void srv_seen(srv_request *r, bool complete);
+void srv_turned_away(void *server);
 
-/* srv_http_options.admit: no new work while draining; tokens and their rates when there are any (401, 403, 429). */
+/* srv_http_options.admit: no work before the store is there, no new work while draining; tokens and their rates when there are any (401, 403, 429). */
 od_code srv_admit(srv_request *r, od_status *st);
 /* Read the file of tokens, or read it again; the old ones hold when it fails. NULL: no tokens are asked for. */
 od_code srv_admit_read(const char *path, od_status *st);

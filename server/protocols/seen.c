@@ -40,6 +40,11 @@ void srv_seen(srv_request *r, bool complete)
     srv_access_log_write(s->access_log, &a);
 }
 
+void srv_turned_away(void *server)
+{
+    srv_metrics_refuse(((srv_server *)server)->metrics, SRV_REFUSED_CONNECTIONS);
+}
+
 void srv_metrics_page(srv_request *r)
 {
     srv_server *s = srv_server_of(r);
@@ -47,10 +52,10 @@ void srv_metrics_page(srv_request *r)
         .program_version = SRV_VERSION_TEXT, .isa = od_cpu_isa_name(od_cpu_isa()), .workers = s->workers,
         .socket_threads = (int)s->settings->socket_threads, .connections = srv_http_connections(r->http),
         .in_flight = srv_http_active(r->http), .body_bytes = (int64_t)srv_http_body_bytes(r->http),
-        .log_dropped = s->access_log ? srv_access_log_dropped(s->access_log) : 0, .ready = srv_store_ready(s->store),
+        .log_dropped = s->access_log ? srv_access_log_dropped(s->access_log) : 0, .ready = srv_server_is_ready(s),
         .draining = atomic_load(&s->draining), .triton_names = s->settings->triton_metrics};
     r->reply.type = "text/plain; version=0.0.4; charset=utf-8";
     r->reply.body = (srv_text){.arena = &r->arena};
-    srv_metrics_write(s->metrics, s->store, &now, &r->reply.body);
+    srv_metrics_write(s->metrics, atomic_load(&s->open) ? s->store : NULL, &now, &r->reply.body);
     srv_request_finish(r);
 }

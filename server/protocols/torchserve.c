@@ -9,7 +9,7 @@
 void srv_torchserve_ping(srv_request *r)
 {
     srv_server *s = srv_server_of(r);
-    bool well = !atomic_load(&s->draining) && srv_store_ready(s->store);
+    bool well = srv_server_is_ready(s);
     r->reply.body = (srv_text){.arena = &r->arena};
     r->reply.status = well ? 200 : 503;
     srv_text_printf(&r->reply.body, "{\"status\":\"%s\"}", well ? "Healthy" : "Unhealthy");

@@ -51,6 +51,23 @@ def test_liveness_comes_before_the_models(onnxd, tmp_path):
         assert s.stop() == 0
 
 
+def test_liveness_within_50_ms_of_the_start(onnxd, models):
+    """The best of some starts: on a busy machine others take the processor away."""
+    def start():
+        begin = time.perf_counter()
+        with served.Server(onnxd, models, ready=False) as s:
+            while time.perf_counter() - begin < 10:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    assert s.ask("GET", "/v2/health/live")[0] == 200
+                    return time.perf_counter() - begin
+                time.sleep(0.001)
+
+    times = []
+    while len(times) < 20 and (not times or min(times) >= 0.05):
+        times.append(start())
+    assert min(times) < 0.05, times
+
+
 def test_a_model_that_loads_is_503_and_a_broken_one_says_why(own):
     s = own(one())
     (s.folder / "broken").mkdir()

@@ -1,4 +1,5 @@
 """What goes over the wire, byte by byte: framing, limits, the traps that particular clients set."""
+import contextlib
 import gzip
 import json
 import struct
@@ -143,15 +144,42 @@ def test_nesting_and_inflating_are_bounded(tight):
     assert error_of(tight.ask("POST", PATH, bomb, {"Content-Encoding": "gzip"})) == 413
 
 
-def test_more_connections_than_allowed_wait_or_are_closed(own):
+def test_connections_above_the_bound_are_503_at_once(own):
     s = own({"identity": served.identity(1, ["n", 4])}, "--max-connections", 8)
-    wires = [s.connect() for _ in range(12)]
-    for w in wires:
+    wires = [s.connect() for _ in range(20)]
+    begin = time.time()
+    for w in wires[8:]:
+        status, headers, body = w.answer()  # also to those that ask nothing
+        assert status == 503 and int(headers["retry-after"]) >= 1 and json.loads(body)["error"] and w.closed()
+    assert time.time() - begin < 1
+    for w in wires[:8]:
         w.send(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
-    assert [w.answer()[0] for w in wires[:4]] == [200] * 4
+    assert [w.answer()[0] for w in wires[:8]] == [200] * 8
     for w in wires:
         w.socket.close()
     s.wait("/v2/health/live")
+    page = s.ask("GET", "/metrics")[2].decode()
+    assert int(page.split('onnxd_rejected_total{reason="connections"} ')[1].split()[0]) >= 12
+
+
+@pytest.mark.parametrize("request_, statuses", [
+    (b"GET /v2 HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 500000 + b"\r\n\r\n", (431, 413)),
+    (b"GET /" + b"a" * 500000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", (414, 431)),
+    (b"GET /v2 HTTP/1.1\r\nhost: x\r\n" + b"".join(b"x-%d: y\r\n" % k for k in range(50000)) + b"\r\n", (431, 413)),
+    (b"GET /v2 HTTP/1.1\r\n\r\n", (400,)),
+    (b"GET /v2 HTTP/1.1\r\nhost: x\r\nno colon\r\n\r\n", (400,)),
+    (b"GET /v2 HTTP/0.9\r\nhost: x\r\n\r\n", (505, 400)),
+    (b"GET /v2 HTTP/3.0\r\nhost: x\r\n\r\n", (505, 400)),
+    (b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", (400,)),
+    (b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n", (400, 413)),
+    (b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999999\r\n\r\n", (400, 413)),
+    (b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-length: abc\r\n\r\n", (400,)),
+])
+def test_what_is_no_http_is_answered_in_json_too(server, request_, statuses):
+    with server.connect() as w:
+        with contextlib.suppress(OSError):  # it may answer and close before it has all
+            w.send(request_)
+        assert error_of(w.answer()) in statuses and w.closed()
 
 
 def test_slow_and_silent_clients_are_dropped(own):
