@@ -7,7 +7,7 @@ set -eu
 packages() {
     case $1 in
     build) echo gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev libmicrohttpd-dev \
-        libcjson-dev libjpeg62-turbo-dev libturbojpeg0-dev libpng-dev zlib1g-dev libxxhash-dev ;;
+        libcjson-dev libjpeg62-turbo-dev libturbojpeg0-dev libpng-dev zlib1g-dev libxxhash-dev libpcre2-dev ;;
     run) echo python3 python3-venv curl ;;
     test) echo python3 python3-venv curl procps libonnx-testdata chromium ;;
     lint) echo clang-tidy clang-format cppcheck ;;

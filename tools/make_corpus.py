@@ -187,7 +187,13 @@ def pb_files():
     yield "sequence", numpy_helper.from_list([np.zeros(2, np.float32), np.ones((1, 2), np.float32)]).SerializeToString()
 
 
-TARGETS = {"fuzz_onnx": onnx_files, "fuzz_run": onnx_files, "fuzz_image": image_files, "fuzz_infer": infer_files,
+def regex_files():
+    for i, (pattern, text) in enumerate([(r"(a|b)*c{2,3}?", "abcc"), (r"(?i)[^\d\x{e9}[:alpha:]]+", "-"), (r"(?P<n>\pL\s*)\b.*$", "é x"),
+                                         (r"\Q.*\E\v|(?m-s:^a$)", ".*"), (r"(a*)*(a|aa)*b", "a" * 60), (r"(?=a)\1a++", "a")]):
+        yield f"{i}", pattern.encode() + b"\0" + text.encode()
+
+
+TARGETS = {"fuzz_regex": regex_files, "fuzz_onnx": onnx_files, "fuzz_run": onnx_files, "fuzz_image": image_files, "fuzz_infer": infer_files,
            "fuzz_bodies": other_bodies, "fuzz_card": card_files, "fuzz_npy": npy_files, "fuzz_pb": pb_files}
 
 

@@ -238,9 +238,13 @@ od_code eng_regex_infer(eng_ctx *c, od_status *st)
 od_code eng_regex_run(eng_ctx *c, od_status *st)
 {
     const eng_regex *r = c->node->params;
-    void *work = od_arena_alloc(c->scratch, eng_regex_work(r));
-    if (!work) return od_fail(st, OD_NO_MEMORY, "no memory to match");
-    for (int64_t i = 0; i < eng_tensor_count(c->in[0]); i++)
-        ((uint8_t *)c->out[0]->data)[i] = eng_regex_matches(r, ((const eng_str *)c->in[0]->data)[i], work);
+    uint8_t *out = c->out[0]->data;
+    for (int64_t i = 0; i < eng_tensor_count(c->in[0]); i++) {
+        bool matches;
+        od_arena_mark mark = od_arena_save(c->scratch);
+        OD_TRY(eng_regex_matches(r, ((const eng_str *)c->in[0]->data)[i], c->scratch, &matches, st));
+        od_arena_rewind(c->scratch, mark);
+        out[i] = matches;
+    }
     return OD_OK;
 }

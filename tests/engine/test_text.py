@@ -43,11 +43,19 @@ def test_patterns_match_as_in_python(onnxd, tmp_path, pattern):
 
 
 @pytest.mark.parametrize("pattern,word,matches", [
-    (r"\Q.*\E", ".*", True), (r"\pN", "1", None), (r"[[:alpha:]]+", "abc", True), (r"[[:^digit:]]+", "a1", False),
+    (r"\Q.*\E", ".*", True), (r"\pN", "1", True), (r"\p{Greek}+", "αβ", True), (r"\P{L}", "α", False), (r"[[:alpha:]]+", "abc", True), (r"[[:^digit:]]+", "a1", False),
     (r"(?i)straSSe", "STRASSE", True), (r"(?i)É", "é", True), (r"(?U)a+", "aaa", True), (r"(?m)a$\n^b", "a\nb", True),
     (r"a\z", "a", True), (r"\x{e9}", "é", True), (r".", "\n", False), (r"a++", "a", None), (r"(", "(", None), (r")", ")", None),
     (r"[", "[", None), (r"[b-a]", "a", None), (r"*", "*", None), (r"a{2,1}", "a", None), (r"a{1001}", "a", None),
-    (r"(?=a)", "a", None), (r"(a)\1", "aa", None), ("\\", "\\", None), (r"(?z)", "", None), (r"[[:nope:]]", "n", None),
+    (r"(?=a)", "a", None), (r"(?!b)a", "a", None), (r"(?<=a)", "", None), (r"(?<!a)", "", None), (r"(?>a)", "a", None), (r"(?R)", "a", None),
+    (r"(?1)(a)", "aa", None), (r"(?(1)a)", "a", None), (r"(?#x)a", "a", None), (r"(?x)a b", "ab", None), (r"(?|a)", "a", None),
+    (r"(*ANY)a", "a", None), (r"(*UCP)a", "a", None), (r"a?+", "a", None), (r"a{2}+", "aa", None), (r"a*+", "a", None), (r"\Ka", "a", None),
+    (r"\Ga", "a", None), (r"a\Z", "a", None), (r"\R", "\n", None), (r"\h", " ", None), (r"\X", "a", None), (r"\N", "a", None), (r"\C", "a", None),
+    (r"[[.a.]]", "a", None), (r"[[:<:]]a", "a", None), (r"(?P=n)", "a", None), (r"\k<n>", "a", None), (r"(?P<n>a)(?P<n>b)", "ab", None),
+    (r"(a)\1", "aa", None),
+    (r"a$", "a\n", False), (r"\v", "\v", True), (r"\v", "\n", False), (r"\s", "\v", False), (r"[\s]", "\v", False), (r"\S", "\v", True),
+    (r"a+?", "aa", True), (r"(?m)a\n^", "a\n", True), (r"[\Qa]\E]+", "a]", True), (r"[^[:alpha:]]", "1", True), (r"x{,3}", "x{,3}", True),
+    (r"\d", "٣", False), (r"\w", "é", False), (r"é.", "é\r", True), (r"(?P<n>a+?)b", "aab", True), (r"a{0,1000}", "a" * 1000, True), ("\\", "\\", None), (r"(?z)", "", None), (r"[[:nope:]]", "n", None),
     (r"((a{100}){100}){100}", "a", None), ("(" * 500 + "a" + ")" * 500, "a", None),
 ])
 def test_what_is_special_to_re2(onnxd, tmp_path, pattern, word, matches):
@@ -59,12 +67,14 @@ def test_what_is_special_to_re2(onnxd, tmp_path, pattern, word, matches):
 
 
 def test_no_pattern_takes_long(onnxd, tmp_path):
-    """(a*)*b on many a's takes backtracking matchers for ever."""
+    """(a*)*b on many a's takes backtracking matchers for ever: what a match may cost has a bound."""
     x = text("a" * 50000)
     model = single("RegexFullMatch", {"x": x}, [("y", TensorProto.BOOL)], pattern=r"(a*)*(a|aa)*(a?){300}b")
     start = time.time()
-    verify(onnxd, tmp_path, model, {"x": x}, [np.array([False])])
+    assert "steps" in refused(onnxd, tmp_path, model, {"x": x})
     assert time.time() - start < 10
+    model = single("RegexFullMatch", {"x": x}, [("y", TensorProto.BOOL)], pattern=r"(a|b)*[ac]+?(aa)*")
+    verify(onnxd, tmp_path / "long", model, {"x": x}, [np.array([True])])
 
 
 # ---- strings -------------------------------------------------------------------------------
