@@ -2,9 +2,12 @@
  *
  * A region is a loop cut into chunks. Its owner publishes it, works through the chunks itself, and
  * idle workers join; a worker with a task to start prefers the task. So a lone request gets all
- * cores, and a full queue gets one task per core, with nothing to configure. Chunks are claimed by
- * one atomic counter, so a worker that the system stops costs a chunk and not the region. Workers
- * spin for some tens of microseconds after work, or as long as the pool is held, and then sleep: an idle pool uses no processor. */
+ * cores, and a full queue gets one task per core, with nothing to configure. Each thread begins with the
+ * neighbouring chunks that are its share and then takes what others have left, by atomic counters: loops over
+ * the same data give each thread the same part, in its own cache, and a worker that the system stops costs a
+ * chunk and not the region. Workers stay off the processor of who gives them work, where there are others. They
+ * spin for some tens of microseconds after work, or as long as the pool is held, and then sleep: an idle pool
+ * uses no processor. */
 #ifndef OD_THREADS_H
 #define OD_THREADS_H
 

@@ -3,6 +3,7 @@
 #include "tests/test.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -89,6 +90,55 @@ TEST(short_regions_in_a_row_lose_nothing) {
         od_pool_for(p, 1 + i % 9, count_chunk, &w);
         for (int k = 0; k < 9; k++) CHECK_EQ(w.seen[k], k < 1 + i % 9);
     }
+    od_pool_destroy(p);
+}
+
+typedef struct meeting {
+    atomic_int inside;
+    int slot[2], cpu[2]; /* by chunk */
+} meeting;
+
+/* Both chunks must run at the same time. */
+static void meet_chunk(void *arg, int64_t chunk, int slot)
+{
+    meeting *m = arg;
+    m->slot[chunk] = slot;
+    m->cpu[chunk] = sched_getcpu();
+    atomic_fetch_add(&m->inside, 1);
+    while (atomic_load(&m->inside) < 2) sched_yield();
+}
+
+TEST(a_thread_begins_with_its_own_share) {
+    od_pool *p = pool_of(1);
+    for (int i = 0; i < 200; i++) {
+        meeting m = {0};
+        od_pool_for(p, 2, meet_chunk, &m);
+        CHECK_EQ(m.slot[0], 0);
+        CHECK_EQ(m.slot[1], 1);
+    }
+    od_pool_destroy(p);
+}
+
+TEST(a_worker_runs_on_another_processor_than_who_gives_it_work) {
+    cpu_set_t all, one;
+    CHECK(!sched_getaffinity(0, sizeof all, &all));
+    if (CPU_COUNT(&all) < 2) return;
+    od_pool *p = pool_of(1);
+    for (int round = 0; round < 20; round++) {
+        for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (!CPU_ISSET(cpu, &all)) continue;
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            CHECK(!sched_setaffinity(0, sizeof one, &one));
+            meeting m = {0};
+            od_pool_hold(p);
+            od_pool_for(p, 2, meet_chunk, &m);
+            od_pool_release(p);
+            CHECK_EQ(m.cpu[0], (int)cpu);
+            CHECK(m.cpu[1] != (int)cpu);
+        }
+    }
+    CHECK(!sched_setaffinity(0, sizeof all, &all));
     od_pool_destroy(p);
 }
 
