@@ -206,19 +206,19 @@ static void *enlarge(void *arg)
     return NULL;
 }
 
-/* Models are ready before their weights lie in large pages where these are dear; running is 3 to 9 % faster with them. */
+/* Takes the caller's hold on `r`. Models are ready before their weights lie in large pages where these are dear; running is 3 to 9 % faster with them. */
 static void enlarge_behind(region *r)
 {
     enum { WORTH = 4 << 20 };
     pthread_t t;
     pthread_attr_t attr;
-    if (r->used < WORTH || pthread_attr_init(&attr)) return;
-    pthread_mutex_lock(&lock);
-    r->refs++;
-    pthread_mutex_unlock(&lock);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    if (pthread_create(&t, &attr, enlarge, r)) region_leave(r);
-    pthread_attr_destroy(&attr);
+    bool started = false;
+    if (r->used >= WORTH && !pthread_attr_init(&attr)) {
+        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+        started = !pthread_create(&t, &attr, enlarge, r);
+        pthread_attr_destroy(&attr);
+    }
+    if (!started) region_leave(r);
 }
 
 static void unref(packed *p)
@@ -324,7 +324,6 @@ static od_code make_jobs(eng_model *m, struct eng_pack_job **jobs, int n, od_poo
     make_all all = {jobs, to, folder};
     od_pool_for(pool, n, make_chunk, &all);
     enlarge_behind(to);
-    region_leave(to);
     od_code rc = OD_OK;
     qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_result);
     for (int i = 0; i < n; i++) {

@@ -188,7 +188,7 @@ od_code eng_tensor_copy(eng_tensor *out, const eng_tensor *like, od_arena *a, od
 
 void eng_tensor_relayout(const eng_tensor *to, const eng_tensor *from, od_pool *pool)
 {
-    int64_t to_stride[ENG_MAX_RANK], from_stride[ENG_MAX_RANK];
+    int64_t to_stride[ENG_MAX_RANK] = {0}, from_stride[ENG_MAX_RANK] = {0};
     eng_move m = {.to = to->data, .from = from->data, .size = eng_dtype_size(from->dtype)};
     if (to->data == from->data && to->layout == from->layout) return;
     eng_tensor_strides(to, to_stride);

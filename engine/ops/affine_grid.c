@@ -39,7 +39,7 @@ od_code eng_affine_grid_run(eng_ctx *c, od_status *st)
         double m[12];
         eng_load_doubles(m, (const char *)theta->data + (size_t)(image * per) * size, theta->dtype, 1, per);
         for (int64_t p = 0; p < pixels; p++) {
-            double at[3], to[3]; /* innermost axis first */
+            double at[3] = {0}, to[3]; /* innermost axis first */
             for (int64_t i = axes, rest = p; i >= 1; rest /= y->dims[i], i--) at[axes - i] = centre(rest % y->dims[i], y->dims[i], corners);
             for (int i = 0; i < axes; i++) {
                 to[i] = m[i * (axes + 1) + axes];

@@ -72,7 +72,7 @@ static void walk_chunk(void *arg, int64_t chunk, int slot)
     const walk_job *j = arg;
     const eng_walk *w = j->w;
     (void)slot;
-    int64_t from = cut(j, chunk), left = cut(j, chunk + 1) - from, at[ENG_MAX_RANK], step[ENG_WALK_MAX];
+    int64_t from = cut(j, chunk), left = cut(j, chunk + 1) - from, at[ENG_MAX_RANK] = {0}, step[ENG_WALK_MAX];
     int last = w->rank - 1;
     char *p[ENG_WALK_MAX];
     for (int i = last; i >= 0; i--) {

@@ -156,7 +156,7 @@ od_code eng_gather_run(eng_ctx *c, od_status *st)
 {
     enum { GRAIN = 128 << 10 };
     int axis;
-    int64_t inner, step[ENG_MAX_RANK];
+    int64_t inner, step[ENG_MAX_RANK] = {0};
     const int64_t *at;
     const eng_tensor *x = c->in[0];
     OD_TRY(eng_axis_attr(c, 0, &axis, st));

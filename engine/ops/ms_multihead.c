@@ -286,9 +286,9 @@ od_code eng_gqa_run(eng_ctx *c, od_status *st)
     gqa g;
     OD_TRY(look_gqa(c, &g, st));
     int64_t items = g.q.dims[B], window = eng_node_int(c->node, "local_window_size", -1);
-    int64_t *first = od_arena_array(c->scratch, int64_t, 2 * items), *length = first + items;
+    int64_t *first = od_arena_array(c->scratch, int64_t, items), *length = od_arena_array(c->scratch, int64_t, items);
     float *zeros = od_arena_array(c->scratch, float, g.q.dims[H]);
-    if (!first || !zeros) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " lengths", items);
+    if (!first || !length || !zeros) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " lengths", items);
     for (int64_t b = 0; b < items; b++) OD_TRY(place_of(c, &g, b, &first[b], &length[b], st));
     if (eng_node_int(c->node, "do_rotary", 0)) {
         OD_TRY(turn(c, &g, first, &g.q, st));

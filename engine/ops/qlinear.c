@@ -367,7 +367,7 @@ static od_code infer_pool(eng_ctx *c, bool global, od_status *st)
 /* Sum of the bytes, less the zero point, under the window at `at`; *count is what it is divided by. */
 static int64_t window_sum(const pool_job *p, int64_t base, const int64_t *at, int64_t *count)
 {
-    int64_t lo[MAX_SPATIAL], hi[MAX_SPATIAL], k[MAX_SPATIAL], cells = 1, padded = 1, sum = 0;
+    int64_t lo[MAX_SPATIAL] = {0}, hi[MAX_SPATIAL] = {0}, k[MAX_SPATIAL] = {0}, cells = 1, padded = 1, sum = 0;
     for (int i = 0; i < p->spatial; i++) {
         int64_t start = at[i] * p->stride[i] - p->before[i], end = start + p->kernel[i];
         padded *= od_min_i64(end, p->in[i] + p->after[i]) - start;

@@ -99,7 +99,7 @@ static void add_run(runs *r, int64_t dim, int64_t stride)
 static void set_runs(const eng_tensor *x, const bool *reduce, reduce_job *j)
 {
     int64_t dims[ENG_MAX_RANK], strides[ENG_MAX_RANK];
-    bool by_place[ENG_MAX_RANK];
+    bool by_place[ENG_MAX_RANK] = {false};
     eng_tensor_phys(x, dims, strides);
     for (int i = 0; i < x->rank; i++) by_place[eng_tensor_phys_axis(x, i)] = reduce[i];
     j->kept.count = j->reduced.count = 1;

@@ -299,7 +299,7 @@ static od_code resize(eng_ctx *c, resize_spec *s, const eng_tensor *x, const eng
 {
     const eng_resize_axis *axes[ENG_MAX_RANK];
     int64_t dims[ENG_MAX_RANK], unused[ENG_MAX_RANK], x_pitch = 0, y_pitch = 0;
-    int resized[ENG_MAX_RANK], n = 0;
+    int resized[ENG_MAX_RANK] = {0}, n = 0;
     eng_tensor dense = *x; /* only its order of axes matters */
     eng_tensor_phys(&dense, dims, unused);
     for (int i = 0; i < s->rank; i++) axes[eng_tensor_phys_axis(x, i)] = &s->axis[i];

@@ -22,7 +22,7 @@ void eng_layout_any(const eng_ctx *c, eng_layout *want_in, eng_layout *want_out)
 
 bool eng_view_strided(eng_tensor *out, const int64_t *strides)
 {
-    int64_t dims[ENG_MAX_RANK], unused[ENG_MAX_RANK], stride[ENG_MAX_RANK];
+    int64_t dims[ENG_MAX_RANK], unused[ENG_MAX_RANK], stride[ENG_MAX_RANK] = {0};
     int last = out->rank - 1;
     if (!eng_tensor_count(out)) return false;
     eng_tensor_phys(out, dims, unused);

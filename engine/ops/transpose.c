@@ -61,7 +61,7 @@ bool eng_transpose_alias(const eng_ctx *c, int k, int64_t *offset)
 
 od_code eng_transpose_run(eng_ctx *c, od_status *st)
 {
-    int64_t to[ENG_MAX_RANK], from[ENG_MAX_RANK];
+    int64_t to[ENG_MAX_RANK], from[ENG_MAX_RANK] = {0};
     (void)st;
     if (!c->out[0] || !permuted(c, from)) return OD_OK;
     const eng_tensor *y = c->out[0];

@@ -111,7 +111,8 @@ static size_said read_size(const cJSON *j, bool shorter)
 {
     if (cJSON_IsNumber(j)) {
         int64_t n = whole(j, 0);
-        return shorter ? (size_said){.shorter = n} : (size_said){n, n, 0, 0};
+        if (shorter) return (size_said){.shorter = n};
+        return (size_said){n, n, 0, 0};
     }
     return (size_said){whole(get(j, "width"), 0), whole(get(j, "height"), 0), whole(get(j, "shortest_edge"), 0),
                        whole(get(j, "longest_edge"), 0)};

@@ -177,10 +177,9 @@ static bool take(run *r, conn *c, const char *bytes, size_t n)
         c->head[c->head_len] = '\0';
         char *end = memmem(c->head, c->head_len, "\r\n\r\n", 4);
         if (!end) return c->head_len < HEAD_MOST;
-        size_t head = (size_t)(end - c->head), used = head + 4 - before;
+        size_t head = (size_t)(end - c->head);
         if (!read_head(r, c, head)) return false;
-        bytes += used;
-        n -= used;
+        n -= head + 4 - before;
     }
     if (n > c->body_left) return false;
     c->body_left -= n;

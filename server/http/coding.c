@@ -109,7 +109,7 @@ static bool accepts(const char *header, const char *name, bool *others)
 bool srv_request_accepts(const srv_request *r, const char *coding)
 {
     const char *asked = srv_request_header(r, "Accept-Encoding");
-    bool others;
+    bool others = false;
     return asked && accepts(asked, coding, &others);
 }
 

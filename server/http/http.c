@@ -74,7 +74,7 @@ static void *on_line(void *arg, const char *uri, struct MHD_Connection *mhd)
 
 static void read_peer(srv_conn *c)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {.ss_family = AF_UNIX};
     socklen_t size = sizeof a;
     strcpy(c->peer, "unix");
     if (getpeername(c->fd, (struct sockaddr *)&a, &size) == 0 && a.ss_family != AF_UNIX)

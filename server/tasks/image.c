@@ -82,7 +82,7 @@ static od_code read_depth(const srv_answer *w, ldr_pixels *p, float *least, floa
 
 static od_code answer(const srv_answer *w)
 {
-    ldr_pixels p;
+    ldr_pixels p = {0};
     float least = 0, most = 0;
     bool depth = is_depth(w);
     OD_TRY(depth ? read_depth(w, &p, &least, &most) : read_picture(w, &p));

@@ -266,7 +266,7 @@ static od_code check_fcos(const srv_answer *w)
 
 static od_code decode_fcos(const srv_answer *w, srv_boxes *out)
 {
-    double strides[LEVELS_MAX];
+    double strides[LEVELS_MAX] = {0};
     int levels = w->n_outputs / 3;
     bool in_strides = srv_number(w, "in_strides", 0) != 0;
     if (strides_of(w, fcos_strides, OD_COUNT(fcos_strides), strides) < levels)
