@@ -1,6 +1,7 @@
 # The program is built on Debian 12; the final image starts from nothing and holds the program, the
 # shared libraries it loads, and a user. There is no shell in it: `onnxd health` is the probe.
-FROM debian:12-slim AS build
+ARG BASE=debian:12-slim
+FROM $BASE AS build
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
         gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev libmicrohttpd-dev \

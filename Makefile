@@ -11,7 +11,7 @@ LIBS      = -Wl,--as-needed $(shell pkg-config --libs $(PKGS)) -lm -pthread
 SRC      := $(sort $(shell find engine loaders server -name '*.c'))
 MAIN     := server/cli/main.c
 OBJ      := $(patsubst %.c,$(B)/%.o,$(filter-out $(MAIN),$(SRC))) $(B)/proto/onnx.pb-c.o
-TESTS    := $(sort $(shell find tests -name 'test_*.c'))
+TESTS    := $(sort $(shell find tests -name 'test_*.c' 2>/dev/null))
 TESTBIN  := $(patsubst %.c,$(B)/%,$(TESTS))
 
 all: $(B)/onnxd ## build the program
@@ -192,6 +192,10 @@ bench-kernels: $(B)/tests/bench/kernels ## flop per cycle of the float kernels, 
 bench-pictures: $(B)/tests/bench/pictures ## decoding and resizing beside the bare decoder, YOLO's boxes
 	@$(B)/tests/bench/pictures $(PICTURE)
 
+image: models ## build the Docker image with buildah, show its size, serve and ask the models in it
+	@sh tools/deps.sh image
+	@sh tools/try_image.sh $(DEMO) $(PICTURE)
+
 install: all ## copy the program and the systemd unit below PREFIX (/usr/local)
 	install -D -m 755 $(B)/onnxd $(DESTDIR)$(PREFIX)/bin/onnxd
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
@@ -211,4 +215,5 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check docs conformance layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test bench bench-http bench-ort bench-kernels bench-pictures neon install uninstall dist
+.PHONY: all tests check docs conformance zoo layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test \
+        bench bench-load bench-http bench-ort bench-kernels bench-pictures neon image install uninstall dist
