@@ -30,6 +30,8 @@ typedef enum eng_un {
     ENG_UN_CUBE,
     ENG_UN_RELU,
     ENG_UN_SOFTSIGN,
+    ENG_UN_POW_1_2, /* as pow does it: of -inf it is inf, of -0 it is 0 */
+    ENG_UN_POW_3_4,
     ENG_UNS
 } eng_un;
 
@@ -71,6 +73,8 @@ typedef struct eng_elementwise {
     void (*mac_s8)(int32_t *sum, int32_t a, const int8_t *b, int64_t n);
     void (*mac_s16)(int32_t *sum, int32_t a, const int16_t *b, int64_t n);
     float (*dot)(const float *a, const float *b, int64_t n); /* in an order of its own */
+    /* y[i] += the sum of w[k] * rows[k * ld + i] over k */
+    void (*combine)(float *y, const float *w, int64_t k, const float *rows, int64_t ld, int64_t n);
 } eng_elementwise;
 
 /* The best table for this processor; chosen once. Any thread. */

@@ -102,6 +102,8 @@ UN_ROW(square_row, x *x)
 UN_ROW(cube_row, x *x *x)
 UN_ROW(relu_row, x < 0.0f ? 0.0f : x)
 UN_ROW(softsign_row, x / (1.0f + fabsf(x)))
+UN_ROW(pow_1_2_row, x == -INFINITY ? INFINITY : sqrtf(x) + 0.0f)
+UN_ROW(pow_3_4_row, x == -INFINITY ? INFINITY : sqrtf(x) * sqrtf(sqrtf(x)))
 PAR_ROW(clip_row, clip(x, alpha, beta))
 PAR_ROW(leaky_row, x < 0.0f ? alpha * x : x)
 PAR_ROW(hard_sigmoid_row, unit(alpha *x + beta))
@@ -195,16 +197,32 @@ static float dot_row(const float *a, const float *b, int64_t n)
     return sum[0] + all;
 }
 
+static void combine_row(float *y, const float *w, int64_t k, const float *rows, int64_t ld, int64_t n)
+{
+    int64_t at = 0;
+    for (; at + 4 <= k; at += 4) { /* four at a time, so that y is read and written a quarter as often */
+        const float *a = rows + at * ld, *b = a + ld, *c = b + ld, *d = c + ld;
+        const float wa = w[at], wb = w[at + 1], wc = w[at + 2], wd = w[at + 3];
+        ROW_LOOP
+        for (int64_t i = 0; i < n; i++) y[i] += wa * a[i] + wb * b[i] + (wc * c[i] + wd * d[i]);
+    }
+    for (; at < k; at++) {
+        const float *a = rows + at * ld, wa = w[at];
+        ROW_LOOP
+        for (int64_t i = 0; i < n; i++) y[i] += wa * a[i];
+    }
+}
+
 #define ELEMENTWISE_TABLE                                                                                       \
     {                                                                                                           \
         .bin = {add_row, sub_row, mul_row, div_row, min_row, max_row, prelu_row},                               \
         .un = {abs_row, neg_row, sqrt_row, reciprocal_row, floor_row, ceil_row, round_row, sign_row, square_row, \
-               cube_row, relu_row, softsign_row},                                                               \
+               cube_row, relu_row, softsign_row, pow_1_2_row, pow_3_4_row},                                     \
         .par = {clip_row, leaky_row, hard_sigmoid_row, hard_swish_row, threshold_row, shrink_row},              \
         .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row,                              \
         .quantize_8 = quantize_8_row, .dequantize_u8 = dequantize_u8_row, .dequantize_s8 = dequantize_s8_row,   \
         .requantize = requantize_row, .mac_u8 = mac_u8_row, .mac_s8 = mac_s8_row, .mac_s16 = mac_s16_row,       \
-        .dot = dot_row,                                                                                         \
+        .dot = dot_row, .combine = combine_row,                                                                 \
     }
 
 #endif

@@ -1,7 +1,10 @@
 /* arg.c - ArgMax and ArgMin along one axis of either layout. */
+#include "engine/kernels/reduce.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/lines.h"
 #include "engine/ops/ops.h"
+
+#include <math.h>
 
 enum { TILE = 64 };
 
@@ -35,6 +38,19 @@ struct arg_job {
 ENG_FOR_INTS(TILE_OF)
 TILE_OF(float, , , , )
 TILE_OF(double, , , , )
+
+/* A dense line of floats: its extreme by vectors, then where that is. */
+static void dense_line(const arg_job *j, const void *px, int64_t *y, int64_t width)
+{
+    const float *x = px, best = eng_reduce_get()->row(j->least ? ENG_RED_MIN : ENG_RED_MAX, x, j->l.n, 0.0f);
+    if (isnan(best)) {
+        tile_float(j, px, y, width);
+        return;
+    }
+    int64_t i = j->last ? j->l.n - 1 : 0;
+    while (x[i] != best) i += j->last ? -1 : 1;
+    *y = i;
+}
 
 #define CASE(T, TAG, W, L, S) \
     case TAG: return tile_##T;
@@ -96,6 +112,7 @@ static od_code run(eng_ctx *c, bool least, od_status *st)
     arg_job j = {.l = eng_lines_of(x, axis), .least = least, .last = eng_node_int(c->node, "select_last_index", 0),
                  .fn = tile_for(x->dtype), .size = eng_dtype_size(x->dtype), .x = x->data, .y = c->out[0]->data};
     if (!eng_tensor_count(x)) return OD_OK;
+    if (j.fn == tile_float && j.l.inner == 1) j.fn = dense_line;
     j.tiles = od_ceil_div(j.l.inner, TILE);
     j.units = j.l.outer * j.tiles;
     j.chunks = od_min_i64(j.units, eng_chunks(eng_tensor_count(x), 16384));

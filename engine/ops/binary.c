@@ -306,19 +306,14 @@ static double exponent_at(const char *p, eng_dtype t, int64_t i)
     return d;
 }
 
-static void sqrt_power(float *to, const float *from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) /* pow(-inf, 1/2) is inf and pow(-0, 1/2) is +0 */
-        to[i] = from[i] == -INFINITY ? INFINITY : sqrtf(from[i]) + 0.0f;
-}
-
 static eng_f32_row *shorter_power(double exponent)
 {
     const eng_elementwise *k = eng_elementwise_table();
     if (exponent == 2.0) return k->un[ENG_UN_SQUARE];
     if (exponent == 3.0) return k->un[ENG_UN_CUBE];
     if (exponent == -1.0) return k->un[ENG_UN_RECIPROCAL];
-    return exponent == 0.5 ? sqrt_power : NULL;
+    if (exponent == 0.75) return k->un[ENG_UN_POW_3_4]; /* of local response normalization */
+    return exponent == 0.5 ? k->un[ENG_UN_POW_1_2] : NULL;
 }
 
 /* A row of float powers of one exponent through the shorter way, or false. */

@@ -258,6 +258,26 @@ static eng_pool_fn *kernel_for(pool_kind kind, eng_dtype dtype)
     }
 }
 
+/* An innermost axis along which windows are single pixels is more channels of the axes before it, where
+ * pixels lie dense: windows along channels, as a local response normalization is exported, have no others. */
+static void fold_lines(pool_job *j)
+{
+    eng_window *w = &j->w;
+    while (w->size[2] == 1 && w->stride[2] == 1 && w->in[2] == w->out[2] && w->size[0] * w->size[1] > 1 &&
+           j->x_pitch == j->channels && j->y_pitch == j->channels) {
+        j->channels = j->x_pitch = j->y_pitch = j->channels * w->in[2];
+        for (int i = 2; i >= 0; i--) {
+            w->in[i] = i ? w->in[i - 1] : 1;
+            w->out[i] = i ? w->out[i - 1] : 1;
+            w->size[i] = i ? w->size[i - 1] : 1;
+            w->stride[i] = i ? w->stride[i - 1] : 1;
+            w->dilation[i] = i ? w->dilation[i - 1] : 1;
+            w->before[i] = i ? w->before[i - 1] : 0;
+            w->after[i] = i ? w->after[i - 1] : 0;
+        }
+    }
+}
+
 /* Pool `x`, a tensor like input 0, into output 0. */
 static od_code pool_tensor(eng_ctx *c, const eng_tensor *x, pool_kind kind, od_status *st)
 {
@@ -268,6 +288,7 @@ static od_code pool_tensor(eng_ctx *c, const eng_tensor *x, pool_kind kind, od_s
     if (!j.fn) return od_fail(st, OD_BAD_TYPE, "the input is %s", eng_dtype_name(x->dtype));
     OD_TRY(fit(c, &j.w, st));
     if (!eng_tensor_count(y)) return OD_OK;
+    if (!indices) fold_lines(&j);
     OD_TRY(shape_windows(&j, c->scratch, eng_node_int(c->node, "count_include_pad", 0) != 0, st));
     j.rows = x->dims[0] * j.w.out[0] * j.w.out[1];
     j.chunks = eng_chunks(j.rows, GRAIN / (j.w.out[2] * j.channels * j.max_taps) + 1);

@@ -1,5 +1,6 @@
 #include "engine/ops/product.h"
 
+#include "engine/kernels/elementwise.h"
 #include "engine/kernels/half.h"
 #include "engine/kernels/kernels.h"
 #include "engine/packed.h"
@@ -189,6 +190,62 @@ static void run_units(void *arg, int64_t chunk, int slot)
     for (int64_t u = chunk * j->per_chunk; u < end; u++) run_unit(j, u, slot);
 }
 
+/* ---- few rows: B is read as it lies, since packing it would take longer than the product ---------------- */
+
+enum { FLAT_ROWS = 4, FLAT_COLS = 512 };
+
+static bool is_flat(const eng_product *p)
+{
+    return !p->packed && p->m <= FLAT_ROWS && (p->a_col == 1 || p->k == 1) && (p->b_col == 1 || p->b_row == 1);
+}
+
+/* Unit = some columns of a matrix. */
+static void flat_unit(const product_job *j, int64_t unit)
+{
+    const eng_product *p = &j->p;
+    const eng_elementwise *row = eng_elementwise_table();
+    int64_t col = unit % j->splits * j->split, at = unit / j->splits, n = od_min_i64(j->split, p->n - col);
+    int64_t a_at = 0, b_at = col * p->b_col, c_at = col, add_at = col;
+    for (int i = p->batch_rank - 1; i >= 0; i--) {
+        int64_t x = at % p->batch[i];
+        at /= p->batch[i];
+        a_at += x * p->a_step[i];
+        b_at += x * p->b_step[i];
+        c_at += x * p->c_step[i];
+        add_at += x * p->add_step[i];
+    }
+    for (int64_t i = 0; i < p->m; i++) {
+        const float *a = p->a + a_at + i * p->a_row, *b = p->b + b_at, *add = p->residual ? p->add + add_at + i * p->add_row : NULL;
+        float *c = p->c + c_at + i * p->c_row;
+        for (int64_t x = 0; x < n; x++) c[x] = p->bias ? p->bias[col + x] : 0.0f;
+        if (p->b_col == 1) row->combine(c, a, p->k, b, p->b_row, n);
+        else for (int64_t x = 0; x < n; x++) c[x] += row->dot(a, b + x * p->b_col, p->k);
+        if (p->residual == ENG_RES_BEFORE_ACT) row->bin[ENG_BIN_ADD](c, 1, c, 1, add, 1, n);
+        if (p->act) eng_kernels_get()->act_f32(p->act, p->alpha, p->beta, c, c, n);
+        if (p->residual == ENG_RES_AFTER_ACT) row->bin[ENG_BIN_ADD](c, 1, c, 1, add, 1, n);
+    }
+}
+
+static void flat_units(void *arg, int64_t chunk, int slot)
+{
+    const product_job *j = arg;
+    int64_t end = od_min_i64((chunk + 1) * j->per_chunk, j->units);
+    (void)slot;
+    for (int64_t u = chunk * j->per_chunk; u < end; u++) flat_unit(j, u);
+}
+
+static void run_flat(product_job *j, od_pool *pool)
+{
+    enum { GRAIN = 1 << 15 };
+    const eng_product *p = &j->p;
+    j->split = FLAT_COLS;
+    j->units = j->splits = od_ceil_div(p->n, j->split);
+    for (int i = 0; i < p->batch_rank; i++) j->units *= p->batch[i];
+    j->per_chunk = od_max_i64(1, GRAIN / od_max_i64(1, p->m * od_min_i64(p->n, j->split) * p->k));
+    int64_t chunks = od_ceil_div(j->units, j->per_chunk);
+    od_pool_for(chunks > 1 ? pool : NULL, chunks, flat_units, j);
+}
+
 /* Blocks of rows, and where these are few, parts of the columns, so that all threads find work. */
 static void cut(product_job *j)
 {
@@ -218,6 +275,10 @@ od_code eng_product_run(const eng_product *p, od_arena *scratch, od_pool *pool, 
     if (!p->m || !p->n) return OD_OK;
     for (int i = 0; i < p->batch_rank; i++)
         if (!p->batch[i]) return OD_OK;
+    if (is_flat(p)) {
+        run_flat(&j, pool);
+        return OD_OK;
+    }
     if (!p->packed) {
         int64_t floats = eng_product_packed_floats(p);
         float *to = od_arena_alloc(scratch, floats < 0 ? SIZE_MAX / 2 : (size_t)floats * sizeof(float));

@@ -66,6 +66,26 @@ TEST(vectors_give_a_scalar) {
     case_end(&one);
 }
 
+/* B is read as it lies for few rows and packed for more: a row must not depend on how many come with it. */
+TEST(few_rows_give_what_many_give) {
+    enum { M = 9, K = 37, N = 600 };
+    static float a[M * K], b[K * N], few[4 * N];
+    for (int i = 0; i < M * K; i++) a[i] = (float)(i * 7 % 13) - 6;
+    for (int i = 0; i < K * N; i++) b[i] = (float)(i * 5 % 11) - 5; /* sums of whole numbers are exact in any order */
+    for (int rows = 1; rows <= 4; rows++) {
+        CASE_IN(&one, ENG_FLOAT, a, rows, K);
+        CASE_IN(&one, ENG_FLOAT, b, K, N);
+        CHECK_OK(case_run(&one, "MatMul", &st));
+        memcpy(few, one.out.data, (size_t)(rows * N) * sizeof *few);
+        case_end(&one);
+        CASE_IN(&one, ENG_FLOAT, a, M, K);
+        CASE_IN(&one, ENG_FLOAT, b, K, N);
+        CHECK_OK(case_run(&one, "MatMul", &st));
+        for (int i = 0; i < rows * N; i++) CHECK_NEAR(F(one, i), few[i], 0);
+        case_end(&one);
+    }
+}
+
 TEST(integers_wrap) {
     int32_t a[2] = {INT32_MAX, 1}, b[2] = {1, 1};
     CASE_IN(&one, ENG_INT32, a, 1, 2);

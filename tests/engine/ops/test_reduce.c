@@ -8,6 +8,24 @@ static void fill(void)
     for (int i = 0; i < 24; i++) x[i] = (float)(i % 7) - 2.0f;
 }
 
+TEST(the_place_of_an_extreme_is_the_first_or_the_last_and_nan_is_passed_over) {
+    static float line[2 * 41];
+    for (int i = 0; i < 82; i++) line[i] = (float)(i * 11 % 17);
+    line[3] = line[29] = 40;
+    line[41 + 5] = NAN;
+    line[41 + 7] = line[41 + 40] = 40;
+    for (int last = 0; last < 2; last++) {
+        op_case c = {.n_in = 0};
+        CASE_IN(&c, ENG_FLOAT, line, 2, 41);
+        case_int(&c, "axis", 1);
+        case_int(&c, "select_last_index", last);
+        CHECK_OK(case_run(&c, "ArgMax", &st));
+        CHECK_EQ(((const int64_t *)c.out.data)[0], last ? 29 : 3);
+        CHECK_EQ(((const int64_t *)c.out.data)[1], last ? 40 : 7);
+        case_end(&c);
+    }
+}
+
 TEST(axes_out_of_range_are_refused) {
     int64_t axes[2] = {0, 3};
     CASE_IN(&one, ENG_FLOAT, x, 2, 3, 4);

@@ -39,6 +39,29 @@ static void pool_case(op_case *c, int64_t k)
     INTS(c, "kernel_shape", k, k);
 }
 
+TEST(windows_along_one_axis_of_one_channel_are_averaged_along_it) {
+    enum { C = 9, P = 21, K = 5 };
+    static float x[2 * C * P];
+    op_case c = {.n_in = 0};
+    for (int i = 0; i < 2 * C * P; i++) x[i] = (float)(i * 7 % 31);
+    CASE_IN(&c, ENG_FLOAT, x, 2, 1, C, 3, 7);
+    case_ints(&c, "kernel_shape", 3, (int64_t[]){K, 1, 1});
+    case_ints(&c, "pads", 6, (int64_t[]){2, 0, 0, 1, 0, 0});
+    last(&c, 0);
+    CHECK_OK(case_run(&c, "AveragePool", &st));
+    CHECK_EQ(c.out.dims[2], C - 1);
+    for (int n = 0; n < 2; n++)
+        for (int o = 0; o < C - 1; o++)
+            for (int p = 0; p < P; p++) {
+                float sum = 0;
+                int taps = 0;
+                for (int k = o - 2; k < o + K - 2; k++)
+                    if (k >= 0 && k < C) sum += x[(n * C + k) * P + p], taps++;
+                CHECK_NEAR(F(c, (n * (C - 1) + o) * P + p), sum / (float)taps, 1e-5);
+            }
+    case_end(&c);
+}
+
 TEST(a_pool_refuses_attributes_that_contradict_themselves)
 {
     op_case c = {.n_in = 0};
