@@ -32,6 +32,10 @@ od_cpu_caches od_cpu_cache_sizes(void);
 unsigned od_cpu_float_fast(void);
 void od_cpu_float_restore(unsigned was);
 
+/* The calling core's peak: float operations a tick of `ticks`, two a multiply-add, by a loop of nothing else in the
+ * widest vectors od_cpu_isa has. Takes some milliseconds. 0: not known how on this processor. */
+double od_fma_rate(uint64_t (*ticks)(void));
+
 /* Monotonic time. */
 int64_t od_now_ns(void);
 

@@ -31,7 +31,8 @@ typedef struct bench_options {
 typedef struct bench_result {
     double *ms; /* of each run, sorted */
     int64_t runs, macs;
-    double load_ms, first_ms, total_s;
+    double load_ms, first_ms, total_s, peak; /* of all threads, GFLOP/s */
+    long rss_before_kb;
     uint64_t user_cycles_min; /* 0: the kernel counts none */
     size_t planned, packed;
 } bench_result;
@@ -41,7 +42,8 @@ static const char help[] =
     "                   [--json] [--profile] [--disable-passes A,B] [--no-passes] [--inputs DIR] [--paced] [--pack-cache DIR]\n"
     "--inputs DIR  reads input i from DIR/i.npy instead of making it up\n"
     "--pack-cache  keeps packed weights in DIR for the next start\n"
-    "--paced       for each line N on standard input: N runs, then a line of JSON; to take turns with another program\n";
+    "--paced       for each line on standard input: a folder of inputs to use, or a number of runs, answered by a line of\n"
+    "              JSON; to take turns with another program\n";
 
 /* ---- measuring ---------------------------------------------------------------------------- */
 
@@ -95,46 +97,55 @@ static od_code measure(const bench_options *o, eng_session *s, const eng_tensor 
     return OD_OK;
 }
 
-/* Of this program alone: getrusage counts what the process held before exec too. */
-static double peak_rss_mb(void)
+/* A line of /proc/self/status in kB. getrusage would count what the process held before exec too. */
+static long status_kb(const char *name)
 {
     char line[256];
     long kb = 0;
     FILE *f = fopen("/proc/self/status", "re");
-    while (f && !kb && fgets(line, sizeof line, f)) sscanf(line, "VmHWM: %ld", &kb);
+    while (f && !kb && fgets(line, sizeof line, f))
+        if (!strncmp(line, name, strlen(name))) kb = strtol(line + strlen(name), NULL, 10);
     if (f) fclose(f);
-    return (double)kb / 1024.0;
+    return kb;
 }
 
-/* Runs when told to. The first line says how loading went. */
-static od_code paced(eng_session *s, const bench_result *load, const eng_tensor *inputs, eng_tensor *outputs, int cycles_fd,
-                     od_status *st)
+static double peak_rss_mb(void)
 {
-    int n;
-    int64_t macs, from = od_now_ns();
-    size_t planned;
-    OD_TRY(eng_session_run(s, inputs, outputs, st));
-    double first = (double)(od_now_ns() - from) / 1e6;
-    OD_TRY(eng_session_cost(s, inputs, &macs, &planned, st));
-    printf("{\"load_ms\":%.3f,\"first_run_ms\":%.3f,\"gmacs\":%.6f,\"peak_rss_mb\":%.1f}\n", load->load_ms, first,
-           (double)macs / 1e9, peak_rss_mb());
-    fflush(stdout);
-    while (scanf("%d", &n) == 1) {
-        double best = 1e30;
-        uint64_t cycles = UINT64_MAX;
-        for (int i = 0; i < n; i++) {
-            uint64_t c = read_cycles(cycles_fd);
-            from = od_now_ns();
-            OD_TRY(eng_session_run(s, inputs, outputs, st));
-            double ms = (double)(od_now_ns() - from) / 1e6;
-            c = read_cycles(cycles_fd) - c;
-            if (ms < best) best = ms;
-            if (c < cycles) cycles = c;
-        }
-        printf("{\"min_ms\":%.6f,\"user_cycles\":%" PRIu64 ",\"peak_rss_mb\":%.1f}\n", best, cycles, peak_rss_mb());
-        fflush(stdout);
-    }
-    return OD_OK;
+    return (double)status_kb("VmHWM:") / 1024.0;
+}
+
+/* What memory is beyond the program itself: from here on the peak counts anew. */
+static long begin_memory(void)
+{
+    FILE *f = fopen("/proc/self/clear_refs", "we");
+    if (f) fputs("5", f), fclose(f);
+    return status_kb("VmRSS:");
+}
+
+static double growth_mb(const bench_result *r)
+{
+    return (double)(status_kb("VmHWM:") - r->rss_before_kb) / 1024.0;
+}
+
+static uint64_t now_ns(void)
+{
+    return (uint64_t)od_now_ns();
+}
+
+static void find_rate(void *rates, int64_t chunk, int slot)
+{
+    (void)slot;
+    ((double *)rates)[chunk] = od_fma_rate(now_ns);
+}
+
+/* What multiply-adds alone would reach on all threads at once. */
+static double find_peak(od_pool *pool, int threads, od_arena *a)
+{
+    double sum = 0.0, *rates = od_arena_array(a, double, threads);
+    if (!rates) return 0.0;
+    od_pool_for(pool, threads, find_rate, rates);
+    for (int i = 0; i < threads; i++) sum += rates[i];
+    return sum;
 }
 
 /* Input i from DIR/i.npy. */
@@ -144,6 +155,48 @@ static od_code read_inputs(const char *dir, const eng_model *m, od_arena *a, eng
         char path[4096];
         snprintf(path, sizeof path, "%s/%d.npy", dir, i);
         if (ldr_npy_read(path, a, &inputs[i], st) != OD_OK) return od_note(st, "%s", path);
+    }
+    return OD_OK;
+}
+
+/* The first run on the inputs in `dir`, and what there is to say of them. */
+static od_code begin_inputs(const char *dir, eng_session *s, const eng_model *m, const bench_result *r, od_arena *a,
+                            eng_tensor *inputs, eng_tensor *outputs, od_status *st)
+{
+    int64_t macs, from;
+    size_t planned;
+    OD_TRY(read_inputs(dir, m, a, inputs, st));
+    from = od_now_ns();
+    OD_TRY(eng_session_run(s, inputs, outputs, st));
+    double first = (double)(od_now_ns() - from) / 1e6;
+    OD_TRY(eng_session_cost(s, inputs, &macs, &planned, st));
+    printf("{\"load_ms\":%.3f,\"first_run_ms\":%.3f,\"gmacs\":%.6f,\"peak_gflops\":%.3f,\"growth_mb\":%.2f}\n", r->load_ms, first,
+           (double)macs / 1e9, r->peak, growth_mb(r));
+    fflush(stdout);
+    return OD_OK;
+}
+
+/* Does what it is told to, line by line: "12" is so many runs, anything else a folder with the next inputs. */
+static od_code paced(eng_session *s, const eng_model *m, const bench_result *r, od_arena *a, eng_tensor *inputs,
+                     eng_tensor *outputs, od_status *st)
+{
+    char line[4096], *end;
+    while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\n")] = '\0';
+        long n = strtol(line, &end, 10);
+        if (end == line || *end) {
+            OD_TRY(begin_inputs(line, s, m, r, a, inputs, outputs, st));
+            continue;
+        }
+        double best = 1e30;
+        for (long i = 0; i < n; i++) {
+            int64_t from = od_now_ns();
+            OD_TRY(eng_session_run(s, inputs, outputs, st));
+            double ms = (double)(od_now_ns() - from) / 1e6;
+            if (ms < best) best = ms;
+        }
+        printf("{\"min_ms\":%.6f,\"growth_mb\":%.2f}\n", best, growth_mb(r));
+        fflush(stdout);
     }
     return OD_OK;
 }
@@ -164,6 +217,8 @@ static void print_json(const bench_options *o, const bench_result *r)
     cJSON_AddNumberToObject(root, "peak_rss_mb", peak_rss_mb());
     cJSON_AddNumberToObject(root, "gmacs", (double)r->macs / 1e9);
     cJSON_AddNumberToObject(root, "gflops", 2.0 * (double)r->macs / 1e6 / r->ms[0]);
+    cJSON_AddNumberToObject(root, "peak_gflops", r->peak);
+    cJSON_AddNumberToObject(root, "growth_mb", growth_mb(r));
     cJSON_AddNumberToObject(root, "planned_mb", (double)r->planned / 1048576.0);
     cJSON_AddNumberToObject(root, "packed_mb", (double)r->packed / 1048576.0);
     if (r->user_cycles_min) cJSON_AddNumberToObject(root, "user_cycles_min", (double)r->user_cycles_min);
@@ -179,26 +234,29 @@ static void print_table(const bench_options *o, const bench_result *r)
            percentile(r, 90), percentile(r, 99), r->runs);
     printf("throughput   %.1f items/s, batch %" PRId64 ", %d threads\n", (double)(r->runs * o->batch) / r->total_s, o->batch,
            o->threads);
-    printf("work         %.3f GMACs, %.1f GFLOP/s\n", (double)r->macs / 1e9, 2.0 * (double)r->macs / 1e6 / r->ms[0]);
+    double rate = 2.0 * (double)r->macs / 1e6 / r->ms[0];
+    printf("work         %.3f GMACs, %.1f GFLOP/s, %.0f %% of the peak of multiply-adds\n", (double)r->macs / 1e9, rate,
+           r->peak > 0 ? 100.0 * rate / r->peak : 0.0);
     printf("load         %.1f ms, first run %.1f ms\n", r->load_ms, r->first_ms);
-    printf("memory       peak %.1f MiB, planned %.1f MiB, packed weights %.1f MiB\n", peak_rss_mb(),
+    printf("memory       peak %.1f MiB, %.1f of it the model's; planned %.1f MiB, packed weights %.1f MiB\n", peak_rss_mb(), growth_mb(r),
            (double)r->planned / 1048576.0, (double)r->packed / 1048576.0);
     if (r->user_cycles_min) printf("cycles       %.3f million user cycles (min)\n", (double)r->user_cycles_min / 1e6);
 }
 
-static void print_profile(const eng_session *s, od_arena *a)
+static void print_profile(const eng_session *s, double peak, od_arena *a)
 {
     int n;
     int64_t total;
     eng_profile_row *rows = srv_profile_sort(s, a, &n, &total);
     srv_op_time *all = rows ? od_arena_array(a, srv_op_time, n) : NULL;
     if (!all) return;
-    printf("\n%8s %6s %9s  %-22s %-10s %s\n", "us", "share", "GFLOP/s", "operator", "", "node");
+    printf("\n%8s %6s %9s %7s  %-22s %-10s %s\n", "us", "share", "GFLOP/s", "of peak", "operator", "", "node");
     for (int i = 0; i < n && i < 100; i++) {
         const eng_profile_row *p = &rows[i];
         double us = (double)p->least_ns / 1e3;
-        printf("%8.1f %5.1f%% %9.1f  %-22s %-10s %s\n", us, 100.0 * (double)p->least_ns / (double)total,
-               2.0 * (double)p->macs / us / 1e3, srv_profile_operator(p), p->what, p->node ? p->node->name : "");
+        double rate = 2.0 * (double)p->macs / us / 1e3;
+        printf("%8.1f %5.1f%% %9.1f %6.0f%%  %-22s %-10s %s\n", us, 100.0 * (double)p->least_ns / (double)total, rate,
+               peak > 0 ? 100.0 * rate / peak : 0.0, srv_profile_operator(p), p->what, p->node ? p->node->name : "");
     }
     printf("\n%8s %6s  %s\n", "us", "share", "all of an operator");
     int n_all = srv_profile_by_operator(rows, n, all);
@@ -216,9 +274,11 @@ static od_code bench(const bench_options *o, od_status *st)
     bench_result r = {0};
     eng_load_options load = o->load;
     int cycles_fd = open_cycles();
-    int64_t from = od_now_ns();
     if ((rc = od_pool_create(&pool, o->threads - 1, st)) != OD_OK) goto done;
     load.pool = pool;
+    r.peak = find_peak(pool, o->threads, &arena);
+    r.rss_before_kb = begin_memory();
+    int64_t from = od_now_ns();
     if ((rc = ldr_onnx_load(o->model, &load, &model, st)) != OD_OK) goto done;
     if ((rc = eng_session_create(&session, model, pool, 0, st)) != OD_OK) goto done;
     r.load_ms = (double)(od_now_ns() - from) / 1e6;
@@ -230,17 +290,20 @@ static od_code bench(const bench_options *o, od_status *st)
         rc = od_fail(st, OD_NO_MEMORY, "no memory for the model's ports");
         goto done;
     }
+    if (o->paced) {
+        rc = paced(session, model, &r, &arena, inputs, outputs, st);
+        goto done;
+    }
     rc = o->inputs_from ? read_inputs(o->inputs_from, model, &arena, inputs, st)
                         : srv_cli_make_inputs(model, o->shapes, o->n_shapes, o->batch, &arena, inputs, st);
     if (rc != OD_OK) goto done;
-    if (o->paced) {
-        rc = paced(session, &r, inputs, outputs, cycles_fd, st);
+    if ((rc = measure(o, session, inputs, outputs, cycles_fd, &r, st)) != OD_OK) {
+        if (!o->inputs_from && !o->n_shapes) od_note(st, "on made-up input, whose free extents --shape or --inputs set");
         goto done;
     }
-    if ((rc = measure(o, session, inputs, outputs, cycles_fd, &r, st)) != OD_OK) goto done;
     if (o->json) print_json(o, &r);
     else print_table(o, &r);
-    if (o->profile) print_profile(session, &arena);
+    if (o->profile) print_profile(session, r.peak, &arena);
 done:
     if (cycles_fd >= 0) close(cycles_fd);
     eng_session_destroy(session);

@@ -33,45 +33,6 @@ static void open_counter(void)
     if (counter < 0) unit = "ns"; /* no counter here */
 }
 
-#if defined(__x86_64__)
-#define FMA_LOOP(NAME, ATTR, T, N)                                                                     \
-    __attribute__((target(ATTR), noinline)) static double NAME(void)                                   \
-    {                                                                                                  \
-        enum { ROUNDS = 200000 };                                                                      \
-        uint64_t best = UINT64_MAX;                                                                    \
-        for (int r = 0; r < 20; r++) {                                                                 \
-            T a = {0}, b = {0}, c0 = a, c1 = a, c2 = a, c3 = a, c4 = a, c5 = a, c6 = a, c7 = a, c8 = a, c9 = a; \
-            uint64_t t = cycles();                                                                     \
-            for (int i = 0; i < ROUNDS; i++) {                                                         \
-                c0 = a * b + c0, c1 = a * b + c1, c2 = a * b + c2, c3 = a * b + c3, c4 = a * b + c4;   \
-                c5 = a * b + c5, c6 = a * b + c6, c7 = a * b + c7, c8 = a * b + c8, c9 = a * b + c9;   \
-                __asm__ volatile("" : "+x"(a), "+x"(b), "+x"(c0), "+x"(c1), "+x"(c2), "+x"(c3));       \
-                __asm__ volatile("" : "+x"(c4), "+x"(c5), "+x"(c6), "+x"(c7), "+x"(c8), "+x"(c9));     \
-            }                                                                                          \
-            t = cycles() - t;                                                                          \
-            if (t < best) best = t;                                                                    \
-        }                                                                                              \
-        return 20.0 * N * ROUNDS / (double)best;                                                       \
-    }
-typedef float v8 __attribute__((vector_size(32)));
-typedef float v16 __attribute__((vector_size(64)));
-FMA_LOOP(fma_avx2, "avx2,fma", v8, 8)
-FMA_LOOP(fma_avx512, "avx512f", v16, 16)
-#endif
-
-static void find_peak(void)
-{
-#if defined(__x86_64__)
-    unsigned isa = od_cpu_isa();
-    if (isa & OD_ISA_AVX2) peak = fma_avx2();
-    if (isa & OD_ISA_AVX512) {
-        double wide = fma_avx512();
-        peak = wide > peak ? wide : peak;
-    }
-#endif
-    printf("variant %s, FMA peak %.1f flop/%s\n", od_cpu_isa_name(od_cpu_isa()), peak, unit);
-}
-
 static float *random_floats(int64_t n)
 {
     static uint32_t x = 1;
@@ -249,7 +210,8 @@ int main(int argc, char **argv)
 {
     const char *only = argc > 1 ? argv[1] : "";
     open_counter();
-    find_peak();
+    peak = od_fma_rate(cycles);
+    printf("variant %s, FMA peak %.1f flop/%s\n", od_cpu_isa_name(od_cpu_isa()), peak, unit);
     if (!*only || !strcmp(only, "gemm")) bench_gemm();
     if (!*only || !strcmp(only, "conv")) bench_conv();
     if (!*only || !strcmp(only, "depthwise")) bench_depthwise();

@@ -1,80 +1,162 @@
 #!/usr/bin/env python3
 """onnxd's engine beside ONNX Runtime, model by model, taking turns on the same cores.
 
-    python3 tests/bench/ort.py --onnxd build/onnxd [--threads 1,2] [--batch 8] [--markdown FILE --plot FILE] [NAME...]
+    python3 tests/bench/ort.py --onnxd build/onnxd [--threads 1,2] [--batches 1,8] [--markdown FILE --plot FILE] [NAME...]
 
 Both load the same file, run the same input, and then take turns of a few runs each; the smallest time
-of each counts, and the ratio is ONNX Runtime's divided by onnxd's: above 1, onnxd is faster. Models are
+of each counts, and the ratio is ONNX Runtime's divided by onnxd's: above 1, onnxd is faster. While one has
+its turn the other is stopped: threads that spin after a run would else take the cores from it. Models are
 the zoo's (weights filled from their recipes) and the trained ones beside it; folders that are absent
 are said to be and left out. ONNX Runtime runs with all its optimisations and its usual spinning.
+
+Memory is the growth of the resident set from just before the model is loaded to its peak until after the
+runs at batch 1, of either program alike; ONNX Runtime has run a tiny model before, so that its library's own
+pages are not counted.
 """
 import argparse
+import ctypes
 import json
 import math
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
+import onnx
+import onnxruntime as ort
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LIMIT = 120  # seconds that any answer may take
 
-ORT_CHILD = r"""
-import glob, json, os, resource, sys, time
-import numpy as np, onnxruntime as ort
-path, threads, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before = rss()
-o = ort.SessionOptions()
-o.intra_op_num_threads, o.inter_op_num_threads, o.log_severity_level = threads, 1, 3
-o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-t = time.perf_counter()
-s = ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
-load = 1e3 * (time.perf_counter() - t)
-feed = {i.name: np.load(os.path.join(folder, "%d.npy" % k)) for k, i in enumerate(s.get_inputs())}
-t = time.perf_counter()
-out = s.run(None, feed)
-first = 1e3 * (time.perf_counter() - t)
-for k, v in enumerate(out):
-    if isinstance(v, np.ndarray):
-        np.save(os.path.join(folder, "ort_%d.npy" % k), v)
-print(json.dumps({"load_ms": load, "first_run_ms": first, "peak_rss_mb": rss() - before}), flush=True)
-for line in sys.stdin:
-    best = 1e30
-    for _ in range(int(line)):
+
+def status_mb(name):
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith(name)) / 1024
+
+
+def tiny_model():
+    w = onnx.numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w")
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy")
+    nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["c"]), onnx.helper.make_node("Relu", ["c"], ["y"])]
+    return onnx.helper.make_model(onnx.helper.make_graph(nodes, "tiny", [x], [y], [w]), ir_version=8,
+                                  opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
+
+
+def ort_child(path, threads, tiny, lines, answer):
+    """In a process of its own: what `onnxd bench --paced` does, by ONNX Runtime."""
+    o = ort.SessionOptions()
+    o.intra_op_num_threads, o.inter_op_num_threads, o.log_severity_level = 1, 1, 3
+    ort.InferenceSession(tiny, o, providers=["CPUExecutionProvider"]).run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
+    ctypes.CDLL(None).malloc_trim(0)  # what the heap holds free would hide growth
+    with open("/proc/self/clear_refs", "w") as f:
+        f.write("5")
+    before = status_mb("VmRSS:")
+    o = ort.SessionOptions()
+    o.intra_op_num_threads, o.inter_op_num_threads, o.log_severity_level = threads, 1, 3
+    o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    t = time.perf_counter()
+    s = ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
+    load = 1e3 * (time.perf_counter() - t)
+    feed = None
+    for line in lines:
+        line = line.strip()
+        if line.isdigit():
+            best = math.inf
+            for _ in range(int(line)):
+                t = time.perf_counter()
+                s.run(None, feed)
+                best = min(best, 1e3 * (time.perf_counter() - t))
+            answer({"min_ms": best, "growth_mb": status_mb("VmHWM:") - before})
+            continue
+        feed = {i.name: np.load(os.path.join(line, "%d.npy" % k)) for k, i in enumerate(s.get_inputs())}
         t = time.perf_counter()
-        s.run(None, feed)
-        best = min(best, 1e3 * (time.perf_counter() - t))
-    print(json.dumps({"min_ms": best, "peak_rss_mb": rss() - before}), flush=True)
-"""
+        out = s.run(None, feed)
+        first = 1e3 * (time.perf_counter() - t)
+        for k, v in enumerate(out):
+            if isinstance(v, np.ndarray):
+                np.save(os.path.join(line, "ort_%d.npy" % k), v)
+        answer({"load_ms": load, "first_run_ms": first, "growth_mb": status_mb("VmHWM:") - before})
 
 
 class Paced:
-    """A program that runs when told to."""
+    """A process that answers a line with a line of JSON, and is stopped in between."""
 
-    def __init__(self, args):
-        self.p = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.start = self.read()
-
-    def read(self):
-        line = self.p.stdout.readline()
-        if not line:
-            raise RuntimeError(self.p.stderr.read().strip().split("\n")[-1])
-        return json.loads(line)
-
-    def runs(self, n):
-        self.p.stdin.write("%d\n" % n)
-        self.p.stdin.flush()
-        return self.read()
+    def ask(self, line):
+        os.kill(self.pid, signal.SIGCONT)
+        os.write(self.to, ("%s\n" % line).encode())
+        text = b""
+        while not text.endswith(b"\n"):
+            more = os.read(self.back, 65536) if select.select([self.back], [], [], LIMIT)[0] else b""
+            if not more:
+                raise RuntimeError(self.complaint())
+            text += more
+        os.kill(self.pid, signal.SIGSTOP)
+        return json.loads(text)
 
     def close(self):
-        self.p.stdin.close()
+        os.close(self.to)
+        os.close(self.back)
         try:
-            self.p.wait(20)
-        except subprocess.TimeoutExpired:
-            self.p.kill()
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.reap()
+
+
+class Onnxd(Paced):
+    def __init__(self, onnxd, path, threads):
+        self.errors = tempfile.TemporaryFile()
+        ask, self.to = os.pipe()
+        self.back, answer = os.pipe()
+        self.p = subprocess.Popen([onnxd, "bench", path, "--paced", "--threads", str(threads)], stdin=ask, stdout=answer,
+                                  stderr=self.errors)
+        self.pid = self.p.pid
+        os.close(ask)
+        os.close(answer)
+
+    def complaint(self):
+        self.errors.seek(0)
+        return self.errors.read().decode().strip().split("\n")[-1] or "onnxd gave no answer"
+
+    def reap(self):
+        self.p.wait()
+        self.errors.close()
+
+
+class Ort(Paced):
+    """A fork: the library is loaded once for all models."""
+
+    tiny = tiny_model()
+
+    def __init__(self, path, threads):
+        ask, self.to = os.pipe()
+        self.back, answer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                os.close(self.to)
+                os.close(self.back)
+                with os.fdopen(ask) as lines:
+                    ort_child(path, threads, self.tiny, lines, lambda d: os.write(answer, (json.dumps(d) + "\n").encode()))
+                code = 0
+            except Exception as e:
+                os.write(2, ("ONNX Runtime: %s\n" % e).encode())
+            finally:
+                os._exit(code)
+        os.close(ask)
+        os.close(answer)
+
+    def complaint(self):
+        return "ONNX Runtime gave no answer"
+
+    def reap(self):
+        os.waitpid(self.pid, 0)
 
 
 def largest_difference(onnxd, path, folder, n_inputs, names):
@@ -98,35 +180,49 @@ def largest_difference(onnxd, path, folder, n_inputs, names):
     return worst
 
 
-def measure(a, path, inputs, names, threads, compare):
-    with tempfile.TemporaryDirectory() as folder:
-        for k, value in enumerate(inputs):
-            np.save(os.path.join(folder, "%d.npy" % k), value)
-        ours = Paced([a.onnxd, "bench", path, "--paced", "--inputs", folder, "--threads", str(threads)])
-        theirs = Paced([sys.executable, "-c", ORT_CHILD, path, str(threads), folder])
-        estimate = max(0.05, min(theirs.runs(1)["min_ms"], ours.runs(1)["min_ms"]))
-        per_turn = max(1, min(200, int(1e3 * a.seconds / a.turns / 2 / estimate)))
-        best, cycles, rss = [math.inf, math.inf], math.inf, [0.0, 0.0]
-        for _ in range(a.turns):
-            o, t = ours.runs(per_turn), theirs.runs(per_turn)
-            best = [min(best[0], o["min_ms"]), min(best[1], t["min_ms"])]
-            cycles = min(cycles, o["user_cycles"] or math.inf)
-            rss = [max(rss[0], o["peak_rss_mb"]), max(rss[1], t["peak_rss_mb"])]
-        ours.close()
-        theirs.close()
-        diff = largest_difference(a.onnxd, path, folder, len(inputs), names) if compare else 0.0
-        return {"ms": best[0], "ort_ms": best[1], "ratio": best[1] / best[0], "gmacs": ours.start["gmacs"],
-                "gflops": 2 * ours.start["gmacs"] / best[0] * 1e3,
-                "flop_per_cycle": 2e9 * ours.start["gmacs"] / cycles if cycles < 1e18 and cycles else 0.0,
-                "load": ours.start["load_ms"], "ort_load": theirs.start["load_ms"], "rss": rss[0], "ort_rss": rss[1],
-                "difference": diff}
+def measure_batch(a, ours, theirs, folder, seconds):
+    """Both on the inputs in `folder`, by turns."""
+    begun, ort_begun = ours.ask(folder), theirs.ask(folder)
+    estimate = max(0.02, max(theirs.ask(1)["min_ms"], ours.ask(1)["min_ms"]))
+    per_turn = max(1, min(200, int(1e3 * seconds / a.turns / 2 / estimate)))
+    ms = [math.inf, math.inf]
+    for _ in range(a.turns):
+        o, t = ours.ask(per_turn), theirs.ask(per_turn)
+        ms = [min(ms[0], o["min_ms"]), min(ms[1], t["min_ms"])]
+    gflops = 2 * begun["gmacs"] / ms[0] * 1e3
+    return {"ms": ms[0], "ort_ms": ms[1], "ratio": ms[1] / ms[0], "gmacs": begun["gmacs"], "gflops": gflops,
+            "of_peak": gflops / begun["peak_gflops"] if begun["peak_gflops"] else 0.0,
+            "load": begun["load_ms"], "ort_load": ort_begun["load_ms"], "rss": o["growth_mb"], "ort_rss": t["growth_mb"]}
+
+
+def measure(a, path, make, names, threads, batches, compare):
+    """Results by batch; loads the model once."""
+    result = {}
+    with tempfile.TemporaryDirectory() as root:
+        ours, theirs = Onnxd(a.onnxd, path, threads), Ort(path, threads)
+        try:
+            for batch in batches:
+                folder = os.path.join(root, str(batch))
+                os.mkdir(folder)
+                inputs = make(batch)
+                for k, value in enumerate(inputs):
+                    np.save(os.path.join(folder, "%d.npy" % k), value)
+                result[batch] = measure_batch(a, ours, theirs, folder, a.seconds if batch == 1 else a.seconds / 2)
+                if batch > 1:
+                    result[batch]["rss"] = result[batch]["ort_rss"] = 0.0
+        finally:
+            ours.close()
+            theirs.close()
+        for batch in batches:
+            result[batch]["difference"] = (
+                largest_difference(a.onnxd, path, os.path.join(root, str(batch)), len(inputs), names) if compare else math.nan)
+    return result
 
 
 def models(a, scratch):
     """name, family, path, inputs by batch -> arrays, names; full models are made when asked for."""
     if os.path.isdir(a.zoo):
         sys.path.insert(0, a.zoo)
-        import onnx
         import zooinput
         import zoolib
         with open(os.path.join(a.zoo, "inputs.json")) as f:
@@ -164,24 +260,30 @@ def geomean(values):
 
 def table(rows, key):
     """Markdown for the rows of one configuration, and the means."""
-    out = ["| model | family | GMACs | onnxd ms | ORT ms | ratio | GFLOP/s | flop/cycle | load ms | ORT load | RSS MiB | ORT RSS | difference |",
-           "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    alone = rows[0][key]["rss"] or rows[0][key]["ort_rss"]  # loading and memory are told at batch 1
+    out = ["| model | family | GMACs | onnxd ms | ORT ms | ratio | GFLOP/s | of peak | difference |" +
+           (" load ms | ORT load | MiB | ORT MiB |" if alone else ""),
+           "|---" * (13 if alone else 9) + "|"]
     for r in rows:
         m = r[key]
-        out.append("| %s | %s | %.3f | %.3f | %.3f | **%.2f** | %.1f | %.1f | %.1f | %.1f | %.0f | %.0f | %.1e |" % (
-            r["name"], r["family"], m["gmacs"], m["ms"], m["ort_ms"], m["ratio"], m["gflops"], m["flop_per_cycle"],
-            m["load"], m["ort_load"], m["rss"], m["ort_rss"], m["difference"]))
+        line = "| %s | %s | %.3f | %.3f | %.3f | **%.2f** | %.1f | %.0f %% | %s |" % (
+            r["name"], r["family"], m["gmacs"], m["ms"], m["ort_ms"], m["ratio"], m["gflops"], 100 * m["of_peak"],
+            "" if math.isnan(m["difference"]) else "%.1e" % m["difference"])
+        if alone:
+            line += " %.1f | %.1f | %.1f | %.1f |" % (m["load"], m["ort_load"], m["rss"], m["ort_rss"])
+        out.append(line)
     out += ["", "| family | models | geometric mean of the ratio |", "|---|---|---|"]
     for family in sorted({r["family"] for r in rows}):
         group = [r[key]["ratio"] for r in rows if r["family"] == family]
         out.append("| %s | %d | %.2f |" % (family, len(group), geomean(group)))
     ratios = [r[key] for r in rows]
     out.append("| **all** | %d | **%.2f** |" % (len(rows), geomean([m["ratio"] for m in ratios])))
-    out.append("")
-    out.append("Slower than ONNX Runtime: %s." % (", ".join("%s %.2f" % (r["name"], r[key]["ratio"]) for r in sorted(
-        rows, key=lambda r: r[key]["ratio"]) if r[key]["ratio"] < 1) or "none"))
-    out.append("Loading: %.1f times as fast; peak memory: %.2f times as small (geometric means)." % (
-        geomean([m["ort_load"] / m["load"] for m in ratios]), geomean([m["ort_rss"] / m["rss"] for m in ratios])))
+    slower = sorted((r[key]["ratio"], r["name"]) for r in rows if r[key]["ratio"] < 1)
+    out += ["", "Slower than ONNX Runtime (%d): %s." % (len(slower), ", ".join("%s %.2f" % (n, v) for v, n in slower) or "none")]
+    if alone:
+        out.append("Loading: %.1f times as fast; peak memory: %.2f times as small (geometric means)." % (
+            geomean([m["ort_load"] / m["load"] for m in ratios]),
+            geomean([m["ort_rss"] / m["rss"] for m in ratios if m["rss"] > 0])))
     return "\n".join(out) + "\n"
 
 
@@ -215,8 +317,8 @@ def main():
     p.add_argument("--models", default=os.path.join(shared, "models"))
     p.add_argument("--cache", default="", help="keep full models here")
     p.add_argument("--threads", default="1,2")
-    p.add_argument("--batch", type=int, default=0, help="this batch too, where it is free")
-    p.add_argument("--seconds", type=float, default=0.3, help="for each model and configuration")
+    p.add_argument("--batches", default="1,8", help="those above 1 for models whose batch is free")
+    p.add_argument("--seconds", type=float, default=0.3, help="for each model, thread count and batch; half of it for batches above 1")
     p.add_argument("--turns", type=int, default=3)
     p.add_argument("--no-compare", dest="compare", action="store_false")
     p.add_argument("--markdown")
@@ -224,26 +326,28 @@ def main():
     p.add_argument("--json")
     p.add_argument("names", nargs="*")
     a = p.parse_args()
-    configurations = [("batch %d, %s thread%s" % (b, t, "s" if t != "1" else ""), b, int(t))
-                      for b in [1] + ([a.batch] if a.batch else []) for t in a.threads.split(",")]
+    batches = [int(b) for b in a.batches.split(",")]
+    threads = [int(t) for t in a.threads.split(",")]
+    name_of = lambda b, t: "batch %d, %d thread%s" % (b, t, "s" if t > 1 else "")
     rows, failed, begin = [], [], time.time()
     with tempfile.TemporaryDirectory() as scratch:
         for name, family, path, free, names, make in models(a, scratch):
             row = {"name": name, "family": family}
-            for key, batch, threads in configurations:
-                if batch > 1 and not free:
-                    continue
+            for t in threads:
                 try:
-                    row[key] = measure(a, path, make(batch), names, threads, a.compare and threads == configurations[0][2])
+                    done = measure(a, path, make, names, t, [b for b in batches if b == 1 or free], a.compare and t == threads[0])
                 except (RuntimeError, subprocess.SubprocessError) as e:
-                    failed.append("%s (%s): %s" % (name, key, e))
+                    failed.append("%s (%d threads): %s" % (name, t, e))
                     print("FAIL %s" % failed[-1], flush=True)
                     continue
-                print("%-28s %-20s %8.3f ms, ORT %8.3f ms, ratio %.2f, %.1e off" % (
-                    name, key, row[key]["ms"], row[key]["ort_ms"], row[key]["ratio"], row[key]["difference"]), flush=True)
+                for b, m in done.items():
+                    row[name_of(b, t)] = m
+                    print("%-28s %-20s %8.3f ms, ORT %8.3f ms, ratio %.2f, %.1e off, %.1f MiB, ORT %.1f" % (
+                        name, name_of(b, t), m["ms"], m["ort_ms"], m["ratio"], m["difference"], m["rss"], m["ort_rss"]), flush=True)
             rows.append(row)
+    keys = [name_of(b, t) for b in batches for t in threads]
     text = ""
-    for key, _, _ in configurations:
+    for key in keys:
         chosen = [r for r in rows if key in r]
         if chosen:
             text += "## %s\n\n%s\n" % (key[0].upper() + key[1:], table(chosen, key))
@@ -254,10 +358,12 @@ def main():
     if a.markdown:
         with open(a.markdown, "w") as f:
             f.write("# Performance\n\nMade by `make bench-ort`, which runs onnxd's engine and ONNX Runtime by turns on the same\n"
-                    "cores. Times are the smallest of all turns; the ratio is ONNX Runtime's time divided by onnxd's; RSS\n"
-                    "is the process's peak, for ONNX Runtime less what Python and the library take before a session.\n\n" + text)
+                    "cores; while one runs the other is stopped. Times are the smallest of all turns; the ratio is ONNX Runtime's\n"
+                    "time divided by onnxd's; the peak is that of a loop of multiply-adds on as many threads (fewer operations,\n"
+                    "as in Winograd's convolution, can pass it); memory is the growth of the resident set from before loading to\n"
+                    "its peak until after the runs.\n\n" + text)
     if a.plot and rows:
-        plot([r for r in rows if configurations[0][0] in r], configurations[0][0], a.plot)
+        plot([r for r in rows if keys[0] in r], keys[0], a.plot)
     if a.json:
         with open(a.json, "w") as f:
             json.dump(rows, f)
