@@ -1,13 +1,14 @@
 /* kernels_depthwise.h - depthwise convolution: a template for kernels_*.c, after kernels_rows.h.
- * A strip of seven or eight neighbouring output pixels goes down the map, so that the rows its window shares with the
- * next stay in the first-level cache. For each vector of channels a row of the window's weights is in
- * registers, and each input pixel is loaded once a row for all the outputs that it is part of. */
+ * A strip is some neighbouring output pixels of a row. For each vector of channels a line of the window's weights
+ * is in registers, and each input pixel is loaded once a line for all the outputs that it is part of. Windows are
+ * three, five or seven wide; a wider one has lines of threes and fives side by side. */
 
-enum { DW_LONG = 8, DW_STRIP = 7, DW_SHORT = 4, DW_ROWS = 49, DW_PIXELS = 2 * (DW_LONG - 1) + 7 };
+enum {
+    DW_LONG = 8, DW_STRIP = 7, DW_SHORT = 4, /* pixels of a strip */
+    DW_MIXED = 0,                            /* width of a window that has lines of threes and fives */
+    DW_LINES = 256, DW_EDGES = 49, DW_PIXELS = 2 * (DW_LONG - 1) + 7
+};
 
-#ifndef DW_FLOATS
-#define DW_FLOATS 5120
-#endif
 #define DW_INLINE static inline __attribute__((always_inline))
 
 /* The weights of the first tap for the vector of channels at c; the next tap's lie ENG_NR behind. */
@@ -16,83 +17,99 @@ static inline const float *dw_weights(const eng_depthwise *d, int64_t c)
     return d->w + c / ENG_NR * d->size[0] * d->size[1] * d->size[2] * ENG_NR + c % ENG_NR;
 }
 
-/* The input of one strip: rows of the window that lie on the map, with their weights. */
-typedef struct dw_rows {
+/* The input of one strip: lines of the window that lie on the map, with their weights. */
+typedef struct dw_lines {
     int n;
-    int64_t left;               /* the column where the strip's first window begins: may lie outside */
-    int64_t tap[DW_ROWS];       /* the row's first */
-    const float *line[DW_ROWS]; /* its first pixel on the map */
-    const float *pixel[DW_ROWS][DW_PIXELS]; /* if not inside: each input pixel, in the padding one of zeros */
-} dw_rows;
+    int64_t left;                /* the column where the strip's first window begins: may lie outside */
+    int64_t tap[DW_LINES];       /* the line's first */
+    const float *line[DW_LINES]; /* what that reads for a window at column 0 */
+    int wide[DW_LINES];          /* if DW_MIXED: 3 or 5 */
+    const float *pixel[DW_EDGES][DW_PIXELS]; /* if not inside: each input pixel, in the padding one of zeros */
+} dw_lines;
+
+/* Add a line of windows to `strip` sums: of pixels x, x + pitch ..., or of those pointed to. */
+DW_INLINE void dw_line(const int kw, const int stride, const int strip, const bool inside, const float *x, int64_t pitch,
+                       const float *const *pixels, int64_t c, bool whole, vpart part, const float *weights, vf *sum)
+{
+    vf w[7];
+#pragma GCC unroll 8
+    for (int t = 0; t < kw; t++) w[t] = v_load(weights + t * ENG_NR);
+#pragma GCC unroll 32
+    for (int j = 0; j < (strip - 1) * stride + kw; j++) {
+        const float *p = (inside ? x + j * pitch : pixels[j]) + c;
+        vf v = whole ? v_load(p) : v_load_part(p, part);
+        v_hold(v);
+#pragma GCC unroll 8
+        for (int i = 0; i < strip; i++)
+            if (j >= i * stride && j < i * stride + kw) sum[i] = v_fma(v, w[j - i * stride], sum[i]);
+    }
+}
 
 /* `strip` pixels from output pixel `pixel` on, for a window `kw` wide; all constants but the channels. */
 DW_INLINE void dw_strip(const int kw, const int stride, const int strip, const bool inside, const eng_depthwise *d,
-                        const dw_rows *rows, const ending *e, int64_t pixel, int64_t from, int64_t to)
+                        const dw_lines *lines, const ending *e, int64_t pixel, int64_t from, int64_t to)
 {
-    const int reach = (strip - 1) * stride + kw;
     const int64_t pitch = d->x_pitch;
     for (int64_t c = from; c < to; c += VL) {
         const bool whole = c + VL <= to;
         const vpart part = v_first(to - c);
-        vf sum[DW_LONG], w[7];
+        vf sum[DW_LONG];
         vf bias = d->end.bias ? v_load_part(d->end.bias + c, part) : v_zero();
 #pragma GCC unroll 8
         for (int i = 0; i < strip; i++) sum[i] = bias;
         const float *weights = dw_weights(d, c);
-        for (int r = 0; r < rows->n; r++) {
-            const float *x = rows->line[r] + rows->left * pitch + c, *k = weights + rows->tap[r] * ENG_NR;
-            const float *const *pixels = rows->pixel[r];
-#pragma GCC unroll 8
-            for (int t = 0; t < kw; t++) w[t] = v_load(k + t * ENG_NR);
-#pragma GCC unroll 32
-            for (int j = 0; j < reach; j++) {
-                const float *p = inside ? x + j * pitch : pixels[j] + c;
-                vf v = whole ? v_load(p) : v_load_part(p, part);
-#pragma GCC unroll 8
-                for (int i = 0; i < strip; i++)
-                    if (j >= i * stride && j < i * stride + kw) sum[i] = v_fma(v, w[j - i * stride], sum[i]);
-            }
+        for (int r = 0; r < lines->n; r++) {
+            const float *x = lines->line[r] + lines->left * pitch, *w = weights + lines->tap[r] * ENG_NR;
+            const float *const *pixels = kw ? lines->pixel[r] : NULL;
+            if (kw) dw_line(kw, stride, strip, inside, x, pitch, pixels, c, whole, part, w, sum);
+            else if (lines->wide[r] == 3) dw_line(3, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum);
+            else dw_line(5, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum);
         }
         end_pixels(e, strip, pixel, c, to - c, sum);
     }
 }
 
-/* Which rows of the window of output row `row` are on the map. */
-static void dw_find_rows(const eng_depthwise *d, int64_t row, dw_rows *rows)
+/* Which lines of the window of output row `row` are on the map. */
+static void dw_find_lines(const eng_depthwise *d, int64_t row, bool mixed, dw_lines *lines)
 {
-    int64_t y = row % d->out[1], z = row / d->out[1] % d->out[0], item = row / d->out[1] / d->out[0];
-    rows->n = 0;
+    const int64_t y = row % d->out[1], z = row / d->out[1] % d->out[0], item = row / d->out[1] / d->out[0], kw = d->size[2];
+    lines->n = 0;
     for (int64_t kz = 0; kz < d->size[0]; kz++)
         for (int64_t ky = 0; ky < d->size[1]; ky++) {
             int64_t iz = z * d->stride[0] + kz * d->dilation[0] - d->before[0];
             int64_t iy = y * d->stride[1] + ky * d->dilation[1] - d->before[1];
             if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
-            int r = rows->n++;
-            rows->line[r] = d->x + (((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2]) * d->x_pitch;
-            rows->tap[r] = (kz * d->size[1] + ky) * d->size[2];
+            const float *line = d->x + (((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2]) * d->x_pitch;
+            int64_t threes = mixed ? kw * 2 % 5 : 0; /* as few as leave a multiple of five */
+            for (int64_t t = 0, wide; t < kw; t += wide) {
+                int r = lines->n++;
+                wide = !mixed ? kw : threes-- > 0 ? 3 : 5;
+                lines->line[r] = line + t * d->x_pitch;
+                lines->tap[r] = (kz * d->size[1] + ky) * kw + t;
+                lines->wide[r] = (int)wide;
+            }
         }
 }
 
-/* Where the strip that begins at output column `col` finds its pixels. Returns whether all of them lie inside. */
-static bool dw_find_pixels(const eng_depthwise *d, int64_t col, int reach, dw_rows *rows)
+/* Where a strip that is not inside finds its pixels. */
+static void dw_find_pixels(const eng_depthwise *d, int reach, dw_lines *lines)
 {
-    const int64_t left = rows->left = col * d->stride[2] - d->before[2];
-    if (left >= 0 && left + reach <= d->in[2]) return true;
-    for (int r = 0; r < rows->n; r++)
-        for (int64_t j = 0; j < reach; j++)
-            rows->pixel[r][j] = left + j >= 0 && left + j < d->in[2] ? rows->line[r] + (left + j) * d->x_pitch : d->zeros;
-    return false;
+    for (int r = 0; r < lines->n; r++) {
+        const float *x = lines->line[r] + lines->left * d->x_pitch;
+        for (int64_t j = 0; j < reach; j++, x += d->x_pitch)
+            lines->pixel[r][j] = lines->left + j >= 0 && lines->left + j < d->in[2] ? x : d->zeros;
+    }
 }
 
-typedef void dw_strip_fn(const eng_depthwise *d, const dw_rows *rows, bool inside, const ending *e, int64_t pixel, int64_t from,
+typedef void dw_strip_fn(const eng_depthwise *d, const dw_lines *lines, bool inside, const ending *e, int64_t pixel, int64_t from,
                          int64_t to);
 
 #define DW_DEFINE(KW, STRIDE, STRIP)                                                                                      \
-    static void dw_##KW##_##STRIDE##_##STRIP(const eng_depthwise *d, const dw_rows *rows, bool inside, const ending *e,   \
+    static void dw_##KW##_##STRIDE##_##STRIP(const eng_depthwise *d, const dw_lines *lines, bool inside, const ending *e,   \
                                              int64_t pixel, int64_t from, int64_t to)                                     \
     {                                                                                                                     \
-        if (inside) dw_strip(KW, STRIDE, STRIP, true, d, rows, e, pixel, from, to);                                       \
-        else dw_strip(KW, STRIDE, STRIP, false, d, rows, e, pixel, from, to);                                             \
+        if (inside) dw_strip(KW, STRIDE, STRIP, true, d, lines, e, pixel, from, to);                                       \
+        else dw_strip(KW, STRIDE, STRIP, false, d, lines, e, pixel, from, to);                                             \
     }
 #define DW_DEFINE_STRIPS(KW, STRIDE) \
     DW_DEFINE(KW, STRIDE, 8) DW_DEFINE(KW, STRIDE, 7) DW_DEFINE(KW, STRIDE, 4) DW_DEFINE(KW, STRIDE, 1)
@@ -102,11 +119,14 @@ DW_DEFINE_STRIPS(5, 1)
 DW_DEFINE_STRIPS(5, 2)
 DW_DEFINE_STRIPS(7, 1)
 DW_DEFINE_STRIPS(7, 2)
+DW_DEFINE_STRIPS(DW_MIXED, 1)
+DW_DEFINE_STRIPS(DW_MIXED, 2)
 
 #define DW_STRIPS(KW, STRIDE) {dw_##KW##_##STRIDE##_8, dw_##KW##_##STRIDE##_7, dw_##KW##_##STRIDE##_4, dw_##KW##_##STRIDE##_1}
-static dw_strip_fn *const dw_strips[3][2][4] = {{DW_STRIPS(3, 1), DW_STRIPS(3, 2)},
+static dw_strip_fn *const dw_strips[4][2][4] = {{DW_STRIPS(3, 1), DW_STRIPS(3, 2)},
                                                 {DW_STRIPS(5, 1), DW_STRIPS(5, 2)},
-                                                {DW_STRIPS(7, 1), DW_STRIPS(7, 2)}};
+                                                {DW_STRIPS(7, 1), DW_STRIPS(7, 2)},
+                                                {DW_STRIPS(DW_MIXED, 1), DW_STRIPS(DW_MIXED, 2)}};
 
 /* The same for a window of any extents, strides and dilations. */
 DW_INLINE void dw_any(const int strip, const bool inside, const eng_depthwise *d, const ending *e, int64_t row, int64_t col,
@@ -164,31 +184,38 @@ static int dw_kind(int64_t width)
 }
 
 /* Windows of neighbouring rows share input: a part of the channels of a part of the columns goes down the map
- * whose rows under a window stay in the first-level cache. Parts of columns are as wide as that allows, since
- * short runs of memory are read before the next ones are fetched. */
+ * whose lines under a window stay in the nearest caches. Parts of columns are as wide as that allows, since the
+ * first pixels of a run of memory come late. */
 static void depthwise(const eng_depthwise *d)
 {
-    enum { FLOATS = DW_FLOATS };
+    enum { FLOATS = 20 << 10 };
     static const int strips[] = {DW_LONG, DW_STRIP, DW_SHORT, 1};
     const ending e = ending_of(&d->end);
-    const int64_t width = d->out[2], kw = d->size[2], stride = d->stride[2], lines = d->size[0] * d->size[1];
+    const int64_t width = d->out[2], kw = d->size[2], stride = d->stride[2], high = d->size[0] * d->size[1];
     const int kind = dw_kind(width), strip = strips[kind];
     const int64_t reach = (strip - 1) * stride + (kw - 1) * d->dilation[2] + 1;
-    const int64_t some = od_max_i64(FLOATS / (lines * reach) / ENG_NR, 1) * ENG_NR;
-    const int64_t step = od_max_i64(FLOATS / (lines * stride * strip * od_min_i64(some, d->to - d->from)), 1) * strip;
+    const int64_t some = od_max_i64(FLOATS / (high * reach) / ENG_NR, 1) * ENG_NR;
+    const int64_t step = od_max_i64(FLOATS / (high * stride * strip * od_min_i64(some, d->to - d->from)), 1) * strip;
+    const bool narrow = kw == 3 || kw == 5 || kw == 7, mixed = kw == 6 || kw > 7;
     dw_strip_fn *run = NULL;
-    if ((kw == 3 || kw == 5 || kw == 7) && stride <= 2 && d->dilation[2] == 1 && lines <= DW_ROWS)
-        run = dw_strips[(kw - 3) / 2][stride - 1][kind];
+    if ((narrow || mixed) && stride <= 2 && d->dilation[2] == 1 && high * (mixed ? kw / 3 : 1) <= (mixed ? DW_LINES : DW_EDGES))
+        run = dw_strips[mixed ? 3 : (kw - 3) / 2][stride - 1][kind];
     for (int64_t from = d->from; from < d->to; from += some) {
         int64_t to = od_min_i64(from + some, d->to);
         for (int64_t begin = 0; begin < width; begin += step)
             for (int64_t row = d->first; row < d->last; row++) {
-                dw_rows rows;
-                if (run) dw_find_rows(d, row, &rows);
+                dw_lines lines;
+                if (run) dw_find_lines(d, row, mixed, &lines);
                 for (int64_t at = begin; at < od_min_i64(begin + step, width); at += strip) {
-                    int64_t col = od_min_i64(at, width - strip); /* the last strip may do pixels again */
-                    if (!run) dw_any_strip(d, strip, reach, &e, row, col, from, to);
-                    else run(d, &rows, dw_find_pixels(d, col, (int)reach, &rows), &e, row * width + col, from, to);
+                    const int64_t col = od_min_i64(at, width - strip), left = col * stride - d->before[2]; /* the last may do pixels again */
+                    const bool inside = left >= 0 && left + reach <= d->in[2];
+                    lines.left = left;
+                    if (!run || (mixed && !inside)) {
+                        dw_any_strip(d, strip, reach, &e, row, col, from, to);
+                        continue;
+                    }
+                    if (!inside) dw_find_pixels(d, (int)reach, &lines);
+                    run(d, &lines, inside, &e, row * width + col, from, to);
                 }
             }
     }

@@ -22,6 +22,9 @@ static inline vf v_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
 static inline vf v_spread(const float *p) { return _mm256_broadcast_ss(p); } /* *p in every lane */
 
+/* x is loaded here, once: some compilers would read memory again for each use. */
+#define v_hold(x) __asm__("" : "+x"(x))
+
 static inline vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 static inline vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }

@@ -17,6 +17,8 @@ static inline vf v_load(const float *p) { return vld1q_f32(p); }
 static inline void v_store(float *p, vf x) { vst1q_f32(p, x); }
 static inline vf v_spread(const float *p) { return vld1q_dup_f32(p); }
 
+#define v_hold(x) __asm__("" : "+w"(x))
+
 static inline vf v_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf v_sub(vf a, vf b) { return vsubq_f32(a, b); }
 static inline vf v_mul(vf a, vf b) { return vmulq_f32(a, b); }
