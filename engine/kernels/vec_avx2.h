@@ -29,11 +29,6 @@ static inline vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 static inline vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
-static inline vf v_recip(vf x) /* 1 / x to about a unit in the last place, x from 1e-30 to 1e30 and more */
-{
-    __m256 y = _mm256_rcp_ps(x);
-    return _mm256_fmadd_ps(y, _mm256_fnmadd_ps(x, y, _mm256_set1_ps(1.0f)), y);
-}
 static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }   /* a b + c */
 static inline vf v_fnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); } /* c - a b */
 /* The second operand comes through when either is NaN. */

@@ -37,9 +37,10 @@ static inline vf vm_clamp(vf x, float lo, float hi) /* NaN stays */
     return v_min(VM(hi), v_max(VM(lo), x));
 }
 
-static inline vf vm_sigmoid(vf x)
+/* a / (1 + e^-x): the division has a unit of its own, which is idle otherwise */
+static inline vf vm_logistic(vf a, vf x)
 {
-    return v_recip(v_add(VM(1.0f), vm_exp_tame(v_sub(v_zero(), vm_clamp(x, -80.0f, 80.0f)))));
+    return v_div(a, v_add(VM(1.0f), vm_exp_tame(v_sub(v_zero(), vm_clamp(x, -80.0f, 80.0f)))));
 }
 
 /* y, but 1 with x's sign where |x| >= from. */
@@ -54,7 +55,7 @@ static inline vf vm_tanh(vf x)
     static const float p[] = {1.0f, 0.134068742f, 0.00352640054f, 2.11223651e-05f, 1.40824552e-08f};
     static const float q[] = {1.0f, 0.467401952f, 0.0259938948f, 0.000333626842f, 8.07062918e-07f};
     vf a = vm_clamp(x, -8.6f, 8.6f), t = v_mul(a, a);
-    return vm_to_one(x, 8.6f, v_mul(v_mul(a, vm_poly(t, p, 5)), v_recip(vm_poly(t, q, 5))));
+    return vm_to_one(x, 8.6f, v_div(v_mul(a, vm_poly(t, p, 5)), vm_poly(t, q, 5)));
 }
 
 static inline vf vm_erf(vf x)
@@ -62,7 +63,7 @@ static inline vf vm_erf(vf x)
     static const float p[] = {1.12837911f, 0.187225595f, 0.0524100289f, 0.00364979659f, 0.000285984308f, 2.12526515e-06f};
     static const float q[] = {1.0f, 0.499257267f, 0.112868503f, 0.0147365844f, 0.00114118343f, 3.89222878e-05f};
     vf a = vm_clamp(x, -3.83f, 3.83f), t = v_mul(a, a);
-    return vm_to_one(x, 3.83f, v_mul(v_mul(a, vm_poly(t, p, 6)), v_recip(vm_poly(t, q, 6))));
+    return vm_to_one(x, 3.83f, v_div(v_mul(a, vm_poly(t, p, 6)), vm_poly(t, q, 6)));
 }
 
 /* log of 2^e (1 + f), 1 + f between sqrt(1/2) and sqrt(2). */
