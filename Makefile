@@ -139,6 +139,18 @@ deps: ## install the Debian packages that are missing
 	.venv/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
+# The tools that models come from: 2 GB, so apart from the other tests' environment.
+.venv-peers/ready: tests/peers/requirements.txt tests/peers/requirements-no-deps.txt
+	@sh tools/deps.sh run
+	python3 -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/peers/requirements-no-deps.txt
+	@touch $@
+
+peers: .venv-peers/ready ## compare answers with those of the tools that models come from (Ultralytics, timm, torchvision, transformers)
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@ONNXD=$(B)/onnxd .venv-peers/bin/python -W ignore -m pytest -q --no-header --disable-warnings --durations=5 tests/peers
+
 models: .venv/ready ## make the demonstration models in demo/
 	@.venv/bin/python tools/make_models.py --source $(MODELS_FROM) $(DEMO)
 
@@ -215,5 +227,5 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check docs conformance zoo layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test \
+.PHONY: all tests check peers docs conformance zoo layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test \
         bench bench-load bench-http bench-ort bench-kernels bench-pictures neon image install uninstall dist

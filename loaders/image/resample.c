@@ -7,6 +7,7 @@
 #include "loaders/image/parts.h"
 #include "loaders/image/rows.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -34,6 +35,7 @@ typedef struct resampler {
     int64_t next;         /* source rows before this one have been resized across */
     const uint8_t **sources; /* instead of the ring: down first */
     uint8_t *made;
+    int64_t full_height, top; /* where OpenCV's bilinear filter finds its two rows */
 } resampler;
 
 static od_code no_memory(const ldr_pixels *from, int64_t width, int64_t height, od_status *st)
@@ -47,14 +49,15 @@ static od_code resampler_init(resampler *r, const ldr_pixels *from, ldr_filter f
                               int64_t full_height, int64_t left, int64_t top, int64_t width, int64_t height, od_arena *a,
                               od_status *st)
 {
-    *r = (resampler){.from = from, .rows = rows_variant()};
+    *r = (resampler){.from = from, .rows = rows_variant(), .full_height = full_height, .top = top};
     /* Pillow rounds between the directions, OpenCV does not: it shows where a filter overshoots. */
     bool overshoots = filter == LDR_BICUBIC || filter == LDR_LANCZOS;
     if (!antialias && overshoots) r->keep = 6;
+    if (!antialias && filter == LDR_BILINEAR) r->keep = 7;
     bool fine = ldr_taps_make(&r->x, filter, antialias, antialias && overshoots, from->width, full_width, left, width, a) &&
                 ldr_taps_make(&r->y, filter, antialias, false, from->height, full_height, top, height, a);
     if (fine) {
-        bool down_first = height <= from->height && !r->x.overshoots && !r->y.overshoots;
+        bool down_first = height <= from->height && !r->x.cuts && !r->x.overshoots && !r->y.overshoots;
         r->slots = down_first ? 1 : r->y.n;
         if (down_first) {
             r->sources = od_arena_array(a, const uint8_t *, r->y.n);
@@ -83,6 +86,15 @@ static void down_then_across(resampler *r, int64_t i, uint8_t *to)
     for (int64_t x = 0; x < n; x++) to[x] = (uint8_t)levels[x];
 }
 
+/* OpenCV weighs both rows also at the edge, where they are one and the same: each product is cut. */
+static void between_rows(resampler *r, int64_t i, uint8_t *to)
+{
+    int64_t first, last = r->from->height - 1;
+    float second = ldr_taps_pair(r->from->height, r->full_height, r->top + i, &first);
+    const int16_t *a = r->ring[od_max_i64(first, 0) % r->slots], *b = r->ring[od_min_i64(first + 1, last) % r->slots];
+    r->rows->down_pair(a, b, (int16_t)lrintf((1 - second) * 2048), (int16_t)lrintf(second * 2048), r->x.count * r->from->channels, to);
+}
+
 /* Row `i` of the result into `to`, which has LDR_ROW_SLACK bytes to spare. Rows are asked for in order. */
 static void resample_row(resampler *r, int64_t i, uint8_t *to)
 {
@@ -95,6 +107,10 @@ static void resample_row(resampler *r, int64_t i, uint8_t *to)
     if (r->next < start) r->next = start;
     for (; r->next < start + len; r->next++)
         r->rows->across(p->data + r->next * p->stride, p->width, p->channels, &r->x, r->keep, r->ring[r->next % r->slots]);
+    if (r->y.cuts) {
+        between_rows(r, i, to);
+        return;
+    }
     for (int64_t j = 0; j < len; j++) r->window[j] = r->ring[(start + j) % r->slots];
     r->rows->down(r->window, r->y.k + i * r->y.n, (int)len, r->y.bits + r->keep, r->x.count * p->channels, to);
 }

@@ -6,6 +6,8 @@
  * 1 << bits, so that products of pairs add up in 32.
  * Where a filter has negative weights a level that is off by one in between could end as two, so their first
  * direction has weights in two parts, k * 256 + lo.
+ * OpenCV's bilinear filter, which nothing widens, comes out bit for bit: its weights have 11 bits, what lies between the
+ * directions has 7 of fraction, and sums are cut where the others round.
  * rows_ref.c is the contract; the variants keep it bit for bit, but for the last bit of the floats.
  *
  * Rows of int16 and of results have room for LDR_ROW_SLACK elements behind their last, which may be
@@ -29,6 +31,7 @@ typedef struct ldr_taps {
     int16_t *wide, *wide_lo; /* the same for vectors over three channels: of four weights a b c d the 16 numbers
                                 abababab cdcdcdcd; each row begins at i * n * 4 */
     bool overshoots;         /* there are weights below zero */
+    bool cuts;               /* sums are cut instead of rounded: OpenCV's bilinear filter */
 } ldr_taps;
 
 /* Levels to numbers: y = x * scale[c] + bias[c], c the channel of the output; `bgr`: the output's channel c
@@ -47,6 +50,8 @@ typedef struct ldr_rows {
     void (*down)(const int16_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to);
     /* The same for rows of pixels, `count` levels of each. */
     void (*down_levels)(const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to);
+    /* OpenCV's way down between two rows with 7 bits of fraction, weights of 11 bits. */
+    void (*down_pair)(const int16_t *a, const int16_t *b, int16_t ka, int16_t kb, int64_t count, uint8_t *to);
     /* `count` pixels into one row of each plane. Planes have no slack. */
     void (*to_planes)(const uint8_t *row, int64_t count, const ldr_levels *l, float *const *planes);
     /* The same, interleaved. No slack in `to`; `row` has it. */
@@ -63,6 +68,16 @@ extern const ldr_rows ldr_rows_avx2;
 bool ldr_taps_make(ldr_taps *t, ldr_filter filter, bool antialias, bool exact, int64_t in, int64_t out, int64_t first,
                    int64_t count, od_arena *a);
 
+/* Between which two inputs output `at` lies as OpenCV finds it, the first of them perhaps -1 and the second `in`:
+ * the weight of the second, from 0 to 1. */
+float ldr_taps_pair(int64_t in, int64_t out, int64_t at, int64_t *first);
+
+/* Where the sums of `t` begin. */
+static inline int32_t ldr_taps_half(const ldr_taps *t, int shift)
+{
+    return t->cuts ? 0 : 1 << (shift - 1);
+}
+
 /* What is left over from a variant's vectors: outputs from `i` on. */
 static inline void ldr_across_from(int64_t i, const uint8_t *row, int channels, const ldr_taps *t, int keep, int16_t *to)
 {
@@ -71,7 +86,7 @@ static inline void ldr_across_from(int64_t i, const uint8_t *row, int channels, 
         const int16_t *k = t->k + i * t->n;
         const uint8_t *from = row + (int64_t)t->start[i] * channels;
         for (int c = 0; c < channels; c++) {
-            int32_t sum = 1 << (shift - 1);
+            int32_t sum = ldr_taps_half(t, shift);
             for (int j = 0; j < t->len[i]; j++) {
                 int weight = t->lo ? k[j] * 256 + t->lo[i * t->n + j] : k[j];
                 sum += weight * from[j * channels + c];

@@ -41,7 +41,7 @@ static void across(const uint8_t *row, int64_t width, int channels, const ldr_ta
     }
     const __m128i shift = _mm_cvtsi32_si128(t->bits - keep);
     const __m256i zero = _mm256_setzero_si256(), most = _mm256_set1_epi16(255);
-    const __m256i half = _mm256_zextsi128_si256(_mm_set1_epi32(1 << (t->bits - keep - 1))); /* once, in the low half */
+    const __m256i half = _mm256_zextsi128_si256(_mm_set1_epi32(ldr_taps_half(t, t->bits - keep))); /* once, in the low half */
     bool clip = !keep && t->overshoots;
     int64_t safe = safe_outputs(t, width), i = 0;
     for (; i + 2 <= safe; i += 2) {
@@ -110,6 +110,22 @@ static void down_levels(const uint8_t *const *rows, const int16_t *k, int n, int
     ldr_down_levels_from(i, rows, k, n, shift, count, to);
 }
 
+/* Sixteen levels that fit sixteen bits. */
+static inline __m256i between(const int16_t *a, const int16_t *b, __m256i ka, __m256i kb)
+{
+    __m256i sum = _mm256_add_epi16(_mm256_mulhi_epi16(load(a), ka), _mm256_mulhi_epi16(load(b), kb));
+    return _mm256_srai_epi16(_mm256_add_epi16(sum, _mm256_set1_epi16(2)), 2);
+}
+
+static void down_pair(const int16_t *a, const int16_t *b, int16_t ka, int16_t kb, int64_t count, uint8_t *to)
+{
+    const __m256i p = _mm256_set1_epi16(ka), q = _mm256_set1_epi16(kb);
+    for (int64_t i = 0; i < count; i += 32) {
+        __m256i out = _mm256_packus_epi16(between(a + i, b + i, p, q), between(a + i + 16, b + i + 16, p, q));
+        _mm256_storeu_si256((__m256i *)(void *)(to + i), _mm256_permute4x64_epi64(out, 0xd8));
+    }
+}
+
 static inline __m256 widen(__m128i eight, __m256 scale, __m256 bias)
 {
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight)), scale, bias);
@@ -172,5 +188,5 @@ static void to_pixels(const uint8_t *row, int64_t count, const ldr_levels *l, fl
     ldr_pixels_from(0, row + 3 * i, count - i, l, to);
 }
 
-const ldr_rows ldr_rows_avx2 = {across, down, down_levels, to_planes, to_pixels};
+const ldr_rows ldr_rows_avx2 = {across, down, down_levels, down_pair, to_planes, to_pixels};
 #endif

@@ -21,6 +21,11 @@ static void down_levels(const uint8_t *const *rows, const int16_t *k, int n, int
     ldr_down_levels_from(0, rows, k, n, shift, count, to);
 }
 
+static void down_pair(const int16_t *a, const int16_t *b, int16_t ka, int16_t kb, int64_t count, uint8_t *to)
+{
+    for (int64_t i = 0; i < count; i++) to[i] = (uint8_t)((((ka * a[i]) >> 16) + ((kb * b[i]) >> 16) + 2) >> 2);
+}
+
 static void to_planes(const uint8_t *row, int64_t count, const ldr_levels *l, float *const *planes)
 {
     ldr_planes_from(0, row, count, l, planes);
@@ -31,4 +36,4 @@ static void to_pixels(const uint8_t *row, int64_t count, const ldr_levels *l, fl
     ldr_pixels_from(0, row, count, l, to);
 }
 
-const ldr_rows ldr_rows_ref = {across, down, down_levels, to_planes, to_pixels};
+const ldr_rows ldr_rows_ref = {across, down, down_levels, down_pair, to_planes, to_pixels};

@@ -37,13 +37,17 @@ static double widened(ldr_filter f, double x)
     }
 }
 
+float ldr_taps_pair(int64_t in, int64_t out, int64_t at, int64_t *first)
+{
+    double scale = 1 / ((double)out / (double)in);
+    float x = (float)(((double)at + 0.5) * scale - 0.5), whole = floorf(x);
+    *first = (int64_t)whole;
+    return x - whole;
+}
+
 static double plain(ldr_filter f, double x)
 {
-    switch (f) {
-    case LDR_BILINEAR: return bilinear(x);
-    case LDR_BICUBIC: return cubic(x, -0.75);
-    default: return lanczos(x, 4);
-    }
+    return f == LDR_BICUBIC ? cubic(x, -0.75) : lanczos(x, 4);
 }
 
 /* Half the width of each filter, in inputs (or, widened, in outputs). */
@@ -63,9 +67,9 @@ typedef struct window {
 } window;
 
 /* The weights of output `at` into w (room enough for any of this direction). */
-static window weigh(ldr_filter f, bool antialias, int64_t in, double scale, int64_t at, double *w)
+static window weigh(ldr_filter f, bool antialias, int64_t in, int64_t out, int64_t at, double *w)
 {
-    double centre = ((double)at + 0.5) * scale;
+    double scale = (double)in / (double)out, centre = ((double)at + 0.5) * scale;
     if (antialias) {
         double widen = fmax(scale, 1), support = support_of(f, true) * widen;
         int64_t lo = od_max_i64((int64_t)(centre - support + 0.5), 0), hi = od_min_i64((int64_t)(centre + support + 0.5), in);
@@ -78,6 +82,14 @@ static window weigh(ldr_filter f, bool antialias, int64_t in, double scale, int6
         if (hi <= lo) hi = lo + 1;
         for (int64_t i = lo; i < hi; i++) w[i - lo] = fmax(fmin(to, (double)i + 1) - fmax(from, (double)i), 1e-9);
         return (window){lo, (int)(hi - lo)};
+    }
+    if (f == LDR_BILINEAR) {
+        int64_t first;
+        float second = ldr_taps_pair(in, out, at, &first);
+        bool edge = first < 0 || first >= in - 1;
+        w[0] = edge ? 1 : (double)(1 - second);
+        w[1] = (double)second;
+        return (window){od_max_i64(od_min_i64(first, in - 1), 0), edge ? 1 : 2};
     }
     /* Taps around the centre; those beyond the edge count for the edge. */
     int reach = (int)support_of(f, false);
@@ -147,7 +159,7 @@ static bool nearest(ldr_taps *t, bool antialias, int64_t in, double scale, int64
 bool ldr_taps_make(ldr_taps *t, ldr_filter filter, bool antialias, bool exact, int64_t in, int64_t out, int64_t first,
                    int64_t count, od_arena *a)
 {
-    enum { BITS = 20, EXACT_BITS = 22 };
+    enum { BITS = 20, EXACT_BITS = 22, OPENCV_BITS = 11 };
     double scale = (double)in / (double)out;
     double reach = support_of(filter, antialias) * (antialias || filter == LDR_BOX ? fmax(scale, 1) : 1);
     double taps = ceil(2 * reach) + 1;
@@ -162,9 +174,10 @@ bool ldr_taps_make(ldr_taps *t, ldr_filter filter, bool antialias, bool exact, i
     t->k = od_arena_calloc(a, weights, sizeof *t->k);
     if (exact && !(t->lo = od_arena_calloc(a, weights, sizeof *t->lo))) return false;
     if (!w || !whole || !t->start || !t->len || !t->k) return false;
-    t->bits = exact ? EXACT_BITS : BITS;
+    t->cuts = filter == LDR_BILINEAR && !antialias;
+    t->bits = exact ? EXACT_BITS : t->cuts ? OPENCV_BITS : BITS;
     for (int64_t i = 0; i < count; i++) {
-        window win = weigh(filter, antialias, in, scale, first + i, w);
+        window win = weigh(filter, antialias, in, out, first + i, w);
         int32_t largest = quantize(w, win.len, total(w, win.len), t->bits, whole);
         if (!exact && largest > INT16_MAX) { /* too fine for 16 bits: begin again */
             t->bits--;

@@ -85,6 +85,27 @@ def test_resizing_without_antialias_is_opencvs_within_one_level(onnxd, model, na
         assert np.abs(got - np.clip(np.floor(want + 0.5), 0, 255)).max() <= 1
 
 
+def opencv_bilinear(x, ow, oh):
+    """OpenCV's own steps for 8 bits: weights of 11 bits, 7 bits of fraction between the directions, products cut."""
+    def pairs(n, out):
+        at = ((np.arange(out) + 0.5) * (1 / (out / n)) - 0.5).astype(np.float32)
+        first = np.floor(at).astype(int)
+        return first, at - first.astype(np.float32)
+    (x0, fx), (y0, fy) = pairs(x.shape[1], ow), pairs(x.shape[0], oh)
+    fx = np.where((x0 < 0) | (x0 >= x.shape[1] - 1), np.float32(0), fx)
+    left, right = x[:, np.clip(x0, 0, x.shape[1] - 1)].astype(int), x[:, np.clip(x0 + 1, 0, x.shape[1] - 1)].astype(int)
+    rows = left * np.rint((1 - fx) * 2048).astype(int)[:, None] + right * np.rint(fx * 2048).astype(int)[:, None] >> 4
+    up, down = rows[np.clip(y0, 0, x.shape[0] - 1)], rows[np.clip(y0 + 1, 0, x.shape[0] - 1)]
+    a, b = np.rint((1 - fy) * 2048).astype(int)[:, None, None], np.rint(fy * 2048).astype(int)[:, None, None]
+    return (a * up >> 16) + (b * down >> 16) + 2 >> 2
+
+
+def test_bilinear_without_antialias_is_opencvs_bit_for_bit(onnxd, model):
+    for picture, ow, oh in pictures(12):
+        got = seen(onnxd, model, picture, fit="stretch", width=ow, height=oh, filter="bilinear", antialias=False)
+        assert (got == opencv_bilinear(np.asarray(picture), ow, oh)).all()
+
+
 def test_crops_are_torchvisions(onnxd, model):
     for picture, _, _ in pictures(6):
         w, h = picture.size
