@@ -53,8 +53,21 @@ typedef struct ldr_card {
     int64_t max_batch_size, max_queue_delay_us, max_queue, timeout_us;
 } ldr_card;
 
+/* Which versions of a model are to be served. */
+typedef struct ldr_versions {
+    enum { LDR_VERSIONS_UNSAID, LDR_VERSIONS_LATEST, LDR_VERSIONS_SPECIFIC } kind;
+    int64_t latest;   /* so many, the newest; below 0: all */
+    int64_t list[64]; /* these */
+    int n;
+} ldr_versions;
+
+/* What `json` (a card or a configuration in Triton's form; NULL: none), else model.json or config.pbtxt in `folder` says of the
+ * versions in that folder. OD_BAD_MODEL: it breaks its form; what else is in them is not looked at. */
+od_code ldr_versions_find(const char *folder, const char *json, ldr_versions *out, od_status *st);
+
 /* The card of the model whose file is `model_path` (used to find files beside it and in the folder above;
- * NULL: none), checked against `m`. `json` (NULL: none) is used instead of model.json. What a card does not
+ * NULL: none), checked against `m`. `json` (NULL: none) is used instead of model.json; a model configuration in Triton's
+ * form is laid over the card that is found, in what it says of batching. What a card does not
  * say is guessed from the graph. Everything is allocated from `a`. OD_BAD_MODEL: a card that breaks its form
  * or contradicts the graph, naming the key; OD_TOO_LARGE, OD_IO, OD_NOT_FOUND: its files. Names of decoders
  * are the server's: srv_task_check looks at those. */

@@ -52,6 +52,7 @@ static const setting settings[] = {
     {"load_models", TEXT, AT(load_models), NULL, 0, 0, 0, "with explicit: names to load at the start, with commas"},
     {"pack_cache", TEXT, AT(pack_cache), NULL, 0, 0, 0, "folder in which packed weights are kept for the next start"},
     {"served_versions", WHOLE, AT(served_versions), NULL, 1, -1, 1000, "newest versions served of each model; -1: all"},
+    {"load_threads", WHOLE, AT(load_threads), NULL, 0, 0, 64, "models loaded at one time; 0: as many as cores, 4 at most"},
     {"max_batch_size", WHOLE, AT(max_batch_size), NULL, 32, 0, 65536, "rows of a run, where a card does not say"},
     {"max_queue_delay_us", WHOLE, AT(max_queue_delay_us), NULL, 0, 0, 10000000, "microseconds to wait for company"},
     {"max_queue", WHOLE, AT(max_queue), NULL, 1000, 1, 1000000, "requests waiting for a model"},

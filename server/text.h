@@ -16,6 +16,7 @@ typedef struct srv_text {
 char *srv_text_room(srv_text *t, size_t more);
 
 void srv_text_add(srv_text *t, const char *bytes, size_t len);
+#define srv_text_put(t, s) srv_text_add((t), (s), __builtin_strlen(s))
 void srv_text_printf(srv_text *t, const char *fmt, ...) OD_PRINTF(2, 3);
 /* A JSON string with its quotes; bytes that are no UTF-8 become U+FFFD. */
 void srv_text_json(srv_text *t, const char *s, size_t len);

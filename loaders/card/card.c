@@ -38,7 +38,10 @@ od_code ldr_card_find(const char *model_path, const char *json, const eng_model 
 {
     ldr_card_guess(m, a, out);
     out->source = LDR_GUESSED;
-    if (ask_sources(model_path, json, m, a, out, st) != OD_OK) return od_note(st, "%s", out->source);
+    ldr_triton over;
+    bool overlaid = json && ldr_triton_read_json(json, &over);
+    if (ask_sources(model_path, overlaid ? NULL : json, m, a, out, st) != OD_OK) return od_note(st, "%s", out->source);
+    if (overlaid) ldr_triton_apply(&over, out);
     if (ldr_card_check(out, m, st) == OD_OK) return OD_OK;
     if (strcmp(out->source, LDR_GUESSED) != 0) return od_note(st, "%s", out->source);
     out->task = LDR_TASK_NONE; /* a wrong guess is no guess */

@@ -292,7 +292,7 @@ static od_code card_key(reader *r, const cJSON *j, bool *taken)
         r->card->input = at;
         return OD_OK;
     }
-    *taken = false;
+    *taken = !strcmp(j->string, "versions"); /* of the folder above: versions.c */
     return OD_OK;
 }
 

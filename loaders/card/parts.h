@@ -29,6 +29,21 @@ od_code ldr_card_from_hugging_face(const char *model_path, const eng_model *m, o
                                    od_status *st);
 od_code ldr_card_from_triton(const char *model_path, od_arena *a, ldr_card *card, bool *found, od_status *st);
 
+/* ---- triton.c ---- */
+
+/* What a configuration of Triton's says that concerns us. */
+typedef struct ldr_triton {
+    char label_file[256];
+    int64_t max_batch_size, max_queue_delay_us, max_queue, timeout_us; /* -1: not there */
+    ldr_versions versions;
+} ldr_triton;
+
+/* The text of a config.pbtxt. OD_BAD_MODEL. */
+od_code ldr_triton_read_text(const char *text, ldr_triton *out, od_status *st);
+/* The same as JSON, as the model repository extension's clients send it; false: it is none (a card, or no JSON). */
+bool ldr_triton_read_json(const char *json, ldr_triton *out);
+void ldr_triton_apply(const ldr_triton *t, ldr_card *card);
+
 /* ---- fields.c: the keys of model.json and where they lie ---- */
 
 typedef enum ldr_field_kind {

@@ -25,6 +25,7 @@ struct srv_batcher {
     srv_warmup warm;
     int max_tasks; /* workers */
     srv_timer timer;
+    atomic_uint_least64_t answer_ns;
 
     pthread_mutex_t lock; /* all below */
     pthread_cond_t quiet;
@@ -252,7 +253,7 @@ static srv_runner *put_back(srv_batcher *b, srv_runner *r)
     return NULL;
 }
 
-static void count_size(srv_batcher *b, int64_t rows, int64_t compute_ns)
+static void count_size(srv_batcher *b, int64_t rows, const srv_job *job)
 {
     int i = 0;
     while (i < b->n_sizes && b->sizes[i].rows < rows) i++;
@@ -263,7 +264,9 @@ static void count_size(srv_batcher *b, int64_t rows, int64_t compute_ns)
         b->n_sizes++;
     }
     b->sizes[i].runs++;
-    b->sizes[i].compute_ns += (uint64_t)compute_ns;
+    b->sizes[i].compute_ns += (uint64_t)job->compute_ns;
+    b->sizes[i].gather_ns += (uint64_t)job->gather_ns;
+    b->sizes[i].give_ns += (uint64_t)job->give_ns;
 }
 
 static void count_job(srv_batcher *b, const srv_job *job)
@@ -271,6 +274,9 @@ static void count_job(srv_batcher *b, const srv_job *job)
     srv_batch_stats *s = &b->stats;
     s->queue_ns += (uint64_t)job->queue_ns;
     s->compute_ns += (uint64_t)job->compute_ns;
+    s->gather_ns += (uint64_t)job->gather_ns;
+    s->give_ns += (uint64_t)job->give_ns;
+    s->prepare_ns += (uint64_t)job->prepare_ns;
     if (job->st.code == OD_OK) s->succeeded++, s->rows += (uint64_t)job->rows;
     else if (job->st.code == OD_CANCELLED) s->cancelled++;
     else s->failed++;
@@ -297,9 +303,9 @@ static void run_jobs(srv_batcher *b, job_list *run)
     for (srv_job *job = run->first; job; job = job->next) {
         if (!r) job->st = st;
         count_job(b, job);
-        if (runs > 1) count_size(b, job->batch_rows, job->compute_ns);
+        if (runs > 1) count_size(b, job->batch_rows, job);
     }
-    if (runs == 1) count_size(b, run->rows, run->first->compute_ns);
+    if (runs == 1) count_size(b, run->rows, run->first);
     b->stats.runs += (uint64_t)runs;
     b->stats.running -= (uint64_t)run->n;
     if (r) count_pace(b, run->rows, run->first->compute_ns, now);
@@ -434,7 +440,7 @@ od_code srv_batcher_submit(srv_batcher *b, srv_job *job, od_status *st)
     look_at(b, job);
     job->st = (od_status){0};
     job->outputs = NULL;
-    job->compute_ns = job->batch_rows = 0;
+    job->compute_ns = job->gather_ns = job->give_ns = job->batch_rows = 0;
     job->submitted_ns = now;
     job->deadline_ns = deadline_of(b, job, now);
     job->order_ns = now + (int64_t)(priority - 1) * SRV_PRIORITY_STEP_MS * 1000000;
@@ -475,7 +481,7 @@ bool srv_batcher_run_now(srv_batcher *b, srv_job *job)
     pthread_mutex_unlock(&b->lock);
     if (!free_now) return false;
     look_at(b, job);
-    job->submitted_ns = job->queue_ns = job->compute_ns = job->batch_rows = 0;
+    job->submitted_ns = job->queue_ns = job->compute_ns = job->gather_ns = job->give_ns = job->batch_rows = 0;
     job->outputs = NULL;
     job_list run = {0};
     append(&run, job);
@@ -534,11 +540,17 @@ void srv_batcher_destroy(srv_batcher *b)
 
 /* ---- numbers ------------------------------------------------------------------------------ */
 
+void srv_batcher_note_answer(srv_batcher *b, int64_t ns)
+{
+    atomic_fetch_add_explicit(&b->answer_ns, (uint64_t)od_max_i64(ns, 0), memory_order_relaxed);
+}
+
 void srv_batcher_stats(srv_batcher *b, srv_batch_stats *out)
 {
     pthread_mutex_lock(&b->lock);
     *out = b->stats;
     out->waiting = (uint64_t)b->n_waiting;
+    out->answer_ns = atomic_load_explicit(&b->answer_ns, memory_order_relaxed);
     pthread_mutex_unlock(&b->lock);
 }
 

@@ -51,12 +51,14 @@ typedef struct srv_job {
     void (*done)(struct srv_job *job); /* on another thread, exactly once for each job that submit accepted, maybe before
                                           submit returns; must not block, nor free the batcher */
     void *arg;
+    int64_t prepare_ns;       /* what making the inputs took, for the statistics */
     atomic_bool cancelled;    /* may be set by any thread: the job is dropped when its turn comes, or between
                                  nodes when all jobs of its run are cancelled */
     /* the result */
     od_status st;             /* st.code OD_OK: outputs are there */
     eng_tensor *outputs;      /* as many as the graph has, ENG_ROW; not wanted ones have data NULL */
     int64_t queue_ns, compute_ns; /* waiting; the run it was part of */
+    int64_t gather_ns, give_ns;   /* of compute_ns: putting the rows of that run together, copying its outputs to their jobs */
     int64_t batch_rows;       /* of that run; 0: it was not run */
     /* the batcher's own */
     struct srv_job *next, *prev;
@@ -69,12 +71,14 @@ typedef struct srv_batch_stats {
     uint64_t accepted, succeeded, failed, expired, cancelled, rejected; /* jobs */
     uint64_t rows, runs;                        /* inference_count, execution_count of the protocol */
     uint64_t queue_ns, compute_ns;              /* sums over jobs that were run */
+    uint64_t gather_ns, give_ns;                /* parts of compute_ns */
+    uint64_t prepare_ns, answer_ns;             /* before and after it, as callers said */
     uint64_t waiting, running;                  /* jobs, now */
 } srv_batch_stats;
 
 typedef struct srv_batch_size_stats {
     int64_t rows;
-    uint64_t runs, compute_ns;
+    uint64_t runs, compute_ns, gather_ns, give_ns; /* the latter two are parts of compute_ns */
 } srv_batch_size_stats;
 
 /* `model` and `pool` (with a worker at least) must outlive the batcher. Sessions are made as they are
@@ -102,6 +106,9 @@ od_code srv_batcher_submit(srv_batcher *b, srv_job *job, od_status *st);
  * a tenth of a millisecond that nobody else uses at this moment (else batches form). true: the result is in `job`, `done` is not called, a place is used up.
  * false: nothing happened; submit it. */
 bool srv_batcher_run_now(srv_batcher *b, srv_job *job);
+
+/* An answer was made from a job's outputs in so much time: for the statistics. */
+void srv_batcher_note_answer(srv_batcher *b, int64_t ns);
 
 void srv_batcher_stats(srv_batcher *b, srv_batch_stats *out);
 /* Runs by their number of rows into rows[max], ascending; how many there are. */

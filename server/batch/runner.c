@@ -93,10 +93,12 @@ static od_code give_outputs(const srv_runner *r, srv_job *job, int64_t from, boo
 static od_code run_together(srv_runner *r, srv_job *first, int64_t rows, od_status *st)
 {
     const eng_graph *g = r->model->graph;
+    int64_t from_ns = od_now_ns();
     od_arena_reset(&r->arena);
     eng_tensor *inputs = od_arena_array(&r->arena, eng_tensor, g->n_inputs);
     if (!inputs) return od_fail(st, OD_NO_MEMORY, "no memory for %d inputs", g->n_inputs);
     for (int i = 0; i < g->n_inputs; i++) OD_TRY(gather(r, first, rows, i, &inputs[i], st));
+    r->gather_ns = od_now_ns() - from_ns;
     OD_TRY(eng_session_run(r->session, inputs, r->outputs, st));
     for (int k = 0; k < g->n_outputs; k++)
         if (r->outputs[k].rank < 1 || r->outputs[k].dims[0] != rows)
@@ -104,10 +106,14 @@ static od_code run_together(srv_runner *r, srv_job *first, int64_t rows, od_stat
     return OD_OK;
 }
 
-static void finish(srv_job *job, const od_status *st, int64_t from_ns, int64_t rows)
+/* The job's part of a run that began at `from_ns` and whose outputs were there at `ran_ns`. */
+static void finish(srv_job *job, const od_status *st, int64_t from_ns, int64_t ran_ns, int64_t gather_ns, int64_t rows)
 {
+    int64_t now = od_now_ns();
     job->st = *st;
-    job->compute_ns = od_now_ns() - from_ns;
+    job->compute_ns = now - from_ns;
+    job->gather_ns = gather_ns;
+    job->give_ns = now - ran_ns;
     job->batch_rows = rows;
 }
 
@@ -118,10 +124,12 @@ static void run_alone(srv_runner *r, srv_job *job)
     srv_job *next = job->next;
     job->next = NULL; /* all_cancelled looks at this one alone */
     eng_session_set_cancel(r->session, all_cancelled, job);
-    if (eng_session_run(r->session, job->inputs, r->outputs, &st) == OD_OK) give_outputs(r, job, 0, true, &st);
+    od_code rc = eng_session_run(r->session, job->inputs, r->outputs, &st);
+    int64_t ran_ns = od_now_ns();
+    if (rc == OD_OK) give_outputs(r, job, 0, true, &st);
     eng_session_set_cancel(r->session, NULL, NULL);
     job->next = next;
-    finish(job, &st, from_ns, job->rows);
+    finish(job, &st, from_ns, ran_ns, 0, job->rows);
 }
 
 int srv_runner_run(srv_runner *r, srv_job *first, int n, int64_t rows)
@@ -139,11 +147,12 @@ int srv_runner_run(srv_runner *r, srv_job *first, int n, int64_t rows)
         for (srv_job *job = first; job; job = job->next) run_alone(r, job);
         return n;
     }
+    int64_t ran_ns = od_now_ns();
     for (srv_job *job = first; job; job = job->next) {
         od_status own = st;
         if (rc == OD_OK) give_outputs(r, job, row, false, &own);
         row += job->rows;
-        finish(job, &own, from_ns, rows);
+        finish(job, &own, from_ns, ran_ns, r->gather_ns, rows);
     }
     return 1;
 }

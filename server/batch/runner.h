@@ -11,13 +11,14 @@ typedef struct srv_runner {
     eng_session *session;
     od_arena arena; /* a batch's tensors */
     eng_tensor *outputs;
+    int64_t gather_ns; /* of the last batch */
 } srv_runner;
 
 od_code srv_runner_create(srv_runner **out, eng_model *model, od_pool *pool, size_t memory_limit, od_status *st);
 void srv_runner_destroy(srv_runner *r);
 
 /* Run `n` jobs, linked by `next`, of `rows` rows together. A lone job's tensors are used where they lie.
- * Sets st, outputs, compute_ns and batch_rows of each. Returns the number of runs that were needed. */
+ * Sets st, outputs, batch_rows and times of each. Returns the number of runs that were needed. */
 int srv_runner_run(srv_runner *r, srv_job *first, int n, int64_t rows);
 
 /* Do both have the same types, layouts and extents after the first, in all of `n` inputs? */

@@ -42,7 +42,8 @@ static void clear(srv_conn *c)
     else od_arena_reset(&r->arena);
     od_arena arena = r->arena;
     *r = (srv_request){.http = h, .context = h->o.context, .arena = arena,
-                       .queue_ns = -1, .decode_ns = -1, .preprocess_ns = -1, .compute_ns = -1, .postprocess_ns = -1};
+                       .queue_ns = -1, .decode_ns = -1, .preprocess_ns = -1, .compute_ns = -1, .postprocess_ns = -1,
+                       .explain_ns = -1, .chain_ns = -1};
     c->began = c->refused = c->queued = false;
     atomic_store(&c->progress, SRV_PROGRESS_RUNNING);
     c->body_cap = c->body_want = c->body_lead = c->charged = c->discarded = 0;
@@ -217,10 +218,10 @@ static char *timing(char *to, const char *name, int64_t ns, bool first)
 
 static void add_timing(srv_request *r, struct MHD_Response *m)
 {
-    static const char *const names[] = {"queue", "decode", "preprocess", "compute", "postprocess"};
-    const int64_t ns[] = {r->queue_ns, r->decode_ns, r->preprocess_ns, r->compute_ns, r->postprocess_ns};
+    static const char *const names[] = {"queue", "decode", "preprocess", "compute", "postprocess", "explain", "chain"};
+    const int64_t ns[] = {r->queue_ns, r->decode_ns, r->preprocess_ns, r->compute_ns, r->postprocess_ns, r->explain_ns, r->chain_ns};
     char text[256], *to = text;
-    for (int i = 0; i < 5; i++)
+    for (size_t i = 0; i < OD_COUNT(ns); i++)
         if (ns[i] >= 0) to = timing(to, names[i], ns[i], to == text);
     if (to == text) return;
     *to = '\0';

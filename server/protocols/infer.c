@@ -1,5 +1,6 @@
 #include "server/protocols/infer.h"
 
+#include "engine/base/cpu.h"
 #include "server/protocols/base64.h"
 #include "server/protocols/json_numbers.h"
 
@@ -194,6 +195,20 @@ od_code srv_request_model(srv_request *r, srv_model **out, od_status *st)
     return OD_OK;
 }
 
+void srv_reply_about(srv_request *r, srv_tell *tell)
+{
+    od_status st = {0};
+    srv_model *m;
+    if (srv_request_model(r, &m, &st) != OD_OK) {
+        srv_request_fail(r, &st);
+        return;
+    }
+    r->reply.body = (srv_text){.arena = &r->arena};
+    tell(r, &r->reply.body, m);
+    srv_model_release(m);
+    srv_request_finish(r);
+}
+
 od_code srv_infer_begin(srv_request *r, srv_infer **out, od_status *st)
 {
     srv_model *m;
@@ -208,7 +223,7 @@ od_code srv_infer_begin(srv_request *r, srv_infer **out, od_status *st)
     }
     for (int k = 0; k < g->n_outputs; k++) wanted[k] = *srv_datatype_name(g->values[g->outputs[k]].dtype) != '?';
     for (int k = 0; k < g->n_inputs; k++) inputs[k].dtype = g->values[g->inputs[k]].dtype;
-    *i = (srv_infer){.r = r, .model = m, .graph = g, .inputs = inputs, .wanted = wanted, .n_outputs = g->n_outputs};
+    *i = (srv_infer){.began_ns = od_now_ns(), .r = r, .model = m, .graph = g, .inputs = inputs, .wanted = wanted, .n_outputs = g->n_outputs};
     r->state = i;
     *out = i;
     return OD_OK;
@@ -229,8 +244,18 @@ static void conclude(srv_infer *i)
     r->queue_ns = i->waited_ns + job->queue_ns;
     r->compute_ns = job->compute_ns;
     r->batch_rows = job->batch_rows;
+    i->ran_ns = od_now_ns();
     if (job->st.code != OD_OK) srv_infer_fail(i, &job->st);
     else i->answer(i);
+}
+
+void srv_infer_answered(srv_infer *i)
+{
+    srv_request *r = i->r;
+    r->postprocess_ns = od_now_ns() - i->ran_ns;
+    srv_batcher_note_answer(i->model->batcher, r->postprocess_ns);
+    srv_model_release(i->model);
+    srv_request_finish(r);
 }
 
 static void done(srv_job *job)
@@ -266,6 +291,8 @@ void srv_infer_run(srv_infer *i)
     job->done = done;
     job->arg = i;
     job->since_ns = r->received_ns;
+    if (r->decode_ns < 0) r->decode_ns = od_now_ns() - i->began_ns; /* else it is that of pictures, with waiting in between */
+    job->prepare_ns = r->decode_ns + od_max_i64(r->preprocess_ns, 0);
     if (check_inputs(i, &st) != OD_OK) {
         if (job->admitted) srv_batcher_leave(i->model->batcher);
         srv_infer_fail(i, &st);

@@ -19,14 +19,17 @@ typedef struct srv_infer {
     bool *wanted;        /* as many as it has outputs; those that are tensors, to begin with */
     int n_outputs;
     srv_job job;
+    int64_t began_ns, ran_ns; /* reading of the request, and the run's end: for decode and postprocess of Server-Timing */
     int64_t waited_ns;   /* before there was a job: for a worker to decode pictures */
-    void (*answer)(struct srv_infer *i); /* makes the reply and finishes the request */
+    void (*answer)(struct srv_infer *i); /* makes the reply, then srv_infer_answered or srv_infer_fail */
     void *arg;           /* the protocol's */
 } srv_infer;
 
 /* Nothing is held when it fails. */
 od_code srv_infer_begin(srv_request *r, srv_infer **out, od_status *st);
 void srv_infer_run(srv_infer *i);
+/* The reply is made: release the model and finish the request. */
+void srv_infer_answered(srv_infer *i);
 /* Instead of running: release the model and answer with the error. */
 void srv_infer_fail(srv_infer *i, const od_status *st);
 

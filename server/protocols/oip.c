@@ -53,41 +53,36 @@ static void values(srv_text *t, const srv_model *m, const int *list, int n)
     srv_text_add(t, "]", 1);
 }
 
-void srv_oip_model(srv_request *r)
+static void tell_model(srv_request *r, srv_text *t, const srv_model *m)
 {
-    od_status st = {0};
-    srv_model *m;
-    if (srv_request_model(r, &m, &st) != OD_OK) {
-        srv_request_fail(r, &st);
-        return;
-    }
     const eng_graph *g = m->model->graph;
-    srv_text *t = &r->reply.body;
-    *t = (srv_text){.arena = &r->arena};
+    int64_t versions[SRV_VERSIONS_MOST];
+    int n = srv_store_versions(srv_server_of(r)->store, m->name, versions, SRV_VERSIONS_MOST);
     srv_text_add(t, "{\"name\":", 8);
     srv_text_json(t, m->name, strlen(m->name));
-    srv_text_printf(t, ",\"versions\":[\"%" PRId64 "\"],\"platform\":\"onnxruntime_onnx\",\"inputs\":", m->version);
+    srv_text_put(t, ",\"versions\":[");
+    for (int i = 0; i < n; i++) srv_text_printf(t, "%s\"%" PRId64 "\"", i ? "," : "", versions[i]);
+    srv_text_put(t, "],\"platform\":\"onnxruntime_onnx\",\"inputs\":");
     values(t, m, g->inputs, g->n_inputs);
     srv_text_add(t, ",\"outputs\":", 11);
     values(t, m, g->outputs, g->n_outputs);
     srv_text_add(t, "}", 1);
-    srv_model_release(m);
-    srv_request_finish(r);
+}
+
+void srv_oip_model(srv_request *r)
+{
+    srv_reply_about(r, tell_model);
+}
+
+static void tell_ready(srv_request *r, srv_text *t, const srv_model *m)
+{
+    (void)r;
+    srv_text_add(t, "{\"name\":", 8);
+    srv_text_json(t, m->name, strlen(m->name));
+    srv_text_add(t, ",\"ready\":true}", 14);
 }
 
 void srv_oip_model_ready(srv_request *r)
 {
-    od_status st = {0};
-    srv_model *m;
-    if (srv_request_model(r, &m, &st) != OD_OK) {
-        srv_request_fail(r, &st);
-        return;
-    }
-    srv_text *t = &r->reply.body;
-    *t = (srv_text){.arena = &r->arena};
-    srv_text_add(t, "{\"name\":", 8);
-    srv_text_json(t, m->name, strlen(m->name));
-    srv_text_add(t, ",\"ready\":true}", 14);
-    srv_model_release(m);
-    srv_request_finish(r);
+    srv_reply_about(r, tell_ready);
 }

@@ -151,6 +151,5 @@ void srv_oip_answer(srv_infer *i)
         r->reply.tensors = true;
         r->reply.type = "application/octet-stream";
     }
-    srv_model_release(i->model);
-    srv_request_finish(r);
+    srv_infer_answered(i);
 }

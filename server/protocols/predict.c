@@ -23,6 +23,7 @@ typedef struct shot {
     srv_text json;
     srv_explaining *why;  /* NULL: nobody asks */
     srv_chaining *behind; /* NULL: no models behind this one */
+    int64_t answered_ns, later_ns; /* when its own answer was there; what explaining or the models behind it took from then on */
     od_status st;
     int status;           /* HTTP status of an error that has its own */
 } shot;
@@ -53,6 +54,8 @@ static void take_times(srv_prediction *p)
         add_time(&r->decode_ns, s->picture.decode_ns);
         add_time(&r->preprocess_ns, s->picture.preprocess_ns);
         add_time(&r->postprocess_ns, s->picture.postprocess_ns);
+        if (s->why) r->explain_ns = od_max_i64(r->explain_ns, s->later_ns);
+        if (s->behind) r->chain_ns = od_max_i64(r->chain_ns, s->later_ns);
         r->queue_ns = od_max_i64(r->queue_ns, s->waited_ns + s->job.queue_ns);
         r->compute_ns = od_max_i64(r->compute_ns, s->job.compute_ns);
         r->batch_rows = od_max_i64(r->batch_rows, s->job.batch_rows);
@@ -117,6 +120,7 @@ static void later_done(void *arg, const od_status *st)
 {
     shot *s = arg;
     s->st = *st;
+    s->later_ns = od_now_ns() - s->answered_ns;
     arrive(s);
 }
 
@@ -168,6 +172,8 @@ static void postprocess(void *arg)
     const srv_prediction *p = s->p;
     s->json = (srv_text){.arena = s->arena};
     od_code rc = srv_picture_answer(p->model->card, &s->picture, s->job.outputs, &p->query, s->arena, &s->json, &s->st);
+    s->answered_ns = od_now_ns();
+    srv_batcher_note_answer(p->model->batcher, s->picture.postprocess_ns);
     if (rc == OD_OK && p->query.explain) begin_explaining(s);
     else if (rc == OD_OK && p->chain) begin_chain(s);
     else arrive(s);
@@ -203,6 +209,7 @@ static void open_picture(void *arg)
         arrive(s);
         return;
     }
+    s->job.prepare_ns = s->picture.decode_ns + s->picture.preprocess_ns;
     s->job.inputs = s->picture.inputs;
     s->job.arena = s->arena;
     s->job.admitted = true;

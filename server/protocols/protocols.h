@@ -36,6 +36,10 @@ eng_dtype srv_datatype(const char *name, size_t len);
  * r->version. The caller releases it. */
 od_code srv_request_model(srv_request *r, srv_model **out, od_status *st);
 
+/* Answer what `tell` writes about the model that the path names, or the error. */
+typedef void srv_tell(srv_request *r, srv_text *t, const srv_model *m);
+void srv_reply_about(srv_request *r, srv_tell *tell);
+
 /* "[1,-1,3]" of declared or real extents. */
 void srv_text_dims(srv_text *t, int rank, const int64_t *dims);
 

@@ -1,6 +1,8 @@
 /* repository.c - the model repository extension: what there is, load, unload. */
 #include "server/protocols/infer.h"
 
+#include "server/protocols/base64.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,8 +55,36 @@ void srv_oip_index(srv_request *r)
     srv_request_finish(r);
 }
 
-/* {} or nothing, or {"parameters": {"config": "the text of a model.json", "unload_dependents": bool}}. */
-static od_code read_parameters(srv_request *r, const char **config, od_status *st)
+enum { FILES_MOST = 64 };
+
+typedef struct load_request {
+    const char *config;
+    srv_file *files;
+    int n_files;
+} load_request;
+
+/* "file:1/model.onnx": "base64" */
+static od_code read_file(srv_request *r, srv_json *j, eng_str name, load_request *q, od_status *st)
+{
+    eng_str text;
+    char *bytes;
+    if (!q->files) q->files = od_arena_array(&r->arena, srv_file, FILES_MOST);
+    if (!q->files) return od_fail(st, OD_NO_MEMORY, "no memory for files");
+    if (q->n_files == FILES_MOST) return od_fail(st, OD_TOO_LARGE, "more than %d files", FILES_MOST);
+    srv_file *f = &q->files[q->n_files++];
+    OD_TRY(srv_json_string(j, &text, st));
+    f->name = od_arena_strdup(&r->arena, name.ptr, name.len);
+    if (!f->name) return od_fail(st, OD_NO_MEMORY, "no memory for a file's name");
+    if (strlen(f->name) != name.len) return od_fail(st, OD_BAD_ARGUMENT, "a file's name with a zero in it");
+    if (srv_base64_decode(text.ptr ? text.ptr : "", text.len, &r->arena, &bytes, &f->len, st) != OD_OK)
+        return od_note(st, "file '%.*s'", srv_cut(name.len), name.ptr);
+    f->data = bytes;
+    return OD_OK;
+}
+
+/* {} or nothing, or {"parameters": {"config": "the text of a model.json, or of Triton's configuration as JSON",
+ * "file:NAME": "base64", "unload_dependents": bool}}. */
+static od_code read_parameters(srv_request *r, load_request *q, od_status *st)
 {
     srv_json j = srv_json_init(r->body, r->body_len, &r->arena, REQUEST_DEPTH);
     eng_str key, text;
@@ -69,10 +99,10 @@ static od_code read_parameters(srv_request *r, const char **config, od_status *s
         while (srv_json_member(&j, &key, st)) {
             if (srv_str_is(key, "config")) {
                 OD_TRY(srv_json_string(&j, &text, st));
-                *config = od_arena_strdup(&r->arena, text.ptr, text.len);
-                if (!*config) return od_fail(st, OD_NO_MEMORY, "no memory for a configuration");
+                q->config = od_arena_strdup(&r->arena, text.ptr, text.len);
+                if (!q->config) return od_fail(st, OD_NO_MEMORY, "no memory for a configuration");
             } else if (key.len > 5 && !memcmp(key.ptr, "file:", 5)) {
-                return od_fail(st, OD_UNSUPPORTED, "model files are not taken from requests: put them into the repository");
+                OD_TRY(read_file(r, &j, (eng_str){key.ptr + 5, key.len - 5}, q, st));
             } else {
                 OD_TRY(srv_json_skip(&j, NULL, st));
             }
@@ -97,19 +127,19 @@ static void done(void *arg, const od_status *result)
 void srv_oip_load(srv_request *r)
 {
     od_status st = {0};
-    const char *config = NULL;
+    load_request q = {0};
     r->model = r->captures[0];
-    if (read_parameters(r, &config, &st) != OD_OK ||
-        srv_store_load_begin(srv_server_of(r)->store, r->captures[0], config, done, r, &st) != OD_OK)
+    if (read_parameters(r, &q, &st) != OD_OK ||
+        srv_store_load_begin(srv_server_of(r)->store, r->captures[0], q.config, q.files, q.n_files, done, r, &st) != OD_OK)
         srv_request_fail(r, &st);
 }
 
 void srv_oip_unload(srv_request *r)
 {
     od_status st = {0};
-    const char *config = NULL;
+    load_request q = {0};
     r->model = r->captures[0];
-    if (read_parameters(r, &config, &st) != OD_OK || srv_store_unload_begin(srv_server_of(r)->store, r->captures[0], done, r, &st) != OD_OK)
+    if (read_parameters(r, &q, &st) != OD_OK || srv_store_unload_begin(srv_server_of(r)->store, r->captures[0], done, r, &st) != OD_OK)
         srv_request_fail(r, &st);
 }
 

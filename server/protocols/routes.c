@@ -42,7 +42,7 @@ const srv_route srv_routes[] = {
     {"GET", "/v2/models/{}/stats", srv_oip_model_stats, 0},
     {"GET", "/v2/models/{}/versions/{}/stats", srv_oip_model_stats, 0},
     {"POST", "/v2/repository/index", srv_oip_index, 0},
-    {"POST", "/v2/repository/models/{}/load", srv_oip_load, SRV_ROUTE_ADMIN},
+    {"POST", "/v2/repository/models/{}/load", srv_oip_load, SRV_ROUTE_ADMIN | SRV_ROUTE_WORK_BIG},
     {"POST", "/v2/repository/models/{}/unload", srv_oip_unload, SRV_ROUTE_ADMIN},
     {"POST", "/v2/repository/{}/index", srv_oip_other_repository, 0},
     {"POST", "/v2/repository/{}/models/{}/load", srv_oip_other_repository, SRV_ROUTE_ADMIN},

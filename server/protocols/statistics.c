@@ -12,7 +12,8 @@ static void pair(srv_text *t, const char *name, uint64_t count, uint64_t ns, boo
     srv_text_printf(t, "\"%s\":{\"count\":%" PRIu64 ",\"ns\":%" PRIu64 "}%s", name, count, ns, last ? "" : ",");
 }
 
-static void add_stats(srv_text *t, srv_model *m, srv_metrics *metrics)
+/* The counters of a batcher begin anew when a model is loaded again; each for itself only grows. */
+static void add_stats(srv_text *t, srv_metrics *metrics, const srv_model *m)
 {
     srv_totals sums;
     srv_batch_stats s;
@@ -20,46 +21,42 @@ static void add_stats(srv_text *t, srv_model *m, srv_metrics *metrics)
     srv_batcher_stats(m->batcher, &s);
     int n = srv_batcher_size_stats(m->batcher, sizes, SIZES_MOST);
     srv_metrics_totals(metrics, m->name, m->version, &sums);
-    srv_text_add(t, "{\"name\":", 8);
+    srv_text_put(t, "{\"name\":");
     srv_text_json(t, m->name, strlen(m->name));
     srv_text_printf(t, ",\"version\":\"%" PRId64 "\",\"last_inference\":%" PRId64 ",\"inference_count\":%" PRIu64 ",\"execution_count\":%" PRIu64 ",\"inference_stats\":{",
                     m->version, sums.last_ms, s.rows, s.runs);
-    uint64_t ran = s.succeeded; /* tensors are joined and cut as part of the run; the rest is of pictures */
-    uint64_t input_ns = sums.ns[SRV_DECODE] + sums.ns[SRV_PREPROCESS], output_ns = sums.ns[SRV_POSTPROCESS];
-    pair(t, "success", s.succeeded, s.queue_ns + input_ns + s.compute_ns + output_ns, false);
-    pair(t, "fail", s.failed + s.expired + s.cancelled + s.rejected, sums.failed_ns, false);
-    pair(t, "queue", ran, s.queue_ns, false);
-    pair(t, "compute_input", ran, input_ns, false);
-    pair(t, "compute_infer", ran, s.compute_ns, false);
-    pair(t, "compute_output", ran, output_ns, false);
+    uint64_t failed = 0;
+    for (int k = SRV_FAILED; k < SRV_OUTCOMES; k++) failed += sums.outcomes[k];
+    pair(t, "success", s.succeeded, s.queue_ns + s.prepare_ns + s.compute_ns + s.answer_ns, false);
+    pair(t, "fail", failed, sums.failed_ns, false);
+    pair(t, "queue", s.succeeded, s.queue_ns, false);
+    pair(t, "compute_input", s.succeeded, s.prepare_ns + s.gather_ns, false);
+    pair(t, "compute_infer", s.succeeded, s.compute_ns - s.gather_ns - s.give_ns, false);
+    pair(t, "compute_output", s.succeeded, s.give_ns + s.answer_ns, false);
     pair(t, "cache_hit", 0, 0, false);
     pair(t, "cache_miss", 0, 0, true);
-    srv_text_add(t, "},\"response_stats\":{},\"batch_stats\":[", 37);
+    srv_text_put(t, "},\"response_stats\":{},\"batch_stats\":[");
     for (int i = 0; i < n; i++) {
-        srv_text_printf(t, "%s{\"batch_size\":%" PRId64 ",", i ? "," : "", sizes[i].rows);
-        pair(t, "compute_input", sizes[i].runs, 0, false);
-        pair(t, "compute_infer", sizes[i].runs, sizes[i].compute_ns, false);
-        pair(t, "compute_output", sizes[i].runs, 0, true);
-        srv_text_add(t, "}", 1);
+        const srv_batch_size_stats *z = &sizes[i];
+        srv_text_printf(t, "%s{\"batch_size\":%" PRId64 ",", i ? "," : "", z->rows);
+        pair(t, "compute_input", z->runs, z->gather_ns, false);
+        pair(t, "compute_infer", z->runs, z->compute_ns - z->gather_ns - z->give_ns, false);
+        pair(t, "compute_output", z->runs, z->give_ns, true);
+        srv_text_put(t, "}");
     }
     srv_text_printf(t, "],\"memory_usage\":[{\"type\":\"CPU\",\"id\":\"0\",\"byte_size\":%zu}]}", m->bytes + srv_batcher_bytes(m->batcher));
 }
 
+static void tell_stats(srv_request *r, srv_text *t, const srv_model *m)
+{
+    srv_text_put(t, "{\"model_stats\":[");
+    add_stats(t, srv_server_of(r)->metrics, m);
+    srv_text_put(t, "]}");
+}
+
 void srv_oip_model_stats(srv_request *r)
 {
-    od_status st = {0};
-    srv_model *m;
-    if (srv_request_model(r, &m, &st) != OD_OK) {
-        srv_request_fail(r, &st);
-        return;
-    }
-    srv_text *t = &r->reply.body;
-    *t = (srv_text){.arena = &r->arena};
-    srv_text_add(t, "{\"model_stats\":[", 16);
-    add_stats(t, m, srv_server_of(r)->metrics);
-    srv_text_add(t, "]}", 2);
-    srv_model_release(m);
-    srv_request_finish(r);
+    srv_reply_about(r, tell_stats);
 }
 
 void srv_oip_stats(srv_request *r)
@@ -81,7 +78,7 @@ void srv_oip_stats(srv_request *r)
         if (list[i].state != SRV_STATE_READY || srv_store_acquire(store, list[i].name, list[i].version, &m, &st) != OD_OK) continue;
         if (!first) srv_text_add(t, ",", 1);
         first = false;
-        add_stats(t, m, srv_server_of(r)->metrics);
+        add_stats(t, srv_server_of(r)->metrics, m);
         srv_model_release(m);
     }
     srv_text_add(t, "]}", 2);
@@ -113,30 +110,40 @@ static void add_values(srv_text *t, const eng_graph *g, const int *list, int n, 
     srv_text_add(t, "]", 1);
 }
 
-void srv_oip_config(srv_request *r)
+static void add_policy(srv_text *t, const ldr_versions *v, int64_t served)
 {
-    od_status st = {0};
-    srv_model *m;
-    if (srv_request_model(r, &m, &st) != OD_OK) {
-        srv_request_fail(r, &st);
+    if (v->kind == LDR_VERSIONS_SPECIFIC) {
+        srv_text_put(t, "{\"specific\":{\"versions\":");
+        srv_text_dims(t, v->n, v->list);
+        srv_text_put(t, "}}");
         return;
     }
+    int64_t latest = v->kind == LDR_VERSIONS_LATEST ? v->latest : served;
+    if (latest < 0) srv_text_put(t, "{\"all\":{}}");
+    else srv_text_printf(t, "{\"latest\":{\"num_versions\":%" PRId64 "}}", od_max_i64(latest, 1));
+}
+
+static void tell_config(srv_request *r, srv_text *t, const srv_model *m)
+{
+    const srv_settings *o = srv_server_of(r)->settings;
     const eng_graph *g = m->model->graph;
     bool batched = m->max_batch_size > 1;
-    srv_text *t = &r->reply.body;
-    *t = (srv_text){.arena = &r->arena};
-    srv_text_add(t, "{\"name\":", 8);
+    srv_text_put(t, "{\"name\":");
     srv_text_json(t, m->name, strlen(m->name));
-    srv_text_printf(t, ",\"platform\":\"onnxruntime_onnx\",\"backend\":\"onnxd\",\"version_policy\":{\"latest\":{\"num_versions\":%" PRId64 "}},"
-                       "\"max_batch_size\":%" PRId64 ",\"input\":",
-                    od_max_i64(srv_server_of(r)->settings->served_versions, 1), batched ? m->max_batch_size : 0);
+    srv_text_put(t, ",\"platform\":\"onnxruntime_onnx\",\"backend\":\"onnxd\",\"version_policy\":");
+    add_policy(t, &m->versions, o->served_versions);
+    srv_text_printf(t, ",\"max_batch_size\":%" PRId64 ",\"input\":", batched ? m->max_batch_size : 0);
     add_values(t, g, g->inputs, g->n_inputs, batched);
-    srv_text_add(t, ",\"output\":", 10);
+    srv_text_put(t, ",\"output\":");
     add_values(t, g, g->outputs, g->n_outputs, batched);
-    if (batched) srv_text_printf(t, ",\"dynamic_batching\":{\"max_queue_delay_microseconds\":%" PRId64 "}", srv_server_of(r)->settings->max_queue_delay_us);
-    srv_text_add(t, ",\"instance_group\":[{\"name\":", 27);
+    int64_t delay = m->card->max_queue_delay_us >= 0 ? m->card->max_queue_delay_us : o->max_queue_delay_us;
+    if (batched) srv_text_printf(t, ",\"dynamic_batching\":{\"max_queue_delay_microseconds\":%" PRId64 "}", delay);
+    srv_text_put(t, ",\"instance_group\":[{\"name\":");
     srv_text_json(t, m->name, strlen(m->name));
-    srv_text_add(t, ",\"kind\":\"KIND_CPU\",\"count\":1}]}", 31);
-    srv_model_release(m);
-    srv_request_finish(r);
+    srv_text_put(t, ",\"kind\":\"KIND_CPU\",\"count\":1}]}");
+}
+
+void srv_oip_config(srv_request *r)
+{
+    srv_reply_about(r, tell_config);
 }

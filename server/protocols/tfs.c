@@ -264,8 +264,7 @@ static void answer(srv_infer *i)
         add_outputs(i, -1);
         srv_text_add(text, "}", 1);
     }
-    srv_model_release(i->model);
-    srv_request_finish(r);
+    srv_infer_answered(i);
 }
 
 void srv_tfs_predict(srv_request *r)
@@ -286,19 +285,16 @@ void srv_tfs_predict(srv_request *r)
     else srv_infer_run(i);
 }
 
+static void tell_status(srv_request *r, srv_text *t, const srv_model *m)
+{
+    (void)r;
+    srv_text_printf(t, "{\"model_version_status\":[{\"version\":\"%" PRId64 "\",\"state\":\"AVAILABLE\",\"status\":{\"error_code\":\"OK\",\"error_message\":\"\"}}]}",
+                    m->version);
+}
+
 void srv_tfs_status(srv_request *r)
 {
-    od_status st = {0};
-    srv_model *m;
-    if (srv_request_model(r, &m, &st) != OD_OK) {
-        srv_request_fail(r, &st);
-        return;
-    }
-    r->reply.body = (srv_text){.arena = &r->arena};
-    srv_text_printf(&r->reply.body, "{\"model_version_status\":[{\"version\":\"%" PRId64 "\",\"state\":\"AVAILABLE\",\"status\":{\"error_code\":\"OK\",\"error_message\":\"\"}}]}",
-                    m->version);
-    srv_model_release(m);
-    srv_request_finish(r);
+    srv_reply_about(r, tell_status);
 }
 
 static const char *tfs_type(eng_dtype t)
@@ -338,17 +334,10 @@ static void signature(srv_text *text, const eng_graph *g, const int *list, int n
     srv_text_add(text, "}", 1);
 }
 
-void srv_tfs_metadata(srv_request *r)
+static void tell_metadata(srv_request *r, srv_text *t, const srv_model *m)
 {
-    od_status st = {0};
-    srv_model *m;
-    if (srv_request_model(r, &m, &st) != OD_OK) {
-        srv_request_fail(r, &st);
-        return;
-    }
     const eng_graph *g = m->model->graph;
-    srv_text *t = &r->reply.body;
-    *t = (srv_text){.arena = &r->arena};
+    (void)r;
     srv_text_add(t, "{\"model_spec\":{\"name\":", 22);
     srv_text_json(t, m->name, strlen(m->name));
     srv_text_printf(t, ",\"signature_name\":\"\",\"version\":\"%" PRId64 "\"},\"metadata\":{\"signature_def\":{\"signature_def\":{\"serving_default\":{\"inputs\":", m->version);
@@ -356,6 +345,9 @@ void srv_tfs_metadata(srv_request *r)
     srv_text_add(t, ",\"outputs\":", 11);
     signature(t, g, g->outputs, g->n_outputs);
     srv_text_add(t, ",\"method_name\":\"tensorflow/serving/predict\"}}}}}", 48);
-    srv_model_release(m);
-    srv_request_finish(r);
+}
+
+void srv_tfs_metadata(srv_request *r)
+{
+    srv_reply_about(r, tell_metadata);
 }

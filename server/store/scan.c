@@ -30,11 +30,11 @@ static int64_t version_number(const char *s)
     return strtoll(s, NULL, 10);
 }
 
-static bool name_is_usable(const char *s)
+bool srv_name_is_usable(const char *s)
 {
-    if (*s == '.') return false;
+    if (!*s || *s == '.' || strlen(s) >= 256) return false;
     for (const char *c = s; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) return false;
+        if ((unsigned char)*c < 0x20 || *c == 0x7f || *c == '/') return false;
     return true;
 }
 
@@ -167,7 +167,7 @@ typedef struct top {
 static void look_at_top(void *arg, const char *path, const char *name, const struct stat *info)
 {
     top *t = arg;
-    if (t->rc != OD_OK || !name_is_usable(name)) return;
+    if (t->rc != OD_OK || !srv_name_is_usable(name)) return;
     if (S_ISDIR(info->st_mode)) {
         t->rc = scan_model(t->scan, path, name, t->st);
     } else if (S_ISREG(info->st_mode) && ends_with(name, ".onnx")) {
@@ -195,6 +195,31 @@ static void drop_doubles(srv_scan *s)
         }
     }
     s->n = n;
+}
+
+od_code srv_scan_model(const char *folder, const char *name, srv_scan *out, od_status *st)
+{
+    *out = (srv_scan){0};
+    if (scan_model(out, folder, name, st) != OD_OK) {
+        srv_scan_fini(out);
+        return st->code;
+    }
+    if (out->n) qsort(out->found, (size_t)out->n, sizeof *out->found, by_name_and_version);
+    return OD_OK;
+}
+
+od_code srv_scan_name(const char *dir, const char *name, srv_scan *out, od_status *st)
+{
+    char path[PATH_BYTES], file[300];
+    struct stat info;
+    *out = (srv_scan){0};
+    if (join(path, dir, name) && !stat(path, &info) && S_ISDIR(info.st_mode)) {
+        OD_TRY(srv_scan_model(path, name, out, st));
+        if (out->n) return OD_OK;
+    }
+    snprintf(file, sizeof file, "%s.onnx", name);
+    if (!join(path, dir, file) || stat(path, &info) || !S_ISREG(info.st_mode)) return OD_OK;
+    return scan_file(out, path, file, &info, st);
 }
 
 od_code srv_scan_folder(const char *dir, srv_scan *out, od_status *st)

@@ -12,7 +12,7 @@ const char *srv_state_name(srv_state s)
     return names[s];
 }
 
-static void wake(srv_store *s)
+void srv_store_wake(srv_store *s)
 {
     uint64_t one = 1;
     while (write(s->wake_fd, &one, sizeof one) < 0) {} /* interrupted */
@@ -29,7 +29,7 @@ void srv_model_release(srv_model *m)
     pthread_mutex_lock(&s->lock);
     h->next = s->dead;
     s->dead = h;
-    wake(s); /* under the lock: the store may end once this model is freed */
+    srv_store_wake(s); /* under the lock: the store may end once this model is freed */
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -80,15 +80,18 @@ od_code srv_store_acquire(srv_store *s, const char *name, int64_t version, srv_m
 
 /* ---- asking from outside ------------------------------------------------------------------ */
 
-static od_code queue_command(srv_store *s, int kind, const char *name, const char *card_json, srv_store_done *done, void *arg,
+/* Takes `folder`, also when it fails. */
+static od_code queue_command(srv_store *s, int kind, const char *name, const char *card_json, char *folder, srv_store_done *done, void *arg,
                              od_status *st)
 {
     srv_command *c = calloc(1, sizeof *c);
     if (c && card_json) c->card_json = strdup(card_json);
     if (!c || (card_json && !c->card_json)) {
         free(c);
+        srv_upload_remove(folder);
         return od_fail(st, OD_NO_MEMORY, "no memory for a request to the model store");
     }
+    c->folder = folder;
     c->kind = kind;
     c->done = done;
     c->arg = arg;
@@ -100,19 +103,25 @@ static od_code queue_command(srv_store *s, int kind, const char *name, const cha
     pthread_mutex_lock(&s->lock);
     *s->commands_end = c;
     s->commands_end = &c->next;
-    wake(s);
+    srv_store_wake(s);
     pthread_mutex_unlock(&s->lock);
     return OD_OK;
 }
 
-od_code srv_store_load_begin(srv_store *s, const char *name, const char *card_json, srv_store_done *done, void *arg, od_status *st)
+od_code srv_store_load_begin(srv_store *s, const char *name, const char *card_json, const srv_file *files, int n, srv_store_done *done, void *arg,
+                             od_status *st)
 {
-    return queue_command(s, LOAD, name, card_json, done, arg, st);
+    char *folder = NULL;
+    if (n && s->o.control != SRV_CONTROL_EXPLICIT)
+        return od_fail(st, OD_BAD_ARGUMENT, "model files are taken from requests with --model-control explicit only: put them into the repository");
+    if (n && !srv_name_is_usable(name)) return od_fail(st, OD_BAD_ARGUMENT, "no model can be called '%.180s'", name);
+    if (n) OD_TRY(srv_upload_write(files, n, &folder, st));
+    return queue_command(s, LOAD, name, card_json, folder, done, arg, st);
 }
 
 od_code srv_store_unload_begin(srv_store *s, const char *name, srv_store_done *done, void *arg, od_status *st)
 {
-    return queue_command(s, UNLOAD, name, NULL, done, arg, st);
+    return queue_command(s, UNLOAD, name, NULL, NULL, done, arg, st);
 }
 
 typedef struct waiter {
@@ -135,7 +144,7 @@ static void tell_waiter(void *arg, const od_status *result)
 static od_code wait_for(srv_store *s, int kind, const char *name, const char *card_json, od_status *st)
 {
     waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .told = PTHREAD_COND_INITIALIZER};
-    OD_TRY(queue_command(s, kind, name, card_json, tell_waiter, &w, st));
+    OD_TRY(queue_command(s, kind, name, card_json, NULL, tell_waiter, &w, st));
     pthread_mutex_lock(&w.lock);
     while (!w.done) pthread_cond_wait(&w.told, &w.lock);
     pthread_mutex_unlock(&w.lock);
@@ -159,7 +168,7 @@ void srv_store_rescan(srv_store *s)
 {
     pthread_mutex_lock(&s->lock);
     s->rescan = true;
-    wake(s);
+    srv_store_wake(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -169,6 +178,17 @@ bool srv_store_ready(srv_store *s)
     bool ready = s->all_ready;
     pthread_mutex_unlock(&s->lock);
     return ready;
+}
+
+int srv_store_versions(srv_store *s, const char *name, int64_t *list, int max)
+{
+    int n = 0;
+    pthread_mutex_lock(&s->lock);
+    const srv_store_entry *e = srv_find_entry(s, name);
+    for (int i = 0; e && i < e->n_slots; i++)
+        if (e->slots[i].held && n < max) list[n++] = e->slots[i].version;
+    pthread_mutex_unlock(&s->lock);
+    return n;
 }
 
 size_t srv_store_bytes(srv_store *s)
@@ -252,7 +272,7 @@ static od_code begin(srv_store *s, od_status *st)
         e->initial = is_initial(&s->o, e->name);
         if (!e->initial) continue;
         if (e->n_slots) e->slots[0].state = SRV_STATE_LOADING;
-        rc = queue_command(s, START, e->name, NULL, NULL, NULL, st);
+        rc = queue_command(s, START, e->name, NULL, NULL, NULL, NULL, st);
     }
     s->started = true;
     srv_note_start(s); /* an empty folder is ready */
@@ -268,6 +288,12 @@ static void free_store(srv_store *s)
         if (c->done) c->done(c->arg, &st);
         srv_free_command(c);
     }
+    for (srv_loading *l = s->loadings, *next; l; l = next) {
+        od_status st = {0};
+        next = l->next;
+        od_fail(&st, OD_UNAVAILABLE, "the server ends");
+        srv_load_drop(l, &st);
+    }
     for (srv_store_entry *e = s->entries, *next; e; e = next) {
         next = e->next;
         for (int i = 0; i < e->n_slots; i++) srv_held_destroy(e->slots[i].held);
@@ -275,6 +301,7 @@ static void free_store(srv_store *s)
     }
     srv_follow_close(s->follow_fd);
     if (s->wake_fd >= 0) close(s->wake_fd);
+    pthread_cond_destroy(&s->loaded);
     pthread_mutex_destroy(&s->lock);
     free(s->dir);
     free(s);
@@ -287,7 +314,10 @@ od_code srv_store_create(srv_store **out, const srv_store_options *options, od_s
     s->o = *options;
     s->follow_fd = -1;
     s->commands_end = &s->commands;
+    s->loadings_end = &s->loadings;
+    if (s->o.loaders < 1) s->o.loaders = 1;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->loaded, NULL);
     s->wake_fd = eventfd(0, EFD_CLOEXEC);
     s->o.dir = s->dir = strdup(options->dir);
     if (s->wake_fd < 0 || !s->dir) {
@@ -314,8 +344,9 @@ void srv_store_destroy(srv_store *s)
     if (!s) return;
     pthread_mutex_lock(&s->lock);
     s->stop = true;
-    wake(s);
     pthread_mutex_unlock(&s->lock);
+    srv_load_wait(s);
+    srv_store_wake(s); /* now: its thread frees what loaders let go */
     pthread_join(s->thread, NULL);
     free_store(s);
 }

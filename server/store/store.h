@@ -7,8 +7,9 @@
  * `versions` of them. A file that cannot be loaded is reported with its reason and changes nothing else.
  * Names cannot leave the folder: they are compared with what is there, and never become part of a path.
  *
- * One thread of the store loads, frees and follows changes; it sleeps while there are none. Functions may be
- * called from any thread; those that wait say so and must not be called on the pool's workers. */
+ * One thread of the store obeys, frees and follows changes; it sleeps while there are none. Models are loaded on threads that
+ * end when nothing is left to load, `loaders` at one time. Functions may be called from any thread; those that wait say so and
+ * must not be called on the pool's workers. */
 #ifndef SRV_STORE_H
 #define SRV_STORE_H
 
@@ -36,7 +37,8 @@ typedef struct srv_store_options {
     srv_batch_options batch;    /* defaults; a card may say otherwise */
     eng_load_options load;
     size_t memory_budget;       /* of all models together; 0: none */
-    int versions;               /* served of one model, the newest; 0: 1; below 0: all */
+    int versions;               /* served of one model, the newest, where its card does not say; 0: 1; below 0: all */
+    int loaders;                /* models loaded at one time; 0: 1 */
     int settle_ms;              /* SRV_CONTROL_POLL: files must have been left alone for so long; 0: 500 */
     od_pool *pool;
 } srv_store_options;
@@ -52,6 +54,7 @@ typedef struct srv_model {
     struct srv_class_maps *class_maps; /* for explanations; made when the first is asked for */
     int64_t max_batch_size;    /* 0: rows of several requests cannot be put together */
     size_t bytes;              /* weights and packed weights, about */
+    ldr_versions versions;     /* which ones are to be served */
     double load_seconds;
 } srv_model;
 
@@ -69,6 +72,12 @@ bool srv_store_ready(srv_store *s);
 od_code srv_store_acquire(srv_store *s, const char *name, int64_t version, srv_model **out, od_status *st);
 void srv_model_release(srv_model *m);
 
+typedef struct srv_file {
+    const char *name; /* FILE or VERSION/FILE */
+    const void *data;
+    size_t len;
+} srv_file;
+
 /* Load or reload what is on disk, wait until it is ready, take over. `card_json` (NULL: none) replaces the
  * card's file. OD_NOT_FOUND, loader's and batcher's errors. Waits. */
 od_code srv_store_load(srv_store *s, const char *name, const char *card_json, od_status *st);
@@ -76,9 +85,11 @@ od_code srv_store_load(srv_store *s, const char *name, const char *card_json, od
  * unloaded comes back by srv_store_load, or when its files change. OD_NOT_FOUND. Waits. */
 od_code srv_store_unload(srv_store *s, const char *name, od_status *st);
 
-/* The same without waiting: `done` is called once, on the store's thread, with the result. */
+/* The same without waiting: `done` is called once, on a thread of the store's, with the result. `files`, which are copied (n 0:
+ * none), stand for the model's folder until its next load or unload: only with SRV_CONTROL_EXPLICIT, else OD_BAD_ARGUMENT. */
 typedef void srv_store_done(void *arg, const od_status *result);
-od_code srv_store_load_begin(srv_store *s, const char *name, const char *card_json, srv_store_done *done, void *arg, od_status *st);
+od_code srv_store_load_begin(srv_store *s, const char *name, const char *card_json, const srv_file *files, int n, srv_store_done *done, void *arg,
+                             od_status *st);
 od_code srv_store_unload_begin(srv_store *s, const char *name, srv_store_done *done, void *arg, od_status *st);
 
 /* Look for changes now, whatever `control` says: for SIGHUP. Does not wait. */
@@ -93,6 +104,10 @@ typedef struct srv_entry {
 
 /* A line a version that was ever tried (or a name without one), sorted by name. The list is malloc'd: free() it. */
 od_code srv_store_index(srv_store *s, srv_entry **list, int *count, od_status *st);
+
+/* The versions of a model that are ready, newest first, into list[max]; how many there are. */
+enum { SRV_VERSIONS_MOST = 64 };
+int srv_store_versions(srv_store *s, const char *name, int64_t *list, int max);
 
 /* Bytes of all loaded models, those that are being freed included. */
 size_t srv_store_bytes(srv_store *s);

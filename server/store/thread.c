@@ -15,86 +15,6 @@ enum {
     RESCAN_MS = 15000 /* SRV_CONTROL_POLL: network file systems do not tell of changes */
 };
 
-/* ---- the store's thread: loading ---------------------------------------------------------- */
-
-static void set_state(srv_store *s, srv_slot *v, srv_state state, const char *reason)
-{
-    pthread_mutex_lock(&s->lock);
-    v->state = state;
-    snprintf(v->reason, sizeof v->reason, "%s", reason);
-    pthread_mutex_unlock(&s->lock);
-}
-
-/* Put `h` (NULL: nothing) in the slot, and let go of what was there. */
-static void exchange(srv_store *s, srv_store_entry *e, srv_slot *v, srv_held *h, srv_state state, const char *reason)
-{
-    pthread_mutex_lock(&s->lock);
-    srv_held *old = v->held;
-    v->held = h;
-    v->state = state;
-    snprintf(v->reason, sizeof v->reason, "%s", reason);
-    if (h) {
-        e->was_ready = true;
-        s->bytes += h->m.bytes;
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (old) srv_model_release(&old->m);
-}
-
-static od_code check_budget(const srv_store *s, size_t bytes, od_status *st)
-{
-    if (!s->o.memory_budget || s->bytes + bytes <= s->o.memory_budget) return OD_OK;
-    return od_fail(st, OD_TOO_LARGE, "it needs %zu MB, %zu MB of %zu MB for models are in use", bytes >> 20, s->bytes >> 20,
-                   s->o.memory_budget >> 20);
-}
-
-static od_code load_version(srv_store *s, srv_store_entry *e, srv_slot *v, const srv_found *f, od_status *st)
-{
-    srv_held *h = NULL;
-    od_code rc;
-    v->tried = true;
-    v->signature = f->signature;
-    if (!v->held) set_state(s, v, SRV_STATE_LOADING, "");
-    if (!f->path) rc = od_fail(st, OD_BAD_MODEL, "%s", f->problem);
-    else if ((rc = check_budget(s, (size_t)f->bytes, st)) == OD_OK)
-        rc = srv_held_create(&h, f, e->card_json, &s->o, st);
-    if (rc == OD_OK && (rc = check_budget(s, h->m.bytes, st)) != OD_OK) srv_held_destroy(h);
-    if (rc != OD_OK) {
-        od_log(OD_ERROR, "model '%s' version %" PRId64 " cannot be loaded: %s%s", f->name, f->version, st->msg,
-               v->held ? "; the one before goes on serving" : "");
-        set_state(s, v, v->held ? SRV_STATE_READY : SRV_STATE_UNAVAILABLE, st->msg);
-        return rc;
-    }
-    h->store = s;
-    exchange(s, e, v, h, SRV_STATE_READY, "");
-    od_log(OD_INFO, "model '%s' version %" PRId64 " is ready after %.0f ms: %zu MB, batches of up to %" PRId64, f->name, f->version,
-           h->m.load_seconds * 1e3, h->m.bytes >> 20, srv_batcher_rows(h->m.batcher));
-    return OD_OK;
-}
-
-/* Bring the model's versions up to what lies on disk, found[0 .. n). `force`: load the newest again also when
- * nothing changed. The error is the newest version's. */
-static od_code refresh(srv_store *s, srv_store_entry *e, const srv_found *found, int n, bool force, od_status *st)
-{
-    int keep = s->o.versions < 0 ? n : s->o.versions ? s->o.versions : 1, ready = 0;
-    od_code rc = OD_OK;
-    for (int i = 0; i < n; i++) {
-        srv_slot *v = srv_find_slot(e, found[i].version);
-        if (ready >= keep) {
-            if (v->held) exchange(s, e, v, NULL, SRV_STATE_UNAVAILABLE, "a newer version is served");
-            v->tried = false;
-            continue;
-        }
-        od_status own = {0};
-        bool changed = !v->tried || v->signature != found[i].signature;
-        if (changed || (force && (!i || v->held))) {
-            if (load_version(s, e, v, &found[i], &own) != OD_OK && !i) *st = own, rc = own.code;
-        }
-        if (v->held) ready++;
-    }
-    return rc;
-}
-
 /* ---- the store's thread: what is on disk -------------------------------------------------- */
 
 static bool slot_on_disk(const srv_found *found, int n, int64_t version)
@@ -109,7 +29,7 @@ static bool sync_slots(srv_store *s, srv_store_entry *e, const srv_found *found,
 {
     for (int i = 0; i < e->n_slots; i++)
         if (e->slots[i].held && !slot_on_disk(found, n, e->slots[i].version))
-            exchange(s, e, &e->slots[i], NULL, SRV_STATE_UNAVAILABLE, "its files are gone");
+            srv_slot_exchange(s, e, &e->slots[i], NULL, SRV_STATE_UNAVAILABLE, "its files are gone");
     srv_slot *slots = calloc((size_t)n + 1, sizeof *slots);
     if (!slots) return false;
     for (int i = 0; i < n; i++) {
@@ -140,6 +60,7 @@ static srv_store_entry *add_entry(srv_store *s, const char *name)
 
 void srv_free_entry(srv_store_entry *e)
 {
+    srv_upload_remove(e->folder);
     free(e->slots);
     free(e->card_json);
     free(e);
@@ -169,7 +90,7 @@ static int lines_of(const srv_scan *scan, const char *name, const srv_found **fi
     return n;
 }
 
-static bool is_stopping(srv_store *s)
+bool srv_store_is_stopping(srv_store *s)
 {
     pthread_mutex_lock(&s->lock);
     bool stop = s->stop;
@@ -191,6 +112,54 @@ od_code srv_sync_entries(srv_store *s, const srv_scan *scan, od_status *st)
     return OD_OK;
 }
 
+static uint64_t signature_of(const srv_found *found, int n)
+{
+    uint64_t h = (uint64_t)n + 1;
+    for (int i = 0; i < n; i++) h = (h ^ found[i].signature ^ (uint64_t)found[i].version) * 0x100000001b3u;
+    return h;
+}
+
+/* A loader is to bring `e` up to the lines found[0 .. n) of `scan`, which it takes. */
+static od_code load_later(srv_store *s, srv_store_entry *e, srv_scan *scan, const srv_found *found, int n, bool force, const srv_command *c,
+                          od_status *st)
+{
+    srv_loading *l = calloc(1, sizeof *l);
+    if (!l) return od_fail(st, OD_NO_MEMORY, "no memory for a model");
+    *l = (srv_loading){.entry = e, .scan = *scan, .found = found, .n = n, .force = force, .done = c ? c->done : NULL, .arg = c ? c->arg : NULL};
+    *scan = (srv_scan){0};
+    e->seen = signature_of(found, n);
+    srv_load_start(s, l);
+    return OD_OK;
+}
+
+/* Files of `e` as they are now: of its own folder, or in the store's. */
+static od_code scan_again(const srv_store *s, const srv_store_entry *e, srv_scan *out, od_status *st)
+{
+    return e->folder ? srv_scan_model(e->folder, e->name, out, st) : srv_scan_name(s->o.dir, e->name, out, st);
+}
+
+static bool is_busy(srv_store *s, srv_store_entry *e, bool look_again)
+{
+    pthread_mutex_lock(&s->lock);
+    bool busy = e->busy;
+    if (busy && look_again) e->again = true;
+    pthread_mutex_unlock(&s->lock);
+    return busy;
+}
+
+static void follow_entry(srv_store *s, srv_store_entry *e)
+{
+    srv_scan scan;
+    od_status st = {0};
+    if (s->o.control == SRV_CONTROL_EXPLICIT && (e->off || !e->was_ready)) return; /* nobody asks for it */
+    if (scan_again(s, e, &scan, &st) == OD_OK && scan.n && signature_of(scan.found, scan.n) != e->seen && sync_slots(s, e, scan.found, scan.n)) {
+        e->off = false;
+        load_later(s, e, &scan, scan.found, scan.n, false, NULL, &st);
+    }
+    if (st.code) od_log(OD_ERROR, "model '%s': %s", e->name, st.msg);
+    srv_scan_fini(&scan);
+}
+
 static void follow_changes(srv_store *s)
 {
     srv_scan scan;
@@ -202,45 +171,44 @@ static void follow_changes(srv_store *s)
     for (srv_store_entry *e = s->entries, *next; e; e = next) {
         const srv_found *first = NULL;
         next = e->next;
-        if (lines_of(&scan, e->name, &first)) continue;
+        if (e->folder || lines_of(&scan, e->name, &first) || is_busy(s, e, true)) continue;
         od_log(OD_INFO, "model '%s' is gone from the folder", e->name);
         drop_entry(s, e);
     }
-    if (srv_sync_entries(s, &scan, &st) != OD_OK) od_log(OD_ERROR, "%s", st.msg);
-    for (srv_store_entry *e = s->entries; e && !is_stopping(s); e = e->next) {
-        const srv_found *first = NULL;
-        od_status own = {0};
-        int n = lines_of(&scan, e->name, &first);
-        if (s->o.control == SRV_CONTROL_EXPLICIT && (e->off || !e->was_ready)) continue; /* nobody asks for it */
-        if (e->off && n == e->n_slots && srv_find_slot(e, first->version)->signature == first->signature) continue;
-        e->off = false;
-        refresh(s, e, first, n, false, &own);
-    }
+    for (int i = 0; i < scan.n; i++)
+        if (!srv_find_entry(s, scan.found[i].name) && !add_entry(s, scan.found[i].name)) od_log(OD_ERROR, "no memory for a list of models");
     srv_scan_fini(&scan);
+    for (srv_store_entry *e = s->entries; e && !srv_store_is_stopping(s); e = e->next)
+        if (!is_busy(s, e, true)) follow_entry(s, e);
 }
 
 /* ---- the store's thread: commands --------------------------------------------------------- */
 
+/* Slots for what is there now, then a loader goes on and tells who waits. When it fails nobody is told. */
 static od_code do_load(srv_store *s, srv_command *c, od_status *st)
 {
-    srv_scan scan;
+    srv_scan scan = {0};
     const srv_found *first = NULL;
-    OD_TRY(srv_scan_folder(s->o.dir, &scan, st));
-    int n = lines_of(&scan, c->name, &first);
-    od_code rc = OD_OK;
     srv_store_entry *e = srv_find_entry(s, c->name);
+    od_code rc = c->folder          ? srv_scan_model(c->folder, c->name, &scan, st)
+                 : c->kind == START && e ? scan_again(s, e, &scan, st)
+                                    : srv_scan_folder(s->o.dir, &scan, st);
+    int n = lines_of(&scan, c->name, &first);
+    if (rc != OD_OK) goto done;
     if (!n) rc = od_fail(st, OD_NOT_FOUND, "no model is called '%.180s'", c->name);
     else if (!e && !(e = add_entry(s, c->name))) rc = od_fail(st, OD_NO_MEMORY, "no memory for a model");
     else if (!sync_slots(s, e, first, n)) rc = od_fail(st, OD_NO_MEMORY, "no memory for a model");
-    if (rc == OD_OK) {
-        e->off = false;
-        if (c->kind == LOAD) {
-            free(e->card_json);
-            e->card_json = c->card_json;
-            c->card_json = NULL;
-        }
-        rc = refresh(s, e, first, n, c->kind == LOAD, st);
+    if (rc != OD_OK) goto done;
+    e->off = false;
+    if (c->kind == LOAD) {
+        free(e->card_json);
+        e->card_json = c->card_json;
+        srv_upload_remove(e->folder);
+        e->folder = c->folder;
+        c->card_json = c->folder = NULL;
     }
+    rc = load_later(s, e, &scan, first, n, c->kind == LOAD, c, st);
+done:
     srv_scan_fini(&scan);
     return rc;
 }
@@ -257,14 +225,16 @@ static bool do_unload(srv_store *s, const srv_command *c, od_status *st)
     }
     *u = (srv_unloading){.done = c->done, .arg = c->arg};
     e->off = true;
+    srv_upload_remove(e->folder);
+    e->folder = NULL;
     for (int i = 0; i < e->n_slots; i++)
         if (e->slots[i].held) u->left++, e->slots[i].held->waiting = u;
     bool later = u->left > 0;
     if (!later) free(u);
     for (int i = 0; i < e->n_slots; i++) {
         srv_slot *v = &e->slots[i];
-        if (v->held) exchange(s, e, v, NULL, SRV_STATE_UNLOADING, "unloaded");
-        else if (v->tried) set_state(s, v, SRV_STATE_UNAVAILABLE, "unloaded");
+        if (v->held) srv_slot_exchange(s, e, v, NULL, SRV_STATE_UNLOADING, "unloaded");
+        else if (v->tried) srv_slot_state(s, v, SRV_STATE_UNAVAILABLE, "unloaded");
         v->tried = false;
     }
     od_log(OD_INFO, "model '%s' is unloaded", e->name);
@@ -274,6 +244,7 @@ static bool do_unload(srv_store *s, const srv_command *c, od_status *st)
 void srv_free_command(srv_command *c)
 {
     free(c->card_json);
+    srv_upload_remove(c->folder);
     free(c);
 }
 
@@ -289,11 +260,11 @@ void srv_note_start(srv_store *s)
 static void run_command(srv_store *s, srv_command *c)
 {
     od_status st = {0};
-    bool later = false;
-    if (c->kind == UNLOAD) later = do_unload(s, c, &st);
-    else do_load(s, c, &st);
-    srv_note_start(s);
-    if (!later && c->done) c->done(c->arg, &st);
+    bool later = c->kind == UNLOAD ? do_unload(s, c, &st) : do_load(s, c, &st) == OD_OK;
+    if (!later) {
+        srv_note_start(s);
+        if (c->done) c->done(c->arg, &st);
+    }
     srv_free_command(c);
 }
 
@@ -320,6 +291,20 @@ static void free_dead(srv_store *s, srv_held *h)
 
 /* ---- the store's thread: its life --------------------------------------------------------- */
 
+/* The first command about a model that is not being loaded. Under the lock. */
+static srv_command *take_command(srv_store *s)
+{
+    for (srv_command **at = &s->commands; *at; at = &(*at)->next) {
+        srv_command *c = *at;
+        const srv_store_entry *e = srv_find_entry(s, c->name);
+        if (e && e->busy) continue;
+        *at = c->next;
+        if (s->commands_end == &c->next) s->commands_end = at;
+        return c;
+    }
+    return NULL;
+}
+
 /* Frees, obeys and looks for changes until there is nothing to do; false: the store ends. */
 static bool work(srv_store *s)
 {
@@ -328,12 +313,8 @@ static bool work(srv_store *s)
         pthread_mutex_lock(&s->lock);
         bool stop = s->stop, rescan = s->rescan;
         srv_held *h = s->dead;
-        srv_command *c = h || stop ? NULL : s->commands;
+        srv_command *c = h || stop ? NULL : take_command(s);
         if (h) s->dead = h->next;
-        if (c) {
-            s->commands = c->next;
-            if (!s->commands) s->commands_end = &s->commands;
-        }
         if (!h && !c) s->rescan = false;
         pthread_mutex_unlock(&s->lock);
         if (h) free_dead(s, h), freed = true;

@@ -223,6 +223,21 @@ def test_hot_swaps_fail_no_request(own):
     assert not wrong and len(seen) > 5
 
 
+def test_a_model_that_loads_long_keeps_no_other_waiting(own):
+    s = own({"long": served.slow(size=128, rounds=4000), **one()}, "--model-control", "explicit", "--load-threads", 2)
+    done = []
+    load = threading.Thread(target=lambda: done.append(s.ask("POST", "/v2/repository/models/long/load", b"{}")[0]))
+    load.start()
+    while {"name": "long", "version": "1", "state": "LOADING"} not in s.json("POST", "/v2/repository/index")[1]:
+        assert load.is_alive()
+    for _ in range(3):
+        assert s.ask("POST", "/v2/repository/models/identity/load", b"{}")[0] == 200
+        assert s.ask("POST", "/v2/repository/models/identity/unload", b"{}")[0] == 200
+    assert not done, "it is still being loaded"
+    load.join()
+    assert done == [200]
+
+
 # ---- clients that go away
 
 

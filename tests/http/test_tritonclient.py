@@ -154,6 +154,9 @@ def test_statistics_grow(triton):
     assert after["version"] == "1" and after["inference_count"] == before["inference_count"] + 6
     for key in ("success", "queue", "compute_input", "compute_infer", "compute_output"):
         assert after["inference_stats"][key]["count"] == before["inference_stats"][key]["count"] + 3
+    for key in ("success", "compute_input", "compute_infer", "compute_output"):
+        assert after["inference_stats"][key]["ns"] > before["inference_stats"][key]["ns"]
+    assert after["inference_stats"]["success"]["ns"] >= sum(after["inference_stats"][k]["ns"] for k in ("compute_input", "compute_infer", "compute_output"))
     assert {m["name"] for m in triton.get_inference_statistics()["model_stats"]} >= {"identity", "add"}
 
 
@@ -192,8 +195,51 @@ def test_model_control(own):
         assert not triton.is_model_ready("one")
         with pytest.raises(InferenceServerException, match="nobody"):
             triton.load_model("nobody")
-        with pytest.raises(InferenceServerException, match="files"):
-            triton.load_model("two", config="{}", files={"file:1/model.onnx": b"abc"})
+
+
+def test_a_model_comes_with_the_request(own, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    s = own({"one": served.scaled(1)}, "--model-control", "explicit", env={"TMPDIR": str(temporary)})
+    with client.InferenceServerClient(s.url) as triton:
+        fresh = served.scaled(7).SerializeToString()
+        triton.load_model("fresh", config=json.dumps({"backend": "onnxruntime", "max_batch_size": 4}), files={"file:1/model.onnx": fresh})
+        assert triton.infer("fresh", [tensor("x", X)]).as_numpy("y").tobytes() == (X * np.float32(7)).tobytes()
+        assert triton.get_model_config("fresh")["max_batch_size"] == 4
+        with pytest.raises(InferenceServerException):
+            triton.load_model("fresh", config="{}", files={"file:1/model.onnx": b"abc"})
+        assert triton.infer("fresh", [tensor("x", X)]).as_numpy("y")[1, 0] == 35, "what was served goes on"
+        for name in ("file:../model.onnx", "file:1/../../model.onnx", "file:x/model.onnx"):
+            with pytest.raises(InferenceServerException, match="FILE or VERSION/FILE"):
+                triton.load_model("two", config="{}", files={name: fresh})
+        triton.unload_model("fresh")
+        assert not list(temporary.iterdir())
+    plain = own({"one": served.scaled(1)})
+    with client.InferenceServerClient(plain.url) as triton, pytest.raises(InferenceServerException, match="explicit"):
+        triton.load_model("fresh", config="{}", files={"file:1/model.onnx": fresh})
+
+
+def test_versions_and_batches_as_triton_s_configuration_says(own):
+    s = own({"other": served.scaled(1)}, "--model-control", "explicit", "--load-threads", 2)
+    for v in (1, 2, 3):
+        served.save(s.folder, "m", served.scaled(v), version=v)
+    with client.InferenceServerClient(s.url) as triton:
+        triton.load_model("m")
+        assert triton.get_model_metadata("m")["versions"] == ["3"]
+        config = triton.get_model_config("m")
+        config |= {"version_policy": {"specific": {"versions": ["1", 2]}}, "max_batch_size": 2,
+                   "dynamic_batching": {"max_queue_delay_microseconds": "500"}}
+        triton.load_model("m", config=json.dumps(config))
+        assert triton.get_model_metadata("m")["versions"] == ["2", "1"]
+        assert triton.infer("m", [tensor("x", X)], model_version="1").as_numpy("y").tobytes() == X.tobytes()
+        assert not triton.is_model_ready("m", "3") and triton.is_model_ready("m", "1")
+        said = triton.get_model_config("m", "1")
+        assert said["version_policy"] == {"specific": {"versions": [1, 2]}} and said["max_batch_size"] == 2
+        assert said["dynamic_batching"] == {"max_queue_delay_microseconds": 500}
+        triton.load_model("m", config=json.dumps({"version_policy": {"all": {}}}))
+        assert triton.get_model_metadata("m")["versions"] == ["3", "2", "1"] and triton.get_model_config("m")["version_policy"] == {"all": {}}
+        with pytest.raises(InferenceServerException, match="none of the versions"):
+            triton.load_model("m", config=json.dumps({"version_policy": {"specific": {"versions": [8]}}}))
 
 
 def test_asyncio_client(server):

@@ -303,7 +303,7 @@ def test_headers_of_a_request_come_back(server):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     _, headers, _ = server.ask("POST", PATH, GOOD, {"X-Request-Id": "mine-1", "traceparent": trace})
     assert headers["x-request-id"] == "mine-1" and headers["traceparent"][:36] == trace[:36] and headers["traceparent"] != trace
-    for name in ("queue", "compute"):
+    for name in ("queue", "decode", "compute", "postprocess"):
         assert f"{name};dur=" in headers["server-timing"]
     _, headers, _ = server.ask("POST", PATH, GOOD, {"X-Request-Id": "x y"})
     assert len(headers["x-request-id"]) == 32 and "traceparent" not in headers

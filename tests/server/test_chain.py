@@ -97,6 +97,11 @@ def test_a_chain_gives_what_the_calls_made_apart_give(server):
         assert d["then"]["colours"]["classes"][0]["label"] in ("red", "blue")
 
 
+def test_the_time_of_the_models_behind_is_told(server):
+    timing = server.ask("POST", "/v2/models/both/predict", png(scene()), {"Content-Type": "image/png"})[1]["server-timing"]
+    assert "chain;dur=" in timing and "explain" not in timing
+
+
 def test_a_chain_behind_a_chain_is_cut_from_the_part(server):
     pixels = scene(4)
     _, answer = ask(server, "nested", png(pixels))
@@ -153,7 +158,7 @@ def test_impossible_cards_are_refused_at_load(onnxd, tmp_path, change, words):
     card = {k: v for k, v in {**served.RED_CARD, **change}.items() if v is not None}
     served.save(tmp_path, "m", served.red_finder(), card)
     with served.Server(onnxd, tmp_path, ready=False) as s:
-        s.wait("/v2/health/live")
+        s.wait("/v2")
         for _ in range(200):
             index = s.json("POST", "/v2/repository/index")[1]
             if index and index[0].get("reason"):

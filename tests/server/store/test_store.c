@@ -153,6 +153,88 @@ TEST(all_versions_are_served_when_that_is_wanted)
     end();
 }
 
+TEST(a_card_or_a_configuration_says_which_versions_are_served)
+{
+    static const char card[] = "{\"versions\": [1, 7]}", all[] = "{\"versions\": \"all\"}", bad[] = "{\"versions\": 0}";
+    static const char triton[] = "name: \"t\"\nversion_policy: { specific { versions: [ 2, 9 ] } }\n";
+    static const char latest[] = "version_policy { latest { num_versions: 2 } }";
+    float c;
+    files_begin();
+    for (int v = 1; v <= 9; v += 2) {
+        char name[32];
+        snprintf(name, sizeof name, "m/%d/model.onnx", v);
+        files_model(name, (float)v, 0);
+    }
+    files_write("m/model.json", card, sizeof card - 1);
+    files_model("t/2/model.onnx", 2, 0);
+    files_model("t/3/model.onnx", 3, 0);
+    files_write("t/config.pbtxt", triton, sizeof triton - 1);
+    files_model("two/1/model.onnx", 1, 0);
+    files_model("two/2/model.onnx", 2, 0);
+    files_model("two/3/model.onnx", 3, 0);
+    files_write("two/config.pbtxt", latest, sizeof latest - 1);
+    files_model("bad/1/model.onnx", 1, 0);
+    start((srv_store_options){.control = SRV_CONTROL_POLL, .loaders = 2});
+    CHECK(becomes("m", 7) && becomes("t", 2) && becomes("two", 3) && becomes("bad", 1));
+    CHECK_EQ(answer("m", 1), 1);
+    CHECK_CODE(ask("m", 9, &c, &st), OD_UNAVAILABLE);
+    CHECK_CODE(ask("m", 3, &c, &st), OD_UNAVAILABLE);
+    CHECK_CODE(ask("t", 3, &c, &st), OD_UNAVAILABLE);
+    CHECK_EQ(answer("two", 2), 2);
+    CHECK_CODE(ask("two", 1, &c, &st), OD_UNAVAILABLE);
+    int64_t list[SRV_VERSIONS_MOST];
+    CHECK_EQ(srv_store_versions(store, "m", list, SRV_VERSIONS_MOST), 2);
+    CHECK(list[0] == 7 && list[1] == 1);
+    files_write("m/model.json", all, sizeof all - 1);
+    CHECK(becomes("m", 9));
+    for (int i = 0; i < 400 && srv_store_versions(store, "m", list, SRV_VERSIONS_MOST) < 5; i++) sleep_ms(5);
+    CHECK_EQ(answer("m", 3), 3);
+    files_write("bad/model.json", bad, sizeof bad - 1);
+    for (int i = 0; i < 400 && !*line("bad", 1).reason; i++) sleep_ms(5);
+    CHECK_HAS(line("bad", 1).reason, "versions");
+    CHECK_EQ(answer("bad", 0), 1); /* what is served goes on */
+    end();
+}
+
+TEST(files_that_come_with_a_request_are_served_until_the_next_load)
+{
+    files_begin();
+    files_model("m/1/model.onnx", 1, 0);
+    files_model("other/1/model.onnx", 5, 0);
+    char path[128], bytes[4096];
+    snprintf(path, sizeof path, "%s/other/1/model.onnx", files_dir);
+    FILE *f = fopen(path, "rb");
+    CHECK(f);
+    size_t len = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    setenv("TMPDIR", files_dir, 1);
+    start((srv_store_options){.control = SRV_CONTROL_EXPLICIT});
+    CHECK_OK(srv_store_load(store, "m", NULL, &st));
+    CHECK_EQ(answer("m", 0), 1);
+    srv_file good = {"3/model.onnx", bytes, len};
+    CHECK_OK(srv_store_load_begin(store, "m", NULL, &good, 1, NULL, NULL, &st));
+    CHECK(becomes("m", 5));
+    CHECK_EQ(answer("m", 3), 5);
+    CHECK_OK(srv_store_load_begin(store, "fresh", "{\"versions\":[3]}", &good, 1, NULL, NULL, &st));
+    CHECK(becomes("fresh", 5));
+    static const char *const names[] = {"", "..", "../x", "a/b", "1/../x", "1/2/x", "/etc/x", "0/model.onnx", ".hidden", "1/", "1/.x"};
+    for (size_t i = 0; i < OD_COUNT(names); i++) {
+        srv_file bad = {names[i], bytes, len};
+        CHECK_CODE(srv_store_load_begin(store, "m", NULL, &bad, 1, NULL, NULL, &st), OD_BAD_ARGUMENT);
+    }
+    CHECK_CODE(srv_store_load_begin(store, "../m", NULL, &good, 1, NULL, NULL, &st), OD_BAD_ARGUMENT);
+    srv_store_rescan(store); /* files of its own are not gone from the folder */
+    CHECK_OK(srv_store_load(store, "m", NULL, &st));
+    CHECK_EQ(answer("m", 0), 1);
+    CHECK_EQ(answer("fresh", 0), 5);
+    CHECK_OK(srv_store_unload(store, "fresh", &st));
+    srv_store_destroy(store);
+    CHECK(system("ls -d \"$TMPDIR\"/onnxd-* >/dev/null 2>&1") != 0); /* nothing is left behind */
+    store = NULL;
+    unsetenv("TMPDIR");
+    end();
+}
+
 TEST(a_broken_newest_version_is_reported_and_the_one_before_is_served)
 {
     files_begin();

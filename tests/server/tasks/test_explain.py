@@ -105,6 +105,13 @@ def test_covers_find_the_colour_of_the_class(server, method):
     np.testing.assert_allclose(*again, atol=2e-3)
 
 
+def test_the_time_of_explaining_is_told(server):
+    blue = png(np.zeros((32, 32, 3), np.uint8))
+    timing = server.ask("POST", "/v2/models/flat/predict?explain=1", blue, {"Content-Type": "image/png"})[1]["server-timing"]
+    assert "explain;dur=" in timing and "chain" not in timing
+    assert "explain" not in server.ask("POST", "/v2/models/flat/predict", blue, {"Content-Type": "image/png"})[1]["server-timing"]
+
+
 def test_without_a_class_the_best_is_explained_by_what_is_possible(server):
     blue = np.zeros((32, 32, 3), np.uint8)
     blue[:, :, 2] = 200
