@@ -69,6 +69,7 @@ typedef struct eng_node {
     eng_attr *attrs;
     const eng_op *op;   /* set by eng_model_finish */
     eng_epilogue fused; /* set by passes on operators that say they can */
+    struct eng_chain *chain; /* what a Chain computes; see engine/chain.h */
     void *params;       /* the operator's own, made by its prepare */
     bool dead;          /* removed by a pass */
 } eng_node;

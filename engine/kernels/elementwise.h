@@ -60,6 +60,9 @@ typedef struct eng_elementwise {
     /* o = c ? a : b on 4-byte elements; all dense, or a and b of step 0. */
     void (*where_32)(uint32_t *o, const uint8_t *c, const uint32_t *a, int64_t sa, const uint32_t *b, int64_t sb,
                      int64_t n);
+    /* `rows` rows of n 4-byte elements, `step` apart (0: one, n times), rows `stride` apart, behind each other. Writes
+     * up to seven elements more. */
+    void (*gather_32)(uint32_t *o, const uint32_t *x, int64_t rows, int64_t stride, int64_t step, int64_t n);
     /* Bytes of rint(x / scale) + zero, from lo to hi; NaN gives lo. Signed results as their bits. */
     void (*quantize_8)(uint8_t *o, const float *x, int64_t n, float scale, float zero, float lo, float hi);
     /* (x - zero) * scale */

@@ -7,6 +7,7 @@
 #include "engine/kernels/elementwise.h"
 
 #include <math.h>
+#include <string.h>
 
 #if defined(__clang__)
 #define ROW_LOOP _Pragma("clang loop vectorize(assume_safety)")
@@ -110,6 +111,19 @@ PAR_ROW(hard_sigmoid_row, unit(alpha *x + beta))
 PAR_ROW(hard_swish_row, x *unit(alpha *x + beta))
 PAR_ROW(threshold_row, x > alpha ? x : 0.0f)
 PAR_ROW(shrink_row, x < -alpha ? x + beta : x > alpha ? x - beta : 0.0f)
+
+static void gather_32_row(uint32_t *o, const uint32_t *x, int64_t rows, int64_t stride, int64_t step, int64_t n)
+{
+    for (int64_t r = 0; r < rows; r++, o += n, x += stride) {
+        int64_t i = 0;
+        if (step == 0)
+            for (; i < n; i += 8)
+                for (int k = 0; k < 8; k++) o[i + k] = *x;
+        else if (step == 1)
+            for (; i + 8 <= n; i += 8) memcpy(o + i, x + i, 32);
+        for (; i < n; i++) o[i] = x[i * step];
+    }
+}
 
 static void where_32_row(uint32_t *o, const uint8_t *c, const uint32_t *a, int64_t sa, const uint32_t *b, int64_t sb,
                          int64_t n)
@@ -219,7 +233,7 @@ static void combine_row(float *y, const float *w, int64_t k, const float *rows, 
         .un = {abs_row, neg_row, sqrt_row, reciprocal_row, floor_row, ceil_row, round_row, sign_row, square_row, \
                cube_row, relu_row, softsign_row, pow_1_2_row, pow_3_4_row},                                     \
         .par = {clip_row, leaky_row, hard_sigmoid_row, hard_swish_row, threshold_row, shrink_row},              \
-        .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row,                              \
+        .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row, .gather_32 = gather_32_row,                              \
         .quantize_8 = quantize_8_row, .dequantize_u8 = dequantize_u8_row, .dequantize_s8 = dequantize_s8_row,   \
         .requantize = requantize_row, .mac_u8 = mac_u8_row, .mac_s8 = mac_s8_row, .mac_s16 = mac_s16_row,       \
         .dot = dot_row, .combine = combine_row,                                                                 \

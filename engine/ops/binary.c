@@ -111,7 +111,7 @@ od_code eng_walk_pair(eng_ctx *c, int64_t cost, eng_row_fn *fn, void *arg, od_st
     if (c->n_out < 1 || !c->out[0]) return OD_OK;
     OD_TRY(eng_aligned_b(c, &b, st));
     eng_walk_init(&w, 3, (const eng_tensor *[]){c->out[0], c->in[0], &b});
-    eng_walk_run(&w, c->pool, cost, fn, arg);
+    eng_walk_go(c, &w, cost, fn, arg);
     return OD_OK;
 }
 

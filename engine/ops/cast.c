@@ -346,7 +346,8 @@ od_code eng_cast_run(eng_ctx *c, od_status *st)
     bool strings = j.from == ENG_STRING || j.to == ENG_STRING;
     eng_walk w;
     eng_walk_init(&w, 2, (const eng_tensor *[]){c->out[0], c->in[0]});
-    eng_walk_run(&w, strings ? NULL : c->pool, 2, strings ? string_row : cast_row, &j);
+    if (strings) eng_walk_run(&w, NULL, 2, string_row, &j);
+    else eng_walk_go(c, &w, 2, cast_row, &j);
     return j.rc;
 }
 

@@ -9,7 +9,7 @@
 
 #include "engine/op.h"
 
-enum { ENG_WALK_MAX = 4 };
+enum { ENG_WALK_MAX = 13 };
 
 typedef struct eng_walk {
     int n, rank; /* tensors; merged axes, at least 1 */
@@ -29,6 +29,22 @@ void eng_walk_init(eng_walk *w, int n, const eng_tensor *const *t);
 /* Call `fn` for every element once, in parallel when there is enough to do. `cost` is the work of
  * one element, 1 being an addition of floats. Cuts depend on the shapes only. */
 void eng_walk_run(const eng_walk *w, od_pool *pool, int64_t cost, eng_row_fn *fn, void *arg);
+
+/* Blocks of this many elements lie in the nearest cache, a few at a time. */
+enum { ENG_BLOCK = 2048 };
+
+/* The same in blocks of up to ENG_BLOCK elements across axes: every tensor is dense over a block or one element
+ * (step 1 or 0); what is neither goes through a buffer. p[w->n] is `extra` bytes for the row function. `memory` has
+ * eng_walk_memory bytes for each thread of the pool. */
+void eng_walk_blocks(const eng_walk *w, od_pool *pool, int64_t cost, size_t extra, void *memory, eng_row_fn *fn, void *arg);
+size_t eng_walk_memory(const eng_walk *w, size_t extra);
+
+/* eng_walk_run for what an operator's run does; c->rows, where given, gets the row function instead (it holds until
+ * the operator's run returns): so a Chain learns what its steps do to a row. */
+void eng_walk_go(eng_ctx *c, const eng_walk *w, int64_t cost, eng_row_fn *fn, void *arg);
+typedef struct eng_rows {
+    void (*take)(struct eng_rows *to, int64_t cost, eng_row_fn *fn, void *arg);
+} eng_rows;
 
 /* Both for the output and the first `n_in` inputs of `c`; nothing happens when nobody reads the
  * output. The inputs must be present. */

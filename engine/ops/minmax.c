@@ -56,7 +56,7 @@ static void combine(eng_ctx *c, const eng_tensor *a, const eng_tensor *b, eng_ro
 {
     eng_walk w;
     eng_walk_init(&w, 3, (const eng_tensor *[]){c->out[0], a, b});
-    eng_walk_run(&w, c->pool, 1, fn, &f32);
+    eng_walk_go(c, &w, 1, fn, &f32);
 }
 
 static od_code run(eng_ctx *c, const eng_typed_row *rows, eng_bin kernel, od_status *st)

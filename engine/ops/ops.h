@@ -174,6 +174,11 @@ eng_layout_fn eng_transpose_layout;
 eng_alias_fn eng_transpose_alias;
 eng_run_fn eng_transpose_run;
 
+/* chain.c */
+eng_prepare_fn eng_chain_prepare;
+eng_infer_fn eng_chain_infer;
+eng_run_fn eng_chain_run;
+
 /* rearrange.c */
 eng_infer_fn eng_rearrange_infer;
 eng_layout_fn eng_rearrange_layout;

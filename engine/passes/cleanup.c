@@ -69,7 +69,7 @@ static bool same_value(const eng_graph *g, int a, int b)
 static bool same_node(const eng_graph *g, const eng_node *a, const eng_node *b)
 {
     if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out || a->n_attrs != b->n_attrs) return false;
-    if (a->op->flags & ENG_RANDOM || memcmp(&a->fused, &b->fused, sizeof a->fused)) return false;
+    if (a->op->flags & ENG_RANDOM || a->chain != b->chain || memcmp(&a->fused, &b->fused, sizeof a->fused)) return false;
     for (int k = 0; k < a->n_in; k++)
         if (!same_value(g, a->in[k], b->in[k])) return false;
     for (int k = 0; k < a->n_attrs; k++)

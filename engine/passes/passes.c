@@ -2,23 +2,24 @@
 
 #include <string.h>
 
-/* In the order they run; all of them again while any changes something. */
+/* In the order they run; all but the last ones again while any changes something. */
 const eng_pass eng_passes[] = {
-    {"half", eng_pass_half, false},             /* float16 and bfloat16 become float, with casts at the graph's edges */
-    {"identity", eng_pass_identity, false},     /* Identity, Dropout and casts to the same type go */
-    {"cse", eng_pass_cse, false},               /* equal nodes on equal inputs become one */
-    {"dead", eng_pass_dead, true},              /* what nobody reads goes */
-    {"gate", eng_pass_gate, false},             /* x * sigmoid(x) and its like become one activation */
-    {"patterns", eng_pass_patterns, false},     /* Gelu, LayerNormalization, RMSNormalization from their parts */
-    {"attention", eng_pass_attention, false},   /* softmax(q k^T) v as one operator */
-    {"pad", eng_pass_pad, false},               /* Pad into the convolution behind it */
-    {"affine", eng_pass_affine, false},         /* BatchNormalization and scaling into weights */
-    {"merge_conv", eng_pass_merge_conv, false}, /* parallel branches into one convolution */
-    {"bias", eng_pass_bias, false},             /* MatMul + Add */
-    {"activation", eng_pass_activation, false}, /* into the epilogue of what makes its input */
-    {"residual", eng_pass_residual, false},     /* Add into the epilogue */
-    {"activation2", eng_pass_activation, false}, /* the one behind a residual */
-    {"rearrange", eng_pass_rearrange, false},   /* Reshape, Transpose, Reshape of images as one copy */
+    {"half", eng_pass_half, false, false},             /* float16 and bfloat16 become float, with casts at the graph's edges */
+    {"identity", eng_pass_identity, false, false},     /* Identity, Dropout and casts to the same type go */
+    {"cse", eng_pass_cse, false, false},               /* equal nodes on equal inputs become one */
+    {"dead", eng_pass_dead, true, false},              /* what nobody reads goes */
+    {"gate", eng_pass_gate, false, false},             /* x * sigmoid(x) and its like become one activation */
+    {"patterns", eng_pass_patterns, false, false},     /* Gelu, LayerNormalization, RMSNormalization from their parts */
+    {"attention", eng_pass_attention, false, false},   /* softmax(q k^T) v as one operator */
+    {"pad", eng_pass_pad, false, false},               /* Pad into the convolution behind it */
+    {"affine", eng_pass_affine, false, false},         /* BatchNormalization and scaling into weights */
+    {"merge_conv", eng_pass_merge_conv, false, false}, /* parallel branches into one convolution */
+    {"bias", eng_pass_bias, false, false},             /* MatMul + Add */
+    {"activation", eng_pass_activation, false, false}, /* into the epilogue of what makes its input */
+    {"residual", eng_pass_residual, false, false},     /* Add into the epilogue */
+    {"activation2", eng_pass_activation, false, false}, /* the one behind a residual */
+    {"rearrange", eng_pass_rearrange, false, false},   /* Reshape, Transpose, Reshape of images as one copy */
+    {"chain", eng_pass_chain, false, true},      /* runs of elementwise operators as one */
 };
 const int eng_passes_count = (int)OD_COUNT(eng_passes);
 
@@ -59,11 +60,11 @@ static bool named_in(const char *list, const char *name)
     return false;
 }
 
-static od_code run_round(eng_model *m, const eng_load_options *o, bool *changed, od_status *st)
+static od_code run_round(eng_model *m, const eng_load_options *o, bool last, bool *changed, od_status *st)
 {
     for (int i = 0; i < eng_passes_count; i++) {
         const eng_pass *pass = &eng_passes[i];
-        if (!pass->needed && (o->keep_graph || named_in(o->disabled_passes, pass->name))) continue;
+        if (pass->last != last || (!pass->needed && (o->keep_graph || named_in(o->disabled_passes, pass->name)))) continue;
         od_arena tmp = {0};
         eng_rewrite r = {.g = m->graph, .tmp = &tmp};
         od_code rc = count_readers(&r, st);
@@ -79,12 +80,14 @@ static od_code run_round(eng_model *m, const eng_load_options *o, bool *changed,
 
 od_code eng_passes_run(eng_model *m, const eng_load_options *options, od_status *st)
 {
-    for (int round = 0; round < ROUNDS; round++) {
-        bool changed = false;
-        OD_TRY(run_round(m, options, &changed, st));
-        if (!changed) return OD_OK;
-        OD_TRY(eng_model_fold(m, st));
-        OD_TRY(eng_model_probe(m, st));
+    bool changed = true;
+    for (int round = 0; round <= ROUNDS; round++) {
+        bool last = round == ROUNDS || !changed;
+        changed = false;
+        OD_TRY(run_round(m, options, last, &changed, st));
+        if (changed) OD_TRY(eng_model_fold(m, st));
+        if (changed) OD_TRY(eng_model_probe(m, st));
+        if (last) break;
     }
     return OD_OK;
 }

@@ -28,6 +28,7 @@ typedef struct eng_pass {
     const char *name;
     eng_pass_fn *run;
     bool needed; /* runs even when the caller asked for no passes */
+    bool last;   /* runs once, when nothing else changes anything more: what it makes hides patterns */
 } eng_pass;
 
 extern const eng_pass eng_passes[];
@@ -79,6 +80,6 @@ bool eng_node_is(const eng_node *n, const char *op_type);
 
 eng_pass_fn eng_pass_half, eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_activation,
     eng_pass_residual, eng_pass_gate, eng_pass_patterns, eng_pass_merge_conv, eng_pass_pad,
-    eng_pass_attention, eng_pass_rearrange;
+    eng_pass_attention, eng_pass_rearrange, eng_pass_chain;
 
 #endif

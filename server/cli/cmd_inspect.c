@@ -1,6 +1,7 @@
 /* cmd_inspect.c - `onnxd inspect`: what a model is, what it costs, what became of its graph; and with
  * --operators what onnxd can run at all. `onnxd version` too. */
 #include "engine/base/cpu.h"
+#include "engine/chain.h"
 #include "engine/op.h"
 #include "engine/session.h"
 #include "loaders/onnx.h"
@@ -170,6 +171,7 @@ static void print_graph(const eng_graph *g)
     for (int i = 0; i < g->n_nodes; i++) {
         const eng_node *n = &g->nodes[i];
         printf("%4d %s", i, n->op_type);
+        for (int k = 0; n->chain && k < n->chain->n_steps; k++) printf(" %s", n->chain->steps[k].op_type);
         if (n->fused.residual == ENG_RES_BEFORE_ACT) fputs(" +residual", stdout);
         if (n->fused.act) printf(" +%s", acts[n->fused.act]);
         if (n->fused.residual == ENG_RES_AFTER_ACT) fputs(" +residual", stdout);
