@@ -38,7 +38,7 @@ echo
 echo "onnxd serves $models on $url (control-C ends it). In another terminal, try:"
 for model in "$models"/*/; do
     name=$(basename "$model")
-    ls "$model"*.onnx "$model"*/*.onnx >/dev/null 2>&1 || continue
+    [ -n "$(find "$model" -maxdepth 2 -name '*.onnx')" ] || continue
     printf "  curl -H 'Content-Type: image/jpeg' --data-binary @%s %s/v2/models/%s/predict\n" \
         "$(photo "$name")" "$url" "$name"
 done
