@@ -120,6 +120,9 @@ docs: all ## write docs/operators.md from the table of operators
 	@mkdir -p docs
 	@$(B)/onnxd inspect --operators --markdown >docs/operators.md
 
+schemas: .venv/ready ## write engine/schemas.c: what nodes may have, from the onnx package
+	@.venv/bin/python tools/make_schemas.py
+
 fmt: ## lay out the code by .clang-format
 	clang-format -i $(shell find engine loaders server tests -name '*.[ch]')
 
@@ -227,5 +230,5 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check peers docs conformance zoo layers fmt clean help asan ubsan tsan fuzz cov lint deps models run test \
+.PHONY: all tests check peers docs conformance zoo layers schemas fmt clean help asan ubsan tsan fuzz cov lint deps models run test \
         bench bench-load bench-http bench-ort bench-kernels bench-pictures neon image install uninstall dist

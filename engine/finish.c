@@ -4,6 +4,7 @@
 #include "engine/graph.h"
 #include "engine/packed.h"
 #include "engine/plan.h"
+#include "engine/schema.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +117,14 @@ static od_code sort_and_check(eng_graph *g, void *arg, od_status *st)
         for (int k = 0; k < g->nodes[i].n_in; k++)
             if (g->nodes[i].in[k] >= 0) OD_TRY(check_made(g, g->nodes[i].in[k], "node", g->nodes[i].name, st));
     for (int i = 0; i < g->n_outputs; i++) OD_TRY(check_made(g, g->outputs[i], "graph output", "", st));
+    return OD_OK;
+}
+
+static od_code check_schemas(eng_graph *g, void *arg, od_status *st)
+{
+    (void)arg;
+    for (int i = 0; i < g->n_nodes; i++)
+        if (eng_schema_check(&g->nodes[i], st) != OD_OK) return eng_note_node(g, &g->nodes[i], st);
     return OD_OK;
 }
 
@@ -390,6 +399,7 @@ od_code eng_model_finish(eng_model *m, const eng_load_options *options, od_statu
     static const eng_load_options usual;
     missing lacks = {.n = 0};
     if (!options) options = &usual;
+    OD_TRY(for_graphs(m->graph, check_schemas, NULL, st)); /* captures and passes add inputs and attributes */
     if (options->class_map) OD_TRY(eng_class_map_add(m, st));
     OD_TRY(resolve_graph(m->graph, st));
     OD_TRY(check_ports(m->graph, st));

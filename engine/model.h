@@ -158,7 +158,7 @@ typedef struct eng_load_options {
 od_code eng_model_finish(eng_model *m, const eng_load_options *options, od_status *st);
 
 /* Attribute lookup. The value or `otherwise` when it is absent. A wrong kind is found by
- * eng_model_finish, not here. */
+ * eng_model_finish (engine/schema.h), not here. */
 const eng_attr *eng_node_attr(const eng_node *n, const char *name);
 int64_t eng_node_int(const eng_node *n, const char *name, int64_t otherwise);
 float eng_node_float(const eng_node *n, const char *name, float otherwise);

@@ -27,6 +27,9 @@
  * Parallel loops use od_pool_for(c->pool, ...); inside a region nothing may be allocated. A result
  * must not depend, to the bit, on the number of threads.
  *
+ * Which inputs, outputs and attributes a node may have, and of which kind, has been looked at before import
+ * (schema.h; `make schemas` adds a new operator to its table).
+ *
  * Errors: infer and run return a status that names numbers; the engine puts node and operator in
  * front. What comes from a model file or a request is never trusted: indices, axes, sizes. */
 #ifndef ENG_OP_H

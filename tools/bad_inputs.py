@@ -246,6 +246,12 @@ def recursive_function():
     return model
 
 
+def attribute_twice():
+    softmax = helper.make_node("Softmax", ["x"], ["y"], axis=0)
+    softmax.attribute.append(helper.make_attribute("axis", 0))
+    return add_model(nodes=[softmax])
+
+
 def bad_models():
     good = numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
     whole = add_model(good).SerializeToString()
@@ -284,6 +290,13 @@ def bad_models():
     yield "too few inputs to a node", add_model(good, nodes=[node("Add", ["x"], ["y"])])
     yield "too many inputs to a node", add_model(good, nodes=[node("Relu", ["x", "w", "x"], ["y"])])
     yield "an attribute of the wrong kind", add_model(nodes=[node("Softmax", ["x"], ["y"], axis="last")])
+    yield "a list where a number belongs", add_model(nodes=[node("Softmax", ["x"], ["y"], axis=[0])])
+    yield "kernel_shape as a float", add_model(nodes=[node("MaxPool", ["x"], ["y"], kernel_shape=2.0)],
+                                               inputs=[value("x", [1, 1, 4, 4])], outputs=[value("y", [1, 1, 3, 3])])
+    yield "an attribute that the operator lacks", add_model(nodes=[node("Softmax", ["x"], ["y"], axes=0)])
+    yield "an attribute twice", attribute_twice()
+    yield "no kernel_shape", add_model(nodes=[node("MaxPool", ["x"], ["y"])], inputs=[value("x", [1, 1, 4, 4])])
+    yield "too many outputs of a node", add_model(nodes=[node("Relu", ["x"], ["y", "z"])])
     yield "an axis out of range", add_model(nodes=[node("Softmax", ["x"], ["y"], axis=7)])
     yield "shapes that do not fit", add_model(good, inputs=[value("x", [5])], outputs=[value("y", [5])])
     yield "a function that calls itself", recursive_function()
