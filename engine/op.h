@@ -81,6 +81,9 @@ typedef enum eng_op_flags {
     ENG_SEQ = 1u << 9,      /* reads or writes sequences, optionals or maps */
     ENG_BRANCH = 1u << 10,  /* has subgraphs and ENG_SEQ, yet may be inferred ahead of a run: infer then
                                finds session NULL, and values or OD_UNKNOWN_YET */
+    /* The same for other types, of input 0 and the inputs and outputs of its type: */
+    ENG_AS_DOUBLE = 1u << 11, /* knows no integers and bools: run as doubles, cut off behind the point */
+    ENG_AS_INT32 = 1u << 12,  /* knows no integers of 8 and 16 bits: run as int32, cut to their width */
 } eng_op_flags;
 
 struct eng_op {

@@ -82,8 +82,8 @@ od_code eng_op_infer(eng_ctx *c, od_status *st);
 
 bool eng_node_has_graph(const eng_node *n);
 
-/* The operator's run, with a conversion from and to floats around it where it knows no half types.
- * In session.c. */
+/* The operator's run, with a conversion around it where it does not know the type but one that holds its
+ * numbers: ENG_HALF, ENG_AS_DOUBLE, ENG_AS_INT32. In wide.c. */
 od_code eng_op_run(eng_ctx *c, od_status *st);
 
 /* The same with inputs and outputs that are all ENG_ROW: brought to the layouts that the operator wants and

@@ -20,11 +20,12 @@ const eng_op eng_ops[] = {
     /* conv_transpose.c */
     {"ConvTranspose", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_FUSES | ENG_HALF, NULL, eng_conv_transpose_prepare, eng_conv_transpose_infer, NULL, NULL, eng_conv_transpose_run},
     /* resize.c */
-    {"Resize", ENG_DOMAIN_ONNX, 10, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_resize10_import, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
-    {"Resize", ENG_DOMAIN_ONNX, 11, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
-    {"Upsample", ENG_DOMAIN_ONNX, 7, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_resize10_import, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
+    {"Resize", ENG_DOMAIN_ONNX, 10, ENG_T_NUMERIC | ENG_T(ENG_BOOL) | ENG_T(ENG_STRING) | ENG_T_COMPLEX, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_resize10_import, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
+    {"Resize", ENG_DOMAIN_ONNX, 11, ENG_T_NUMERIC | ENG_T(ENG_BOOL) | ENG_T(ENG_STRING) | ENG_T_COMPLEX, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
+    {"Upsample", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC | ENG_T(ENG_BOOL) | ENG_T(ENG_STRING) | ENG_T_COMPLEX, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_upsample1_import, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
+    {"Upsample", ENG_DOMAIN_ONNX, 7, ENG_T_NUMERIC | ENG_T(ENG_BOOL) | ENG_T(ENG_STRING) | ENG_T_COMPLEX, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, eng_resize10_import, eng_resize_prepare, eng_resize_infer, eng_resize_layout, NULL, eng_resize_run},
     /* grid_sample.c, affine_grid.c */
-    {"GridSample", ENG_DOMAIN_ONNX, 16, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_grid_sample_prepare, eng_grid_sample_infer, NULL, NULL, eng_grid_sample_run},
+    {"GridSample", ENG_DOMAIN_ONNX, 16, ENG_T_NUMERIC | ENG_T(ENG_BOOL) | ENG_T(ENG_STRING) | ENG_T_COMPLEX, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF | ENG_AS_DOUBLE, NULL, eng_grid_sample_prepare, eng_grid_sample_infer, NULL, NULL, eng_grid_sample_run},
     {"GridSample", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_grid_sample_prepare, eng_grid_sample_infer, NULL, NULL, eng_grid_sample_run},
     {"AffineGrid", ENG_DOMAIN_ONNX, 20, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_affine_grid_infer, NULL, NULL, eng_affine_grid_run},
     /* roi.c */
@@ -35,7 +36,7 @@ const eng_op eng_ops[] = {
     /* nms.c, unpool.c, deform_conv.c, causal_conv.c */
     {"NonMaxSuppression", ENG_DOMAIN_ONNX, 10, ENG_T(ENG_FLOAT), 0, NULL, NULL, eng_nms_infer, NULL, NULL, eng_nms_run},
     {"MaxUnpool", ENG_DOMAIN_ONNX, 9, ENG_T_NUMERIC, 0, NULL, eng_pool_prepare, eng_max_unpool_infer, NULL, NULL, eng_max_unpool_run},
-    {"DeformConv", ENG_DOMAIN_ONNX, 19, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_deform_conv_prepare, eng_deform_conv_infer, NULL, NULL, eng_deform_conv_run},
+    {"DeformConv", ENG_DOMAIN_ONNX, 19, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_deform_conv_prepare, eng_deform_conv_infer, NULL, NULL, eng_deform_conv_run},
     {"CausalConvWithState", ENG_DOMAIN_ONNX, 27, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_causal_conv_infer, NULL, NULL, eng_causal_conv_run},
     /* image_decoder.c */
     {"ImageDecoder", ENG_DOMAIN_ONNX, 20, ENG_T(ENG_UINT8), 0, NULL, NULL, eng_image_decoder_infer, NULL, NULL, eng_image_decoder_run},
@@ -51,7 +52,7 @@ const eng_op eng_ops[] = {
     /* ---- moving data: shapes, indexing ---- */
     /* identity.c */
     {"Identity", ENG_DOMAIN_ONNX, 1, ENG_T_ANY, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_infer_same, eng_layout_keep, eng_alias_same, eng_identity_run},
-    {"Dropout", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN, NULL, NULL, eng_dropout_infer, eng_layout_keep, eng_dropout_alias, eng_dropout_run},
+    {"Dropout", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT | ENG_T_FLOAT8, ENG_PITCH_IN | ENG_RANDOM, NULL, NULL, eng_dropout_infer, eng_layout_keep, eng_dropout_alias, eng_dropout_run},
     {"Shape", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_SHAPE_ONLY | ENG_PITCH_IN, NULL, NULL, eng_shape_infer, eng_layout_any, NULL, eng_shape_run},
     {"Size", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_SHAPE_ONLY | ENG_PITCH_IN, NULL, NULL, eng_size_infer, eng_layout_any, NULL, eng_size_run},
     {"ConstantOfShape", ENG_DOMAIN_ONNX, 9, ENG_T(ENG_INT64), 0, NULL, NULL, eng_constant_of_shape_infer, NULL, NULL, eng_constant_of_shape_run},
@@ -89,7 +90,7 @@ const eng_op eng_ops[] = {
     /* depth_space.c, onehot.c, unique.c */
     {"DepthToSpace", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_depth_to_space_infer, eng_layout_keep, NULL, eng_depth_to_space_run},
     {"SpaceToDepth", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_space_to_depth_infer, eng_layout_keep, NULL, eng_space_to_depth_run},
-    {"Col2Im", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_col2im_infer, NULL, NULL, eng_col2im_run},
+    {"Col2Im", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC | ENG_T(ENG_BOOL) | ENG_T_COMPLEX, ENG_HALF, NULL, NULL, eng_col2im_infer, NULL, NULL, eng_col2im_run},
     {"OneHot", ENG_DOMAIN_ONNX, 9, ENG_T_NUMERIC, 0, NULL, NULL, eng_one_hot_infer, NULL, NULL, eng_one_hot_run},
     {"Trilu", ENG_DOMAIN_ONNX, 14, ENG_T_TENSOR, ENG_INPLACE, NULL, NULL, eng_trilu_infer, NULL, NULL, eng_trilu_run},
     {"Trilu", ENG_DOMAIN_MS, 1, ENG_T_TENSOR, ENG_INPLACE, NULL, NULL, eng_trilu_infer, NULL, NULL, eng_trilu_run},
@@ -145,7 +146,7 @@ const eng_op eng_ops[] = {
     {"CumSum", ENG_DOMAIN_ONNX, 11, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_cumulative_infer, NULL, NULL, eng_cumsum_run},
     {"CumProd", ENG_DOMAIN_ONNX, 26, ENG_T_NUMERIC, ENG_HALF, NULL, NULL, eng_cumulative_infer, NULL, NULL, eng_cumprod_run},
     /* einsum.c, det.c, loss.c */
-    {"Einsum", ENG_DOMAIN_ONNX, 12, ENG_T_FLOAT | ENG_T(ENG_INT32) | ENG_T(ENG_INT64) | ENG_T(ENG_UINT32) | ENG_T(ENG_UINT64), ENG_HALF, NULL, eng_einsum_prepare, eng_einsum_infer, NULL, NULL, eng_einsum_run},
+    {"Einsum", ENG_DOMAIN_ONNX, 12, ENG_T_NUMERIC, ENG_HALF | ENG_AS_INT32, NULL, eng_einsum_prepare, eng_einsum_infer, NULL, NULL, eng_einsum_run},
     {"Det", ENG_DOMAIN_ONNX, 11, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_det_infer, NULL, NULL, eng_det_run},
     {"NegativeLogLikelihoodLoss", ENG_DOMAIN_ONNX, 12, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_loss_infer, NULL, NULL, eng_nll_loss_run},
     {"SoftmaxCrossEntropyLoss", ENG_DOMAIN_ONNX, 12, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_loss_infer, NULL, NULL, eng_softmax_loss_run},
@@ -176,9 +177,9 @@ const eng_op eng_ops[] = {
     {"OptionalHasElement", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR | ENG_T(ENG_SEQUENCE) | ENG_T(ENG_OPTIONAL), ENG_SEQ, NULL, NULL, eng_optional_has_element_infer, NULL, NULL, eng_optional_has_element_run},
     {"OptionalGetElement", ENG_DOMAIN_ONNX, 15, ENG_T_TENSOR | ENG_T(ENG_SEQUENCE) | ENG_T(ENG_OPTIONAL), ENG_SEQ, NULL, NULL, eng_optional_get_element_infer, NULL, NULL, eng_no_run},
     /* rnn.c */
-    {"RNN", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
-    {"GRU", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
-    {"LSTM", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
+    {"RNN", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
+    {"GRU", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
+    {"LSTM", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, eng_rnn_prepare, eng_rnn_infer, NULL, NULL, eng_rnn_run},
     /* signal.c */
     {"DFT", ENG_DOMAIN_ONNX, 17, ENG_T_FLOAT, ENG_HALF, eng_dft17_import, NULL, eng_dft_infer, NULL, NULL, eng_dft_run},
     {"DFT", ENG_DOMAIN_ONNX, 20, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_dft_infer, NULL, NULL, eng_dft_run},
@@ -266,7 +267,7 @@ const eng_op eng_ops[] = {
     {"Multinomial", ENG_DOMAIN_ONNX, 7, ENG_T_FLOAT, ENG_RANDOM, NULL, NULL, eng_multinomial_infer, NULL, NULL, eng_multinomial_run},
     /* qmatmul.c, qconv.c */
     {"MatMulInteger", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_matmul_integer_infer, NULL, NULL, eng_matmul_integer_run},
-    {"QLinearMatMul", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_qlinear_matmul_infer, NULL, NULL, eng_qlinear_matmul_run},
+    {"QLinearMatMul", ENG_DOMAIN_ONNX, 10, ENG_T_INT8 | ENG_T_FLOAT8, 0, NULL, NULL, eng_qlinear_matmul_infer, NULL, NULL, eng_qlinear_matmul_run},
     {"ConvInteger", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_conv_integer_infer, NULL, NULL, eng_conv_integer_run},
     {"QLinearConv", ENG_DOMAIN_ONNX, 10, ENG_T_INT8, 0, NULL, NULL, eng_qlinear_conv_infer, NULL, NULL, eng_qlinear_conv_run},
     {"MatMulIntegerToFloat", ENG_DOMAIN_MS, 1, ENG_T_INT8, ENG_HALF, NULL, NULL, eng_matmul_integer_to_float_infer, NULL, NULL, eng_matmul_integer_to_float_run},

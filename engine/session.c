@@ -1,7 +1,6 @@
 #include "engine/session.h"
 #include "engine/base/cpu.h"
 #include "engine/base/pages.h"
-#include "engine/kernels/half.h"
 #include "engine/plan.h"
 
 #include <stdlib.h>
@@ -42,69 +41,6 @@ struct eng_session {
 };
 
 enum { DEPTH_MAX = 32 };
-
-/* ---- one operator ------------------------------------------------------------------------- */
-
-static bool is_half(const eng_tensor *t)
-{
-    return t && (t->dtype == ENG_FLOAT16 || t->dtype == ENG_BFLOAT16);
-}
-
-static bool to_float(eng_tensor *to, const eng_tensor *from, od_arena *a)
-{
-    int64_t n = (int64_t)(eng_tensor_bytes(from) / 2);
-    *to = *from;
-    to->dtype = ENG_FLOAT;
-    to->data = od_arena_alloc(a, (size_t)n * sizeof(float));
-    if (!to->data) return false;
-    if (from->dtype == ENG_FLOAT16) eng_half_to_float(from->data, to->data, n);
-    else eng_bfloat_to_float(from->data, to->data, n);
-    return true;
-}
-
-/* Halves become floats, the operator runs, its floats become halves. */
-static od_code run_as_float(eng_ctx *c, od_status *st)
-{
-    od_arena *a = c->scratch;
-    eng_ctx f = *c;
-    f.in = od_arena_array(a, const eng_tensor *, c->n_in);
-    f.out = od_arena_array(a, eng_tensor *, c->n_out);
-    eng_tensor *tmp = od_arena_array(a, eng_tensor, (int64_t)c->n_in + c->n_out);
-    if (!f.in || !f.out || !tmp) return od_fail(st, OD_NO_MEMORY, "no memory to widen half precision");
-    for (int i = 0; i < c->n_in; i++) {
-        f.in[i] = is_half(c->in[i]) ? &tmp[i] : c->in[i];
-        if (is_half(c->in[i]) && !to_float(&tmp[i], c->in[i], a))
-            return od_fail(st, OD_NO_MEMORY, "no memory to widen input %d", i);
-    }
-    for (int k = 0; k < c->n_out; k++) {
-        f.out[k] = c->out[k];
-        if (!is_half(c->out[k])) continue;
-        eng_tensor *t = &tmp[c->n_in + k];
-        *t = *c->out[k];
-        t->dtype = ENG_FLOAT;
-        t->data = od_arena_alloc(a, eng_tensor_bytes(t));
-        if (!t->data) return od_fail(st, OD_NO_MEMORY, "no memory to widen output %d", k);
-        f.out[k] = t;
-    }
-    OD_TRY(c->node->op->run(&f, st));
-    for (int k = 0; k < c->n_out; k++) {
-        if (f.out[k] == c->out[k]) continue;
-        int64_t n = (int64_t)(eng_tensor_bytes(c->out[k]) / 2);
-        if (c->out[k]->dtype == ENG_FLOAT16) eng_float_to_half(f.out[k]->data, c->out[k]->data, n);
-        else eng_float_to_bfloat(f.out[k]->data, c->out[k]->data, n);
-    }
-    return OD_OK;
-}
-
-od_code eng_op_run(eng_ctx *c, od_status *st)
-{
-    bool half = false;
-    if (c->node->op->flags & ENG_HALF) {
-        for (int i = 0; i < c->n_in && !half; i++) half = is_half(c->in[i]);
-        for (int k = 0; k < c->n_out && !half; k++) half = is_half(c->out[k]);
-    }
-    return half ? run_as_float(c, st) : c->node->op->run(c, st);
-}
 
 void *eng_run_alloc(eng_ctx *c, size_t size)
 {

@@ -36,6 +36,8 @@ static const struct {
     [ENG_FLOAT8E8M0] = {"float8e8m0", 1},
     [ENG_UINT2] = {"uint2", 1},
     [ENG_INT2] = {"int2", 1},
+    [ENG_FLOAT6E2M3] = {"float6e2m3", 1},
+    [ENG_FLOAT6E3M2] = {"float6e3m2", 1},
     [ENG_SEQUENCE] = {"sequence", sizeof(eng_tensor)},
     [ENG_OPTIONAL] = {"optional", sizeof(eng_tensor)},
     [ENG_MAP] = {"map", sizeof(eng_tensor)},
@@ -255,6 +257,8 @@ double eng_tensor_double(const eng_tensor *t, int64_t i)
     case ENG_FLOAT8E5M2: return small_float(b[i], 5, 2, 'i', 15);
     case ENG_FLOAT8E5M2FNUZ: return small_float(b[i], 5, 2, 'z', 16);
     case ENG_FLOAT4E2M1: return small_float(b[i], 2, 1, 'n', 1);
+    case ENG_FLOAT6E2M3: return small_float(b[i], 2, 3, 'n', 1);
+    case ENG_FLOAT6E3M2: return small_float(b[i], 3, 2, 'n', 3);
     case ENG_FLOAT8E8M0: return b[i] == 255 ? NAN : ldexp(1.0, b[i] - 127);
     case ENG_UINT64: return (double)((const uint64_t *)t->data)[i];
     case ENG_INT64:

@@ -47,9 +47,11 @@ typedef enum eng_dtype {
     ENG_FLOAT8E8M0 = 24,
     ENG_UINT2 = 25,
     ENG_INT2 = 26,
-    ENG_SEQUENCE = 28,
-    ENG_OPTIONAL = 29,
-    ENG_MAP = 30,
+    ENG_FLOAT6E2M3 = 27,
+    ENG_FLOAT6E3M2 = 28,
+    ENG_SEQUENCE = 29, /* from here on the engine's own numbers */
+    ENG_OPTIONAL = 30,
+    ENG_MAP = 31,
     ENG_DTYPES
 } eng_dtype;
 
@@ -57,6 +59,7 @@ typedef enum eng_dtype {
 #define ENG_T(dtype) (1u << (dtype))
 #define ENG_T_HALF (ENG_T(ENG_FLOAT16) | ENG_T(ENG_BFLOAT16))
 #define ENG_T_FLOAT (ENG_T(ENG_FLOAT) | ENG_T(ENG_DOUBLE) | ENG_T_HALF)
+#define ENG_T_COMPLEX (ENG_T(ENG_COMPLEX64) | ENG_T(ENG_COMPLEX128))
 #define ENG_T_SIGNED (ENG_T(ENG_INT8) | ENG_T(ENG_INT16) | ENG_T(ENG_INT32) | ENG_T(ENG_INT64))
 #define ENG_T_UNSIGNED (ENG_T(ENG_UINT8) | ENG_T(ENG_UINT16) | ENG_T(ENG_UINT32) | ENG_T(ENG_UINT64))
 #define ENG_T_INT (ENG_T_SIGNED | ENG_T_UNSIGNED)

@@ -59,6 +59,8 @@ static format format_of(eng_dtype type)
     case ENG_FLOAT8E4M3FNUZ: return (format){4, 3, 8, 0x7f, 0x80, 0x80, true, false};
     case ENG_FLOAT8E5M2: return (format){5, 2, 15, 0x7b, 0x7c, 0x7f, true, true};
     case ENG_FLOAT8E5M2FNUZ: return (format){5, 2, 16, 0x7f, 0x80, 0x80, true, false};
+    case ENG_FLOAT6E2M3: return (format){2, 3, 1, 0x1f, 0x1f, 0x20, false, true};
+    case ENG_FLOAT6E3M2: return (format){3, 2, 3, 0x1f, 0x1f, 0x20, false, true};
     default: return (format){2, 1, 1, 0x7, 0x7, 0x8, false, true}; /* float4e2m1: saturates; NaN becomes -0 */
     }
 }

@@ -86,7 +86,7 @@ od_code eng_attention_infer(eng_ctx *c, od_status *st)
     if (!input(c, IN_Q)) return od_fail(st, OD_BAD_MODEL, "Q is missing");
     OD_TRY(look(c, d, &past, st));
     eng_dtype type = c->in[IN_Q]->dtype, value = c->in[IN_V]->dtype;
-    if (c->in[IN_K]->dtype != type || (value != type && (value == ENG_DOUBLE || type == ENG_DOUBLE)))
+    if (c->in[IN_K]->dtype != type)
         return od_fail(st, OD_BAD_TYPE, "Q is %s, K %s, V %s", eng_dtype_name(type), eng_dtype_name(c->in[IN_K]->dtype), eng_dtype_name(value));
     total = past + d[IN_K][L];
     int64_t scores[4] = {d[0][B], d[0][H], d[0][L], total};
@@ -231,11 +231,48 @@ static od_code run_double(eng_ctx *c, int64_t (*d)[4], int64_t past, od_status *
     return OD_OK;
 }
 
+/* One of Q and V is double, the other float: both are made double. */
+static od_code run_mixed(eng_ctx *c, int64_t (*d)[4], int64_t past, od_status *st)
+{
+    enum { PORTS = 6 };
+    eng_ctx w = *c;
+    eng_tensor in[PORTS], out[PORTS];
+    const eng_tensor *ins[IN_LENGTHS + 1] = {NULL};
+    eng_tensor *outs[4] = {NULL};
+    for (int i = 0; i < c->n_in && i <= IN_LENGTHS; i++) {
+        ins[i] = c->in[i];
+        if (!c->in[i] || c->in[i]->dtype != ENG_FLOAT || i == IN_MASK) continue;
+        in[i] = *c->in[i];
+        in[i].dtype = ENG_DOUBLE;
+        in[i].data = od_arena_alloc(c->scratch, eng_tensor_bytes(&in[i]) + 1);
+        if (!in[i].data) return od_fail(st, OD_NO_MEMORY, "no memory to widen input %d", i);
+        for (int64_t k = 0; k < eng_tensor_count(&in[i]); k++) ((double *)in[i].data)[k] = (double)((const float *)c->in[i]->data)[k];
+        ins[i] = &in[i];
+    }
+    for (int k = 0; k < c->n_out && k < 4; k++) {
+        if (!(outs[k] = c->out[k]) || c->out[k]->dtype == ENG_DOUBLE) continue;
+        out[k] = *c->out[k];
+        out[k].dtype = ENG_DOUBLE;
+        if (!(out[k].data = od_arena_alloc(c->scratch, eng_tensor_bytes(&out[k]) + 1))) return od_fail(st, OD_NO_MEMORY, "no memory to widen output %d", k);
+        outs[k] = &out[k];
+    }
+    w.in = ins;
+    w.out = outs;
+    w.n_in = (int)od_min_i64(c->n_in, IN_LENGTHS + 1);
+    w.n_out = (int)od_min_i64(c->n_out, 4);
+    OD_TRY(run_double(&w, d, past, st));
+    for (int k = 0; k < w.n_out; k++)
+        for (int64_t i = 0; outs[k] && outs[k] != c->out[k] && i < eng_tensor_count(outs[k]); i++)
+            ((float *)c->out[k]->data)[i] = (float)((const double *)outs[k]->data)[i];
+    return OD_OK;
+}
+
 od_code eng_attention_op_run(eng_ctx *c, od_status *st)
 {
     int64_t d[3][4], past;
     OD_TRY(look(c, d, &past, st));
-    if (c->in[0]->dtype == ENG_DOUBLE) return run_double(c, d, past, st);
+    bool doubles[2] = {c->in[0]->dtype == ENG_DOUBLE, c->in[2]->dtype == ENG_DOUBLE};
+    if (doubles[0] || doubles[1]) return doubles[0] && doubles[1] ? run_double(c, d, past, st) : run_mixed(c, d, past, st);
     eng_attention a = {.q = eng_att_rows(c->in[0], d[0][H], 0, 0), .k = eng_att_rows(c->in[1], d[1][H], 0, 0),
                        .v = eng_att_rows(c->in[2], d[2][H], 0, 0)};
     if (output(c, 0)) a.out = eng_att_rows(c->out[0], d[0][H], 0, 0);

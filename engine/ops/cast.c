@@ -298,7 +298,7 @@ static void string_row(void *arg, int64_t n, char *const *p, const int64_t *step
 
 static bool castable(eng_dtype t)
 {
-    return t > ENG_UNDEFINED && t <= ENG_INT2 && t != ENG_COMPLEX64 && t != ENG_COMPLEX128;
+    return t > ENG_UNDEFINED && t < ENG_SEQUENCE && t != ENG_COMPLEX64 && t != ENG_COMPLEX128;
 }
 
 static od_code infer_to(eng_ctx *c, int64_t to, od_status *st)
@@ -356,7 +356,7 @@ od_code eng_cast_import(eng_graph *g, eng_node *n, od_status *st)
 {
     const eng_attr *a = eng_node_attr(n, "to");
     if (!a || a->kind != ENG_ATTR_STRING) return OD_OK;
-    for (int t = ENG_FLOAT; t <= ENG_INT2; t++) {
+    for (int t = ENG_FLOAT; t < ENG_SEQUENCE; t++) {
         const char *name = eng_dtype_name((eng_dtype)t);
         if (strlen(name) != a->s.len || strncasecmp(name, a->s.ptr, a->s.len)) continue;
         eng_node_drop_attr(n, "to");
@@ -375,6 +375,8 @@ static int bit_width(eng_dtype t)
     case ENG_INT4:
     case ENG_UINT4:
     case ENG_FLOAT4E2M1: return 4;
+    case ENG_FLOAT6E2M3:
+    case ENG_FLOAT6E3M2: return 6;
     default: return (int)eng_dtype_size(t) * 8;
     }
 }
@@ -384,7 +386,7 @@ od_code eng_bit_cast_infer(eng_ctx *c, od_status *st)
     int64_t to = eng_node_int(c->node, "to", 0);
     if (c->n_in < 1 || !c->in[0]) return od_fail(st, OD_BAD_MODEL, "input 0 is missing");
     eng_dtype from = c->in[0]->dtype;
-    if (to <= 0 || to > ENG_INT2 || to == ENG_STRING || from == ENG_STRING)
+    if (to <= 0 || to >= ENG_SEQUENCE || to == ENG_STRING || from == ENG_STRING)
         return od_fail(st, OD_BAD_ARGUMENT, "%s seen as type %" PRId64, eng_dtype_name(from), to);
     if (bit_width(from) != bit_width((eng_dtype)to))
         return od_fail(st, OD_BAD_ARGUMENT, "%s has %d bits, %s has %d", eng_dtype_name(from), bit_width(from),

@@ -21,7 +21,7 @@ static const eng_tensor *bound(const eng_ctx *c, int i)
 od_code eng_clip_infer(eng_ctx *c, od_status *st)
 {
     if (c->n_in < 1 || !c->in[0]) return od_fail(st, OD_BAD_MODEL, "input 0 is missing");
-    OD_TRY(eng_check_types(c, 1, c->in[0]->dtype, st));
+    if (c->node->opset >= 11) OD_TRY(eng_check_types(c, 1, c->in[0]->dtype, st)); /* attributes are floats whatever the data */
     for (int i = 1; i < 3; i++) {
         const eng_tensor *b = bound(c, i);
         char text[80];
@@ -89,7 +89,7 @@ od_code eng_clip_run(eng_ctx *c, od_status *st)
     switch (t) {
         ENG_FOR_INTS(RUN_INT)
     case ENG_DOUBLE: {
-        clip_double j = {lo ? *(const double *)lo->data : -DBL_MAX, hi ? *(const double *)hi->data : DBL_MAX};
+        clip_double j = {lo ? eng_tensor_double(lo, 0) : -DBL_MAX, hi ? eng_tensor_double(hi, 0) : DBL_MAX};
         eng_walk_ctx(c, 1, 1, row_double, &j);
         return OD_OK;
     }

@@ -73,7 +73,13 @@ static od_code split_starts(const eng_ctx *c, int axis, int64_t *start, od_statu
     int64_t extent = c->in[0]->dims[axis], n;
     start[0] = 0;
     if (c->n_in > 1 && c->in[1]) {
-        OD_TRY(eng_ints_in(c, 1, c->n_out, start + 1, &n, st));
+        if (c->node->opset < 2 && ENG_T(c->in[1]->dtype) & ENG_T_FLOAT) { /* of the data's type then */
+            OD_TRY(eng_need(c, 1));
+            n = eng_tensor_count(c->in[1]);
+            for (int64_t k = 0; k < od_min_i64(n, c->n_out); k++) start[k + 1] = eng_tensor_int(c->in[1], k);
+        } else {
+            OD_TRY(eng_ints_in(c, 1, c->n_out, start + 1, &n, st));
+        }
         if (n != c->n_out) return od_fail(st, OD_BAD_SHAPE, "%" PRId64 " parts are named, there are %d outputs", n, c->n_out);
         for (int k = 0; k < c->n_out; k++)
             if (start[k + 1] < 0 || __builtin_add_overflow(start[k], start[k + 1], &start[k + 1]))

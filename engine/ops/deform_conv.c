@@ -143,6 +143,43 @@ static void run_block(void *arg, int64_t chunk, int slot)
     }
 }
 
+/* Doubles: the definition. */
+static double sample_double(const double *x, int64_t pitch, const eng_window *win, double h, double w)
+{
+    double sum = 0;
+    if (!(h > -1 && w > -1 && h < (double)win->in[1] && w < (double)win->in[2])) return 0;
+    int64_t top = (int64_t)floor(h), left = (int64_t)floor(w);
+    double dy = h - (double)top, dx = w - (double)left;
+    for (int t = 0; t < 4; t++) {
+        int64_t r = top + t / 2, c = left + t % 2;
+        if (r >= 0 && c >= 0 && r < win->in[1] && c < win->in[2]) sum += x[(r * win->in[2] + c) * pitch] * (t / 2 ? dy : 1 - dy) * (t % 2 ? dx : 1 - dx);
+    }
+    return sum;
+}
+
+static void run_double(const eng_ctx *c, const params *p, const eng_window *win)
+{
+    const eng_tensor *x = c->in[0], *w = c->in[1], *y = c->out[0];
+    const double *offset = c->in[2]->data, *b = input(c, 3) ? c->in[3]->data : NULL, *mask = input(c, 4) ? c->in[4]->data : NULL;
+    int64_t taps = w->dims[2] * w->dims[3], area = win->out[1] * win->out[2], out = w->dims[0], per = w->dims[1];
+    int64_t per_offset = x->dims[1] / p->offset_group;
+    for (int64_t at = 0; at < x->dims[0] * area * out; at++) {
+        int64_t o = at % out, pixel = at / out % area, image = at / out / area;
+        const double *from = (const double *)x->data + image * win->in[1] * win->in[2] * x->pitch;
+        double sum = b ? b[o] : 0;
+        for (int64_t k = 0; k < per * taps; k++) {
+            int64_t channel = o / (out / p->group) * per + k / taps, t = k % taps;
+            int64_t map = (image * p->offset_group + channel / per_offset) * taps + t;
+            double h = (double)(pixel / win->out[2] * win->stride[1] - win->before[1] + t / win->size[2] * win->dilation[1]);
+            double v = (double)(pixel % win->out[2] * win->stride[2] - win->before[2] + t % win->size[2] * win->dilation[2]);
+            h += offset[2 * map * area + pixel];
+            v += offset[(2 * map + 1) * area + pixel];
+            sum += ((const double *)w->data)[o * per * taps + k] * sample_double(from + channel, x->pitch, win, h, v) * (mask ? mask[map * area + pixel] : 1);
+        }
+        ((double *)y->data)[(image * area + pixel) * y->pitch + o] = sum;
+    }
+}
+
 od_code eng_deform_conv_run(eng_ctx *c, od_status *st)
 {
     const params *p = c->node->params;
@@ -153,6 +190,7 @@ od_code eng_deform_conv_run(eng_ctx *c, od_status *st)
     OD_TRY(eng_window_fit(&j.win, x, w->dims + 2, st));
     if (!eng_tensor_count(y)) return OD_OK;
     if (!eng_tensor_count(x)) return od_fail(st, OD_BAD_SHAPE, "X is empty");
+    if (x->dtype == ENG_DOUBLE) return run_double(c, p, &j.win), OD_OK;
     if (!j.packed) {
         float *to = od_arena_alloc(c->scratch, packed_bytes(w, p->group));
         if (!to) return od_fail(st, OD_NO_MEMORY, "no memory to pack weights");

@@ -180,6 +180,9 @@ static void col2im_image(void *arg, int64_t image, int slot)
         ENG_FOR_INTS(SUM_CASE)
         SUM_CASE(float, ENG_FLOAT, float, , )
         SUM_CASE(double, ENG_DOUBLE, double, , )
+        SUM_CASE(float _Complex, ENG_COMPLEX64, float _Complex, , )
+        SUM_CASE(double _Complex, ENG_COMPLEX128, double _Complex, , )
+        SUM_CASE(bool, ENG_BOOL, bool, , )
     default: break;
     }
 }
@@ -189,8 +192,6 @@ od_code eng_col2im_run(eng_ctx *c, od_status *st)
     col2im p;
     OD_TRY(read_col2im(c, &p, st));
     if (!c->out[0]) return OD_OK;
-    if (!(ENG_T(c->in[0]->dtype) & ENG_T_NUMERIC & ~ENG_T_HALF))
-        return od_fail(st, OD_BAD_TYPE, "elements are %s", eng_dtype_name(c->in[0]->dtype));
     col2im_job j = {&p, c->in[0], c->out[0]};
     memset(c->out[0]->data, 0, eng_tensor_bytes(c->out[0]));
     od_pool_for(c->pool, c->out[0]->dims[0] * c->out[0]->dims[1], col2im_image, &j);

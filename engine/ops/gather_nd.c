@@ -152,7 +152,7 @@ od_code eng_gather_nd_run(eng_ctx *c, od_status *st)
     size_t size = eng_dtype_size(x->dtype), bytes = (size_t)slice * size;
     char *to = y->data;
     const char *from = x->data;
-    if (bytes == 4) /* single numbers, the usual case */
+    if (bytes == 4 && size == 4) /* single numbers, the usual case */
         for (int64_t i = 0; i < n; i++) memcpy(to + i * 4, from + at[i] * 4, 4);
     else
         for (int64_t i = 0; i < n; i++) memcpy(to + (size_t)i * bytes, from + (size_t)at[i] * size, bytes);

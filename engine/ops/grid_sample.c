@@ -54,6 +54,8 @@ od_code eng_grid_sample_infer(eng_ctx *c, od_status *st)
     if (!x || !grid) return od_fail(st, OD_BAD_MODEL, "X and grid are wanted");
     if (x->rank < 3 || x->rank > 5 || grid->rank != x->rank)
         return od_fail(st, OD_BAD_SHAPE, "X has rank %d, grid rank %d: equal ranks from 3 to 5 are wanted", x->rank, grid->rank);
+    if (x->dtype == ENG_STRING && ((const params *)c->node->params)->mode != NEAREST)
+        return od_fail(st, OD_BAD_TYPE, "X holds strings, which only mode nearest can sample");
     if (!(ENG_T(grid->dtype) & ENG_T_FLOAT)) return od_fail(st, OD_BAD_TYPE, "grid is %s", eng_dtype_name(grid->dtype));
     if (grid->dims[0] != x->dims[0] || grid->dims[x->rank - 1] != x->rank - 2)
         return od_fail(st, OD_BAD_SHAPE, "grid is for %" PRId64 " images of %" PRId64 " axes, X has %" PRId64 " of %d", grid->dims[0],
@@ -160,6 +162,16 @@ static void pixel_taps(const job *j, const double *place, int64_t *at, float *w)
             }
 }
 
+/* Strings, where the nearest pixel lies inside; empty ones elsewhere. */
+static void pick_strings(const eng_resize_line *l)
+{
+    const eng_str *x = l->x;
+    eng_str *y = l->y;
+    for (int64_t i = 0; i < l->pixels; i++)
+        for (int64_t c = 0; c < l->channels; c++)
+            y[i * l->ldy + c] = l->w[i] != 0.0f ? x[l->at[i] * l->pitch + c] : (eng_str){"", 0};
+}
+
 static void run_piece(void *arg, int64_t chunk, int slot)
 {
     const job *j = arg;
@@ -174,12 +186,19 @@ static void run_piece(void *arg, int64_t chunk, int slot)
     eng_resize_line l = {.x = (const char *)j->x->data + (size_t)(image * j->in[0] * j->in[1] * j->in[2] * j->x->pitch) * size, .at = at, .w = w,
                          .taps = j->taps, .pixels = n, .channels = j->x->dims[1], .pitch = j->x->pitch,
                          .y = (char *)j->y->data + (size_t)(pixel * j->y->pitch) * size, .ldy = j->y->pitch};
-    (j->x->dtype == ENG_DOUBLE ? t->line_f64 : t->line_f32)(&l);
+    (j->x->dtype == ENG_STRING ? pick_strings : j->x->dtype == ENG_DOUBLE ? t->line_f64 : t->line_f32)(&l);
 }
 
 od_code eng_grid_sample_run(eng_ctx *c, od_status *st)
 {
-    const eng_tensor *x = c->in[0], *y = c->out[0];
+    eng_tensor parts[2] = {*c->in[0], *c->out[0]};
+    for (int i = 0; i < 2; i++) { /* of complex numbers each part is a channel */
+        if (!(ENG_T(parts[i].dtype) & (ENG_T(ENG_COMPLEX64) | ENG_T(ENG_COMPLEX128)))) continue;
+        parts[i].dtype = parts[i].dtype == ENG_COMPLEX64 ? ENG_FLOAT : ENG_DOUBLE;
+        parts[i].dims[1] *= 2;
+        parts[i].pitch *= 2;
+    }
+    const eng_tensor *x = &parts[0], *y = &parts[1];
     job j = {.p = c->node->params, .x = x, .y = y, .grid = c->in[1], .axes = x->rank - 2, .in = {1, 1, 1}, .taps = 1, .area = 1};
     if (!eng_tensor_count(y)) return OD_OK;
     for (int i = 0; i < j.axes; i++) {

@@ -1,4 +1,4 @@
-/* identity.c - Identity, Dropout as it is when a network is used, and tensors that follow from
+/* identity.c - Identity, Dropout, and tensors that follow from
  * shapes or a few numbers: Shape, Size, ConstantOfShape, Range, EyeLike. */
 #include "engine/ops/elementwise.h"
 #include "engine/ops/shape.h"
@@ -15,16 +15,22 @@ od_code eng_identity_run(eng_ctx *c, od_status *st)
 
 /* ---- Dropout -------------------------------------------------------------------------------- */
 
+/* The share of elements that a node drops: 0 unless it is asked to train. Known values only. */
+static double drops(const eng_ctx *c)
+{
+    bool trains = c->node->opset >= 12 && c->n_in > 2 && c->in[2] && eng_tensor_count(c->in[2]) > 0 && eng_tensor_int(c->in[2], 0);
+    if (!trains) return 0.0;
+    return c->in[1] && eng_tensor_count(c->in[1]) > 0 ? eng_tensor_double(c->in[1], 0) : 0.5;
+}
+
 od_code eng_dropout_infer(eng_ctx *c, od_status *st)
 {
     OD_TRY(eng_need_inputs(c, 1, st));
     if (c->node->opset >= 12 && c->n_in > 2 && c->in[2]) {
         OD_TRY(eng_need(c, 2));
-        if (eng_tensor_count(c->in[2]) > 0 && eng_tensor_int(c->in[2], 0)) {
-            OD_TRY(eng_need(c, 1));
-            bool drops = c->n_in < 2 || !c->in[1] || (eng_tensor_count(c->in[1]) > 0 && eng_tensor_double(c->in[1], 0) != 0);
-            if (drops) return od_fail(st, OD_UNSUPPORTED, "training_mode is set: networks are used here, not trained");
-        }
+        OD_TRY(eng_need(c, 1));
+        double ratio = drops(c);
+        if (!(ratio >= 0 && ratio < 1)) return od_fail(st, OD_BAD_VALUE, "ratio is %g: from 0 to below 1 is possible", ratio);
     }
     const eng_tensor *x = c->in[0];
     OD_TRY(eng_set_out(c, 0, x->dtype, x->rank, x->dims, st));
@@ -33,7 +39,8 @@ od_code eng_dropout_infer(eng_ctx *c, od_status *st)
 
 bool eng_dropout_alias(const eng_ctx *c, int k, int64_t *offset)
 {
-    return k == 0 && eng_alias_same(c, k, offset);
+    bool known = c->node->opset < 12 || c->n_in < 3 || !c->in[2] || (c->in[2]->data && (!c->in[1] || c->in[1]->data));
+    return k == 0 && known && drops(c) == 0.0 && eng_alias_same(c, k, offset);
 }
 
 /* The mask: everything is kept. */
@@ -53,6 +60,7 @@ static void fill_ones(const eng_tensor *t)
 
 od_code eng_dropout_run(eng_ctx *c, od_status *st)
 {
+    if (drops(c) > 0.0) return eng_drop_some(c, drops(c), st);
     if (c->n_out > 1 && c->out[1]) fill_ones(c->out[1]);
     if (!c->out[0] || c->out[0]->data == c->in[0]->data) return OD_OK;
     return eng_identity_run(c, st);

@@ -83,6 +83,8 @@ static bool is_zero(const eng_tensor *x, int64_t i)
     if (x->dtype == ENG_BOOL || x->dtype == ENG_UINT8) return !((const uint8_t *)x->data)[i];
     if (x->dtype == ENG_FLOAT) return ((const float *)x->data)[i] == 0.0f;
     if (x->dtype == ENG_STRING) return !((const eng_str *)x->data)[i].len;
+    if (x->dtype == ENG_COMPLEX64) return ((const float *)x->data)[2 * i] == 0.0f && ((const float *)x->data)[2 * i + 1] == 0.0f;
+    if (x->dtype == ENG_COMPLEX128) return ((const double *)x->data)[2 * i] == 0.0 && ((const double *)x->data)[2 * i + 1] == 0.0;
     if (ENG_T(x->dtype) & ENG_T_INT) return !eng_tensor_int(x, i);
     return eng_tensor_double(x, i) == 0.0;
 }

@@ -9,10 +9,11 @@
 #define ENG_EW (ENG_CL_ALL | ENG_INPLACE | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF)
 #define ENG_T_FLOAT8 \
     (ENG_T(ENG_FLOAT8E4M3FN) | ENG_T(ENG_FLOAT8E4M3FNUZ) | ENG_T(ENG_FLOAT8E5M2) | ENG_T(ENG_FLOAT8E5M2FNUZ))
+#define ENG_T_FLOAT6 (ENG_T(ENG_FLOAT6E2M3) | ENG_T(ENG_FLOAT6E3M2))
 #define ENG_T_INT8 (ENG_T(ENG_UINT8) | ENG_T(ENG_INT8))
 #define ENG_T_QUANTIZED                                                                                        \
     (ENG_T_INT8 | ENG_T(ENG_UINT16) | ENG_T(ENG_INT16) | ENG_T(ENG_UINT4) | ENG_T(ENG_INT4) |                  \
-     ENG_T(ENG_UINT2) | ENG_T(ENG_INT2) | ENG_T_FLOAT8 | ENG_T(ENG_FLOAT4E2M1))
+     ENG_T(ENG_UINT2) | ENG_T(ENG_INT2) | ENG_T_FLOAT8 | ENG_T_FLOAT6 | ENG_T(ENG_FLOAT4E2M1))
 
 /* binary.c */
 eng_import_fn eng_pair_import, eng_prelu_import;
@@ -33,6 +34,9 @@ eng_run_fn eng_gelu_run, eng_swiglu_run, eng_bias_gelu_run, eng_fast_gelu_run, e
     eng_relu_run, eng_sigmoid_run, eng_tanh_run, eng_softplus_run, eng_softsign_run, eng_mish_run,
     eng_elu_run, eng_celu_run, eng_selu_run, eng_swish_run, eng_leaky_relu_run, eng_hard_sigmoid_run,
     eng_hard_swish_run, eng_thresholded_relu_run, eng_shrink_run, eng_ms_gelu_run, eng_quick_gelu_run;
+
+/* In random.c: drop `ratio` of the elements of input 0, and multiply the others so that the mean stays. */
+od_code eng_drop_some(eng_ctx *c, double ratio, od_status *st);
 
 /* clip.c */
 eng_import_fn eng_clip_import;
@@ -114,7 +118,7 @@ eng_infer_fn eng_conv_transpose_infer;
 eng_run_fn eng_conv_transpose_run;
 
 /* resize.c */
-eng_import_fn eng_resize10_import;
+eng_import_fn eng_resize10_import, eng_upsample1_import;
 eng_prepare_fn eng_resize_prepare;
 eng_infer_fn eng_resize_infer;
 eng_layout_fn eng_resize_layout;

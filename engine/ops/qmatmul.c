@@ -240,14 +240,51 @@ static od_code store_bytes(eng_ctx *c, const product *p, const rescale *r, const
 
 /* ---- QLinearMatMul: a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero ------------------- */
 
+/* Bytes, or float8 with its zero point. */
+static od_code check_narrow(const eng_ctx *c, int i, int zero, od_status *st)
+{
+    const eng_tensor *t = input(c, i), *z = input(c, zero);
+    if (!t || !(ENG_T_FLOAT8 & ENG_T(t->dtype))) return check_bytes(c, i, zero, st);
+    if (z && z->dtype == t->dtype) return OD_OK;
+    return od_fail(st, OD_BAD_TYPE, "input %d is %s, its zero point %s", i, eng_dtype_name(t->dtype), z ? eng_dtype_name(z->dtype) : "missing");
+}
+
+static bool has_float8(const eng_ctx *c)
+{
+    return (ENG_T(c->in[0]->dtype) | ENG_T(c->in[3]->dtype) | ENG_T(c->in[7]->dtype)) & ENG_T_FLOAT8;
+}
+
+/* float8 among the types: rare enough for the definition, in doubles. */
+static void multiply_float8(const eng_ctx *c, const product *p)
+{
+    const eng_tensor *a = c->in[0], *b = c->in[3], *y = c->out[0];
+    param as = param_of(c, 1, 1), az = param_of(c, 2, 0), bs = param_of(c, 4, 1), bz = param_of(c, 5, 0), ys = param_of(c, 6, 1), yz = param_of(c, 7, 0);
+    for (int64_t i = 0; i < p->batches * p->m * p->n; i++) {
+        int64_t ma, mb, row = i / p->n % p->m, col = i % p->n;
+        double sum = 0, za, zb;
+        matrices_of(p, i / p->n / p->m, &ma, &mb);
+        za = param_at(&az, ma, row, p->m);
+        zb = param_at(&bz, mb, col, p->n);
+        for (int64_t k = 0; k < p->k; k++)
+            sum += (eng_tensor_double(a, (ma * p->m + row) * p->k + k) - za) * (eng_tensor_double(b, (mb * p->k + k) * p->n + col) - zb);
+        double v = sum * param_at(&as, ma, row, p->m) * param_at(&bs, mb, col, p->n) / param_at(&ys, 0, row, p->m), zero = param_at(&yz, 0, row, p->m);
+        if (ENG_T(y->dtype) & ENG_T_FLOAT8) {
+            ((uint8_t *)y->data)[i] = (uint8_t)eng_small_float(v + zero, y->dtype, true, ENG_E8_UP);
+        } else {
+            double lo = y->dtype == ENG_INT8 ? -128 : 0, whole = rint(v) + zero;
+            ((uint8_t *)y->data)[i] = (uint8_t)(int)(!(whole > lo) ? lo : whole < lo + 255 ? whole : lo + 255);
+        }
+    }
+}
+
 od_code eng_qlinear_matmul_infer(eng_ctx *c, od_status *st)
 {
     product p;
     int rank;
     int64_t dims[ENG_MAX_RANK];
-    OD_TRY(check_bytes(c, 0, 2, st));
-    OD_TRY(check_bytes(c, 3, 5, st));
-    OD_TRY(check_bytes(c, 7, 7, st));
+    OD_TRY(check_narrow(c, 0, 2, st));
+    OD_TRY(check_narrow(c, 3, 5, st));
+    OD_TRY(check_narrow(c, 7, 7, st));
     for (int i = 1; i < 7; i += i == 1 ? 3 : 2) OD_TRY(check_scale(c, i, st));
     OD_TRY(shape_product(&p, c->in[0], c->in[3], &rank, dims, st));
     for (int i = 1; i < 3; i++) OD_TRY(check_param(c, i, c->in[0], p.m, st));
@@ -266,6 +303,7 @@ od_code eng_qlinear_matmul_run(eng_ctx *c, od_status *st)
     int64_t dims[ENG_MAX_RANK];
     if (c->n_out < 1 || !c->out[0]) return OD_OK;
     OD_TRY(shape_product(&p, c->in[0], c->in[3], &rank, dims, st));
+    if (has_float8(c)) return multiply_float8(c, &p), OD_OK;
     product_job j = {.p = &p, .a = c->in[0], .b = c->in[3], .a_zero = param_of(c, 2, 0), .b_zero = param_of(c, 5, 0),
                      .out = sums_for(c, &p, st)};
     if (!j.out) return st->code;

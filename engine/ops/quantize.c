@@ -132,8 +132,8 @@ static double round_to(double v, eng_dtype t)
 
 static void store_quantized(const q_job *j, char *p, int64_t at, double quotient, double zero)
 {
-    if (ENG_T(j->to) & (ENG_T_FLOAT8 | ENG_T(ENG_FLOAT4E2M1))) {
-        bool narrow = j->to == ENG_FLOAT4E2M1;
+    if (ENG_T(j->to) & (ENG_T_FLOAT8 | ENG_T_FLOAT6 | ENG_T(ENG_FLOAT4E2M1))) {
+        bool narrow = !(ENG_T(j->to) & ENG_T_FLOAT8);
         ((uint8_t *)p)[at] =
             (uint8_t)eng_small_float(narrow ? quotient + zero : quotient, j->to, j->saturate, ENG_E8_UP);
         return;
@@ -251,8 +251,8 @@ od_code eng_quantize_infer(eng_ctx *c, od_status *st)
                        eng_dtype_name(zero->dtype));
     if (zero) to = zero->dtype;
     if (!to) to = ENG_UINT8;
-    if (to < 0 || to > ENG_INT2 || !(ENG_T_QUANTIZED & ENG_T((unsigned)to)))
-        return od_fail(st, OD_BAD_TYPE, "quantizing to %s", to < 0 || to > ENG_INT2 ? "?" : eng_dtype_name((eng_dtype)to));
+    if (to < 0 || to >= ENG_SEQUENCE || !(ENG_T_QUANTIZED & ENG_T((unsigned)to)))
+        return od_fail(st, OD_BAD_TYPE, "quantizing to %s", to < 0 || to >= ENG_SEQUENCE ? "?" : eng_dtype_name((eng_dtype)to));
     if (precision && precision != ENG_FLOAT && precision != ENG_FLOAT16 && precision != ENG_BFLOAT16 &&
         precision != ENG_DOUBLE)
         return od_fail(st, OD_BAD_ARGUMENT, "precision %" PRId64, precision);

@@ -1,4 +1,4 @@
-/* random.c - RandomNormal, RandomUniform and their Like forms, Bernoulli, Multinomial.
+/* random.c - RandomNormal, RandomUniform and their Like forms, Bernoulli, Multinomial, Dropout that trains.
  *
  * Number i of a stream is a hash of the stream's key and i, so streams need no state, may be cut
  * among threads, and repeat for a given `seed`. Without one each run draws a fresh key. */
@@ -37,7 +37,7 @@ static uint64_t key_of(const eng_ctx *c)
     if (seed) {
         uint32_t bits;
         memcpy(&bits, &seed->f, sizeof bits);
-        return mix(bits);
+        return mix(seed->kind == ENG_ATTR_INT ? (uint64_t)seed->i : bits); /* Dropout's is an integer */
     }
     return mix((uint64_t)od_now_ns() + mix(atomic_fetch_add(&runs, 1)));
 }
@@ -70,6 +70,10 @@ static void store(eng_tensor *t, int64_t i, double v)
     case ENG_FLOAT: ((float *)t->data)[i] = (float)v; break;
     case ENG_FLOAT16:
     case ENG_BFLOAT16: ((uint16_t *)t->data)[i] = (uint16_t)eng_small_float(v, t->dtype, false, ENG_E8_UP); break;
+    case ENG_FLOAT8E4M3FN:
+    case ENG_FLOAT8E4M3FNUZ:
+    case ENG_FLOAT8E5M2:
+    case ENG_FLOAT8E5M2FNUZ: ((uint8_t *)t->data)[i] = (uint8_t)eng_small_float(v, t->dtype, true, ENG_E8_UP); break;
     case ENG_BOOL: ((uint8_t *)t->data)[i] = v != 0; break;
     default: eng_store_doubles((char *)t->data + (size_t)i * eng_dtype_size(t->dtype), &v, t->dtype, 1, 1);
     }
@@ -171,6 +175,23 @@ od_code eng_bernoulli_run(eng_ctx *c, od_status *st)
     int64_t n = eng_tensor_count(c->out[0]);
     coin_job j = {c->in[0], c->out[0], key_of(c), n, eng_chunks(n, 4096)};
     od_pool_for(c->pool, j.chunks, coin_chunk, &j);
+    return OD_OK;
+}
+
+/* ---- Dropout ----------------------------------------------------------------------------------- */
+
+od_code eng_drop_some(eng_ctx *c, double ratio, od_status *st)
+{
+    const eng_tensor *x = c->in[0], *mask = c->n_out > 1 ? c->out[1] : NULL;
+    eng_tensor *y = c->out[0];
+    uint64_t key = key_of(c);
+    int64_t n = eng_tensor_count(x), run = x->layout == ENG_CL ? x->dims[1] : n, step = x->layout == ENG_CL ? x->pitch : n;
+    (void)st;
+    for (int64_t i = 0; i < n; i++) {
+        bool keep = uniform(key, (uint64_t)i) >= ratio;
+        if (mask) store((eng_tensor *)(uintptr_t)mask, i, keep);
+        if (y) store(y, i, keep ? eng_tensor_double(x, i / run * step + i % run) / (1 - ratio) : 0);
+    }
     return OD_OK;
 }
 

@@ -67,6 +67,19 @@ od_code eng_resize10_import(eng_graph *g, eng_node *n, od_status *st)
     return eng_node_set_string(g, n, "nearest_mode", "before_opset_11", st);
 }
 
+/* Upsample 1 names the scales of an image's height and width. */
+od_code eng_upsample1_import(eng_graph *g, eng_node *n, od_status *st)
+{
+    float scales[4] = {1, 1, eng_node_float(n, "height_scale", 0), eng_node_float(n, "width_scale", 0)};
+    eng_tensor t = {.dtype = ENG_FLOAT, .rank = 1, .dims = {4}, .data = od_arena_alloc(&g->model->arena, sizeof scales)};
+    if (!t.data) return od_fail(st, OD_NO_MEMORY, "no memory for scales");
+    memcpy(t.data, scales, sizeof scales);
+    eng_node_drop_attr(n, "height_scale");
+    eng_node_drop_attr(n, "width_scale");
+    OD_TRY(eng_set_input_constant(g, n, 1, &t, st));
+    return eng_resize10_import(g, n, st);
+}
+
 /* ---- shapes ---------------------------------------------------------------------------------- */
 
 static const eng_tensor *given(const eng_ctx *c, int i) /* opset 11 wants empty tensors for absent ones */
@@ -170,12 +183,21 @@ static od_code read_spec(const eng_ctx *c, resize_spec *s, od_status *st)
     return OD_OK;
 }
 
+static bool is_complex(const eng_tensor *t)
+{
+    return t->dtype == ENG_COMPLEX64 || t->dtype == ENG_COMPLEX128;
+}
+
 od_code eng_resize_infer(eng_ctx *c, od_status *st)
 {
     resize_spec s;
     int64_t dims[ENG_MAX_RANK];
     OD_TRY(read_spec(c, &s, st));
     for (int i = 0; i < s.rank; i++) dims[i] = s.axis[i].out;
+    const eng_resize_rule *r = c->node->params;
+    if (c->in[0]->dtype == ENG_STRING && (r->mode != ENG_RESIZE_NEAREST || r->coord == ENG_COORD_CROP))
+        return od_fail(st, OD_BAD_TYPE, "X holds strings, which only mode nearest without a crop can resize");
+    if (is_complex(c->in[0]) && s.rank == ENG_MAX_RANK) return od_fail(st, OD_BAD_SHAPE, "complex numbers of rank %d", s.rank);
     return eng_set_out(c, 0, c->in[0]->dtype, s.rank, dims, st);
 }
 
@@ -186,6 +208,7 @@ void eng_resize_layout(const eng_ctx *c, eng_layout *want_in, eng_layout *want_o
     od_status st;
     eng_layout now = want_in[0];
     for (int i = 0; i < c->n_in; i++) want_in[i] = ENG_ROW;
+    if (is_complex(c->in[0])) return;
     if (c->in[0]->rank < 3 || (c->in[0]->rank == 3 && now == ENG_ROW)) return;
     if (read_spec(c, &s, &st) != OD_OK || s.axis[1].resized) return;
     want_in[0] = *want_out = ENG_CL;
@@ -337,9 +360,8 @@ static od_code resize(eng_ctx *c, resize_spec *s, const eng_tensor *x, const eng
 }
 
 /* Every element with a coordinate outside gets the extrapolation value. */
-static void fill_outside(const eng_ctx *c, const resize_spec *s)
+static void fill_outside(const eng_ctx *c, const resize_spec *s, const eng_tensor *y)
 {
-    const eng_tensor *y = c->out[0];
     int64_t strides[ENG_MAX_RANK], at[ENG_MAX_RANK] = {0}, count = eng_tensor_count(y);
     double value = (double)eng_node_float(c->node, "extrapolation_value", 0.0f);
     bool any = false;
@@ -381,6 +403,13 @@ static void convert(eng_ctx *c, const eng_tensor *to, const eng_tensor *from)
     eng_walk_run(&w, c->pool, 4, convert_row, types);
 }
 
+/* The parts of complex numbers as an innermost axis of two. */
+static void split_parts(eng_tensor *t)
+{
+    t->dtype = t->dtype == ENG_COMPLEX64 ? ENG_FLOAT : ENG_DOUBLE;
+    t->dims[t->rank++] = 2;
+}
+
 /* Integers are interpolated as doubles and cut off. */
 static od_code resize_integers(eng_ctx *c, resize_spec *s, const eng_tensor *x, const eng_tensor *y, od_status *st)
 {
@@ -398,10 +427,15 @@ static od_code resize_integers(eng_ctx *c, resize_spec *s, const eng_tensor *x, 
 od_code eng_resize_run(eng_ctx *c, od_status *st)
 {
     const eng_resize_rule *r = c->node->params;
-    const eng_tensor *x = c->in[0], *y = c->out[0];
+    eng_tensor real[2] = {*c->in[0], *c->out[0]};
+    const eng_tensor *x = &real[0], *y = &real[1];
     resize_spec s;
     bool resized = false;
     OD_TRY(read_spec(c, &s, st));
+    if (is_complex(x)) {
+        s.axis[s.rank++] = (eng_resize_axis){.in = 2, .out = 2, .scale = 1, .length = 2, .end = 1};
+        for (int i = 0; i < 2; i++) split_parts(&real[i]);
+    }
     if (!eng_tensor_count(y)) return OD_OK;
     for (int i = 0; i < s.rank; i++) {
         OD_TRY(eng_resize_taps(r, &s.axis[i], c->scratch, st));
@@ -413,6 +447,6 @@ od_code eng_resize_run(eng_ctx *c, od_status *st)
     }
     if (r->mode == ENG_RESIZE_NEAREST || x->dtype == ENG_FLOAT || x->dtype == ENG_DOUBLE) OD_TRY(resize(c, &s, x, y, st));
     else OD_TRY(resize_integers(c, &s, x, y, st));
-    fill_outside(c, &s);
+    fill_outside(c, &s, y);
     return OD_OK;
 }

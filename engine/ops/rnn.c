@@ -4,30 +4,13 @@
  * large state is cut by hidden units too, a region a step. */
 #include "engine/kernels/kernels.h"
 #include "engine/ops/ops.h"
+#include "engine/ops/rnn.h"
 
 #include <math.h>
 #include <string.h>
 #include <strings.h>
 
-enum { GATES_MAX = 4, DIRS_MAX = 2, ROWS = 96 };
-
-typedef enum rnn_kind { KIND_RNN, KIND_GRU, KIND_LSTM } rnn_kind;
-
-enum { ACT_AFFINE = ENG_ACTS, ACT_THRESHOLD, ACT_SCALED_TANH, ACT_SOFTSIGN };
-
-typedef struct act {
-    int kind; /* eng_act or one of those above */
-    float alpha, beta;
-} act;
-
-typedef struct rnn_params {
-    rnn_kind kind;
-    int gates, dirs;
-    bool reverse[DIRS_MAX], layout, reset_after, input_forget;
-    float clip; /* INFINITY: none */
-    act acts[DIRS_MAX][3];
-    const float *w[DIRS_MAX], *r[DIRS_MAX]; /* packed constants; NULL: not constant */
-} rnn_params;
+enum { ROWS = 96 };
 
 /* ---- attributes --------------------------------------------------------------------------- */
 
@@ -40,13 +23,13 @@ static const struct {
     {"Relu", ENG_ACT_RELU, 0, 0, false, false},
     {"Tanh", ENG_ACT_TANH, 0, 0, false, false},
     {"Sigmoid", ENG_ACT_SIGMOID, 0, 0, false, false},
-    {"Affine", ACT_AFFINE, 1.0f, 0, true, true},
+    {"Affine", ENG_RNN_AFFINE, 1.0f, 0, true, true},
     {"LeakyRelu", ENG_ACT_LEAKY_RELU, 0.01f, 0, true, false},
-    {"ThresholdedRelu", ACT_THRESHOLD, 1.0f, 0, true, false},
-    {"ScaledTanh", ACT_SCALED_TANH, 1.0f, 1.0f, true, true},
+    {"ThresholdedRelu", ENG_RNN_THRESHOLD, 1.0f, 0, true, false},
+    {"ScaledTanh", ENG_RNN_SCALED_TANH, 1.0f, 1.0f, true, true},
     {"HardSigmoid", ENG_ACT_HARD_SIGMOID, 0.2f, 0.5f, true, true},
     {"Elu", ENG_ACT_ELU, 1.0f, 0, true, false},
-    {"Softsign", ACT_SOFTSIGN, 0, 0, false, false},
+    {"Softsign", ENG_RNN_SOFTSIGN, 0, 0, false, false},
     {"Softplus", ENG_ACT_SOFTPLUS, 0, 0, false, false},
 };
 
@@ -58,10 +41,10 @@ static int find_act(const eng_str *name)
 }
 
 /* Activations in the order of directions; alphas and betas go to those that take them, in order. */
-static od_code read_acts(const eng_node *n, rnn_params *p, od_status *st)
+static od_code read_acts(const eng_node *n, eng_rnn_params *p, od_status *st)
 {
     static const char *const usual[3][3] = {{"Tanh", "", ""}, {"Sigmoid", "Tanh", ""}, {"Sigmoid", "Tanh", "Tanh"}};
-    const int per = p->kind == KIND_RNN ? 1 : p->kind == KIND_GRU ? 2 : 3;
+    const int per = p->kind == ENG_RNN_RNN ? 1 : p->kind == ENG_RNN_GRU ? 2 : 3;
     int64_t n_alpha, n_beta, at_alpha = 0, at_beta = 0;
     const float *alpha = eng_node_floats(n, "activation_alpha", &n_alpha);
     const float *beta = eng_node_floats(n, "activation_beta", &n_beta);
@@ -74,8 +57,8 @@ static od_code read_acts(const eng_node *n, rnn_params *p, od_status *st)
             eng_str s = names ? names->strings[d * per + k] : (eng_str){word, strlen(word)};
             int i = find_act(&s);
             if (i < 0) return od_fail(st, OD_UNSUPPORTED, "activation '%.*s'", (int)od_min_i64((int64_t)s.len, 40), s.ptr);
-            act *a = &p->acts[d][k];
-            *a = (act){act_table[i].kind, act_table[i].alpha, act_table[i].beta};
+            eng_rnn_act *a = &p->acts[d][k];
+            *a = (eng_rnn_act){act_table[i].kind, act_table[i].alpha, act_table[i].beta};
             if (act_table[i].takes_alpha && at_alpha < n_alpha) a->alpha = alpha[at_alpha++];
             if (act_table[i].takes_beta && at_beta < n_beta) a->beta = beta[at_beta++];
         }
@@ -83,10 +66,10 @@ static od_code read_acts(const eng_node *n, rnn_params *p, od_status *st)
     return OD_OK;
 }
 
-static od_code read_params(const eng_node *n, rnn_params *p, od_status *st)
+static od_code read_params(const eng_node *n, eng_rnn_params *p, od_status *st)
 {
-    p->kind = !strcmp(n->op_type, "LSTM") ? KIND_LSTM : !strcmp(n->op_type, "GRU") ? KIND_GRU : KIND_RNN;
-    p->gates = p->kind == KIND_LSTM ? 4 : p->kind == KIND_GRU ? 3 : 1;
+    p->kind = !strcmp(n->op_type, "LSTM") ? ENG_RNN_LSTM : !strcmp(n->op_type, "GRU") ? ENG_RNN_GRU : ENG_RNN_RNN;
+    p->gates = p->kind == ENG_RNN_LSTM ? 4 : p->kind == ENG_RNN_GRU ? 3 : 1;
     p->dirs = 1;
     if (eng_node_string_is(n, "direction", "forward", "bidirectional")) p->dirs = 2;
     else if (eng_node_string_is(n, "direction", "forward", "reverse")) p->reverse[0] = true;
@@ -118,7 +101,7 @@ static void pack_r(const float *r, int gates, int64_t hidden, float *to)
 od_code eng_rnn_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 {
     (void)pool;
-    rnn_params *p = eng_model_alloc(g, sizeof *p);
+    eng_rnn_params *p = eng_model_alloc(g, sizeof *p);
     if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for a recurrent network");
     n->params = p;
     OD_TRY(read_params(n, p, st));
@@ -142,11 +125,6 @@ od_code eng_rnn_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 
 /* ---- shapes ------------------------------------------------------------------------------- */
 
-typedef struct sizes {
-    int64_t steps, batch, input, hidden;
-    int dirs;
-} sizes;
-
 static od_code want(const eng_ctx *c, int i, const char *what, int rank, const int64_t *dims, od_status *st)
 {
     const eng_tensor *t = i < c->n_in ? c->in[i] : NULL;
@@ -158,14 +136,14 @@ static od_code want(const eng_ctx *c, int i, const char *what, int rank, const i
                    eng_tensor_text(&w, wanted, sizeof wanted));
 }
 
-static od_code read_sizes(const eng_ctx *c, const rnn_params *p, sizes *s, od_status *st)
+od_code eng_rnn_sizes(const eng_ctx *c, const eng_rnn_params *p, eng_rnn_size *s, od_status *st)
 {
     for (int i = 0; i < 3; i++) {
         if (i >= c->n_in || !c->in[i]) return od_fail(st, OD_BAD_MODEL, "input %d is missing", i);
         if (c->in[i]->rank != 3) return od_fail(st, OD_BAD_SHAPE, "input %d has rank %d, wanted 3", i, c->in[i]->rank);
     }
     const eng_tensor *x = c->in[0], *r = c->in[2];
-    *s = (sizes){.steps = x->dims[p->layout], .batch = x->dims[!p->layout], .input = x->dims[2], .hidden = r->dims[2],
+    *s = (eng_rnn_size){.steps = x->dims[p->layout], .batch = x->dims[!p->layout], .input = x->dims[2], .hidden = r->dims[2],
                  .dirs = p->dirs};
     int64_t hidden = s->hidden, rows = p->gates * hidden;
     int64_t wish = eng_node_int(c->node, "hidden_size", hidden);
@@ -176,16 +154,16 @@ static od_code read_sizes(const eng_ctx *c, const rnn_params *p, sizes *s, od_st
     OD_TRY(want(c, 4, "sequence_lens", 1, &s->batch, st));
     int64_t state[2][3] = {{p->dirs, s->batch, hidden}, {s->batch, p->dirs, hidden}};
     OD_TRY(want(c, 5, "initial_h", 3, state[p->layout], st));
-    if (p->kind != KIND_LSTM) return OD_OK;
+    if (p->kind != ENG_RNN_LSTM) return OD_OK;
     OD_TRY(want(c, 6, "initial_c", 3, state[p->layout], st));
     return want(c, 7, "P", 2, (int64_t[]){p->dirs, 3 * hidden}, st);
 }
 
 od_code eng_rnn_infer(eng_ctx *c, od_status *st)
 {
-    const rnn_params *p = c->node->params;
-    sizes s;
-    OD_TRY(read_sizes(c, p, &s, st));
+    const eng_rnn_params *p = c->node->params;
+    eng_rnn_size s;
+    OD_TRY(eng_rnn_sizes(c, p, &s, st));
     for (int i = 1; i < c->n_in; i++) {
         eng_dtype dtype = i == 4 ? ENG_INT32 : c->in[0]->dtype;
         if (c->in[i] && c->in[i]->dtype != dtype)
@@ -203,7 +181,7 @@ od_code eng_rnn_infer(eng_ctx *c, od_status *st)
 
 typedef struct direction {
     bool reverse;
-    const act *acts;
+    const eng_rnn_act *acts;
     const float *w, *r, *peep;
     float *bias_x, *bias_r; /* of the whole x product; of the candidate's h product (reset_after) or NULL */
     float *xw;              /* [steps * batch][gates * hidden], rows as X has them */
@@ -211,12 +189,12 @@ typedef struct direction {
 } direction;
 
 typedef struct job {
-    const rnn_params *p;
-    sizes s;
+    const eng_rnn_params *p;
+    eng_rnn_size s;
     const float *x;
     const int32_t *lens;
     float *y;
-    direction dir[DIRS_MAX];
+    direction dir[ENG_RNN_DIRS];
     int64_t col_parts, row_blocks; /* of the x product */
     int64_t parts, part;           /* of the hidden units in a step, and one's width */
     int64_t step;
@@ -224,21 +202,21 @@ typedef struct job {
     const eng_kernels *k;
 } job;
 
-static void apply(const job *j, const act *a, float *x, int64_t n)
+static void apply(const job *j, const eng_rnn_act *a, float *x, int64_t n)
 {
     switch (a->kind) {
-    case ACT_AFFINE:
+    case ENG_RNN_AFFINE:
         for (int64_t i = 0; i < n; i++) x[i] = a->alpha * x[i] + a->beta;
         break;
-    case ACT_THRESHOLD:
+    case ENG_RNN_THRESHOLD:
         for (int64_t i = 0; i < n; i++) x[i] = x[i] > a->alpha ? x[i] : 0.0f;
         break;
-    case ACT_SCALED_TANH:
+    case ENG_RNN_SCALED_TANH:
         for (int64_t i = 0; i < n; i++) x[i] *= a->beta;
         j->k->tanh_f32(x, x, n);
         for (int64_t i = 0; i < n; i++) x[i] *= a->alpha;
         break;
-    case ACT_SOFTSIGN:
+    case ENG_RNN_SOFTSIGN:
         for (int64_t i = 0; i < n; i++) x[i] /= 1.0f + fabsf(x[i]);
         break;
     default: j->k->act_f32((eng_act)a->kind, a->alpha, a->beta, x, x, n);
@@ -246,7 +224,7 @@ static void apply(const job *j, const act *a, float *x, int64_t n)
 }
 
 /* The activation of a clipped gate. */
-static void gate(const job *j, const act *a, float *z, int64_t n)
+static void gate(const job *j, const eng_rnn_act *a, float *z, int64_t n)
 {
     float clip = j->p->clip;
     if (clip < INFINITY)
@@ -326,7 +304,7 @@ static int64_t x_row(const job *j, int64_t t, int64_t b)
 
 static void store(const job *j, int which, int64_t t, int64_t b, const float *next, int64_t from, int64_t n)
 {
-    const sizes *s = &j->s;
+    const eng_rnn_size *s = &j->s;
     if (!j->y) return;
     int64_t row = j->p->layout ? (b * s->steps + t) * s->dirs + which : (t * s->dirs + which) * s->batch + b;
     memcpy(j->y + row * s->hidden + from, next, (size_t)n * sizeof *next);
@@ -336,9 +314,9 @@ static void store(const job *j, int which, int64_t t, int64_t b, const float *ne
 static void step_part(const job *j, int which, int64_t from, int64_t n)
 {
     const direction *d = &j->dir[which];
-    const sizes *s = &j->s;
+    const eng_rnn_size *s = &j->s;
     int64_t hidden = s->hidden, width = j->p->gates * hidden;
-    bool gru = j->p->kind == KIND_GRU;
+    bool gru = j->p->kind == ENG_RNN_GRU;
     const float *h = d->h[j->step & 1];
     float *next = d->h[~j->step & 1];
     int first = gru && j->phase ? 2 : 0, last = gru && !j->phase && !j->p->reset_after ? 2 : j->p->gates;
@@ -357,7 +335,7 @@ static void step_part(const job *j, int which, int64_t from, int64_t n)
         int64_t t = d->reverse ? length - 1 - j->step : j->step;
         float *z = d->gates + b * width + from;
         const float *x = d->xw + x_row(j, t, b) * width + from;
-        if (j->p->kind == KIND_LSTM) lstm_row(j, d, z, x, d->cell + at, next + at, from, n);
+        if (j->p->kind == ENG_RNN_LSTM) lstm_row(j, d, z, x, d->cell + at, next + at, from, n);
         else if (gru) gru_row(j, d, z, x, h + at, d->reset + at, next + at, from, n);
         else rnn_row(j, d, z, x, next + at, n);
         if (!gru || j->phase || j->p->reset_after) store(j, which, t, b, next + at, from, n);
@@ -374,7 +352,7 @@ static void step_chunk(void *arg, int64_t chunk, int slot)
 
 static int phases(const job *j)
 {
-    return j->p->kind == KIND_GRU && !j->p->reset_after ? 2 : 1;
+    return j->p->kind == ENG_RNN_GRU && !j->p->reset_after ? 2 : 1;
 }
 
 static void direction_chunk(void *arg, int64_t chunk, int slot)
@@ -387,7 +365,7 @@ static void direction_chunk(void *arg, int64_t chunk, int slot)
 
 static void run_steps(job *j, od_pool *pool)
 {
-    const sizes *s = &j->s;
+    const eng_rnn_size *s = &j->s;
     enum { WORTH = 400000 }; /* multiply-adds of a step that pay for a region */
     bool large = (double)s->batch * (double)s->hidden * (double)s->hidden * j->p->gates >= WORTH;
     if (!large || s->dirs >= od_pool_slots(pool)) {
@@ -423,7 +401,7 @@ static void add_biases(const job *j, direction *d, const float *b)
     int64_t hidden = j->s.hidden, width = j->p->gates * hidden;
     if (!b) return;
     for (int64_t i = 0; i < width; i++) {
-        bool apart = j->p->kind == KIND_GRU && j->p->reset_after && i >= 2 * hidden;
+        bool apart = j->p->kind == ENG_RNN_GRU && j->p->reset_after && i >= 2 * hidden;
         d->bias_x[i] = apart ? b[i] : b[i] + b[width + i];
         if (apart) d->bias_r[i - 2 * hidden] = b[width + i];
     }
@@ -441,8 +419,8 @@ static void copy_state(const job *j, int which, float *dense, float *outer, bool
 
 static od_code init_direction(eng_ctx *c, job *j, int which, od_status *st)
 {
-    const rnn_params *p = j->p;
-    const sizes *s = &j->s;
+    const eng_rnn_params *p = j->p;
+    const eng_rnn_size *s = &j->s;
     direction *d = &j->dir[which];
     od_arena *a = c->scratch;
     int64_t width = p->gates * s->hidden, state = s->batch * s->hidden;
@@ -469,29 +447,29 @@ static od_code init_direction(eng_ctx *c, job *j, int which, od_status *st)
     }
     if (c->n_in > 3 && c->in[3]) add_biases(j, d, (const float *)c->in[3]->data + which * 2 * width);
     if (c->n_in > 5 && c->in[5]) copy_state(j, which, d->h[0], c->in[5]->data, false);
-    if (p->kind != KIND_LSTM) return OD_OK;
+    if (p->kind != ENG_RNN_LSTM) return OD_OK;
     if (c->n_in > 6 && c->in[6]) copy_state(j, which, d->cell, c->in[6]->data, false);
     if (c->n_in > 7 && c->in[7]) d->peep = (const float *)c->in[7]->data + which * 3 * s->hidden;
     return OD_OK;
 }
 
-static od_code check_lengths(const job *j, od_status *st)
+static od_code check_lengths(const int32_t *lens, const eng_rnn_size *s, od_status *st)
 {
-    for (int64_t b = 0; j->lens && b < j->s.batch; b++)
-        if (j->lens[b] < 0 || j->lens[b] > j->s.steps)
-            return od_fail(st, OD_BAD_VALUE, "sequence_lens[%" PRId64 "] is %d, X has %" PRId64 " steps", b, j->lens[b],
-                           j->s.steps);
+    for (int64_t b = 0; lens && b < s->batch; b++)
+        if (lens[b] < 0 || lens[b] > s->steps)
+            return od_fail(st, OD_BAD_VALUE, "sequence_lens[%" PRId64 "] is %d, X has %" PRId64 " steps", b, lens[b], s->steps);
     return OD_OK;
 }
 
 od_code eng_rnn_run(eng_ctx *c, od_status *st)
 {
-    const rnn_params *p = c->node->params;
+    const eng_rnn_params *p = c->node->params;
     job j = {.p = p, .k = eng_kernels_get(), .x = c->in[0]->data};
-    OD_TRY(read_sizes(c, p, &j.s, st));
-    const sizes *s = &j.s;
+    OD_TRY(eng_rnn_sizes(c, p, &j.s, st));
+    const eng_rnn_size *s = &j.s;
     j.lens = c->n_in > 4 && c->in[4] ? c->in[4]->data : NULL;
-    OD_TRY(check_lengths(&j, st));
+    OD_TRY(check_lengths(j.lens, s, st));
+    if (c->in[0]->dtype == ENG_DOUBLE) return eng_rnn_run_double(c, p, s, st);
     j.y = c->n_out > 0 && c->out[0] ? c->out[0]->data : NULL;
     if (j.y && j.lens) memset(j.y, 0, eng_tensor_bytes(c->out[0]));
     for (int d = 0; d < s->dirs; d++) OD_TRY(init_direction(c, &j, d, st));

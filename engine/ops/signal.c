@@ -242,6 +242,7 @@ static od_code cosine_window(eng_ctx *c, const double *a, od_status *st)
     for (int64_t i = 0; i < n; i++) {
         double t = n == 1 && !periodic ? 0.0 : 2.0 * M_PI * (double)i / (double)(periodic ? n : n - 1);
         w[i] = a[0] - a[1] * cos(t) + a[2] * cos(2.0 * t);
+        if (out->dtype != ENG_DOUBLE) w[i] = (double)(float)w[i]; /* a peak of 1 - 1e-16 is 1 to integers too */
     }
     eng_store_doubles(out->data, w, out->dtype, 1, n);
     return OD_OK;

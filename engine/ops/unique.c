@@ -34,6 +34,11 @@ static int compare_element(const eng_tensor *x, int64_t i, int64_t j)
         int64_t a = eng_tensor_int(x, i), b = eng_tensor_int(x, j);
         return (a > b) - (a < b);
     }
+    if (x->dtype == ENG_COMPLEX64 || x->dtype == ENG_COMPLEX128) { /* by real parts, then imaginary ones */
+        eng_tensor part = {.dtype = x->dtype == ENG_COMPLEX64 ? ENG_FLOAT : ENG_DOUBLE, .data = x->data};
+        int real = compare_element(&part, 2 * i, 2 * j);
+        return real ? real : compare_element(&part, 2 * i + 1, 2 * j + 1);
+    }
     double a = eng_tensor_double(x, i), b = eng_tensor_double(x, j);
     if (isnan(a) || isnan(b)) return isnan(a) - isnan(b); /* NaNs are one, and last */
     return (a > b) - (a < b);

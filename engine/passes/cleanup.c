@@ -7,11 +7,13 @@ static bool is_noop(const eng_rewrite *r, const eng_node *n)
 {
     if (n->n_in < 1 || n->n_out < 1 || n->in[0] < 0 || n->out[0] < 0) return false;
     if (eng_node_is(n, "Identity")) return true;
-    if (eng_node_is(n, "Dropout")) { /* the mask is wanted by nobody, and nobody asks for training */
+    if (eng_node_is(n, "Dropout")) { /* the mask is wanted by nobody, and it does not train */
         for (int k = 1; k < n->n_out; k++)
             if (n->out[k] >= 0 && r->readers[n->out[k]]) return false;
         double ratio;
         if (n->n_in < 3 || n->in[2] < 0) return true;
+        const eng_tensor *trains = eng_rewrite_constant(r, n->in[2]);
+        if (trains && eng_tensor_count(trains) == 1 && !eng_tensor_int(trains, 0)) return true;
         return eng_rewrite_scalar(r, n->in[1], &ratio) && ratio == 0.0; /* a training that drops nothing */
     }
     if (eng_node_is(n, "Cast")) {

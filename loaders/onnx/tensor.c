@@ -4,13 +4,7 @@
 
 od_code ldr_tensor_type(int32_t onnx_type, eng_dtype *out, od_status *st)
 {
-    switch (onnx_type) {
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT6E2M3:
-    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT6E3M2:
-        return od_fail(st, OD_UNSUPPORTED, "element type %d (float6) is not supported", onnx_type);
-    default: break;
-    }
-    if (onnx_type <= ENG_UNDEFINED || onnx_type > ENG_INT2)
+    if (onnx_type <= ENG_UNDEFINED || onnx_type >= ENG_SEQUENCE)
         return od_fail(st, OD_BAD_MODEL, "element type %d does not exist", onnx_type);
     *out = (eng_dtype)onnx_type;
     return OD_OK;
@@ -25,6 +19,8 @@ static size_t stored_bits(eng_dtype t)
     case ENG_FLOAT4E2M1: return 4;
     case ENG_UINT2:
     case ENG_INT2: return 2;
+    case ENG_FLOAT6E2M3:
+    case ENG_FLOAT6E3M2: return 6;
     default: return eng_dtype_size(t) * 8;
     }
 }
@@ -35,13 +31,16 @@ static size_t stored_bytes(eng_dtype t, int64_t count)
     return bits >= 8 ? (size_t)count * (bits / 8) : ((size_t)count * bits + 7) / 8;
 }
 
-/* Elements of 2 or 4 bits, low bits first, to a byte each. `from` and `to` must not overlap. */
+/* Elements of 2, 4 or 6 bits, low bits first, to a byte each. `from` and `to` must not overlap. */
 static void unpack_bits(eng_dtype t, int64_t count, const uint8_t *from, uint8_t *to)
 {
-    unsigned bits = (unsigned)stored_bits(t), per_byte = 8 / bits, mask = (1u << bits) - 1;
+    unsigned bits = (unsigned)stored_bits(t), mask = (1u << bits) - 1;
     bool sign = t == ENG_INT4 || t == ENG_INT2;
     for (int64_t i = 0; i < count; i++) {
-        unsigned v = (unsigned)from[i / per_byte] >> ((unsigned)(i % per_byte) * bits) & mask;
+        uint64_t at = (uint64_t)i * bits;
+        unsigned shift = (unsigned)(at % 8), v = (unsigned)from[at / 8] >> shift;
+        if (shift + bits > 8) v |= (unsigned)from[at / 8 + 1] << (8 - shift);
+        v &= mask;
         if (sign && v >> (bits - 1)) v |= 0xffu << bits;
         to[i] = (uint8_t)v;
     }
@@ -128,7 +127,7 @@ static od_code read_strings(const Onnx__TensorProto *p, ldr_source *src, int64_t
 static od_code read_int32s(const Onnx__TensorProto *p, ldr_source *src, int64_t count, eng_tensor *t, od_status *st)
 {
     size_t size = eng_dtype_size(t->dtype), n = p->n_int32_data;
-    bool packed = stored_bits(t->dtype) < 8;
+    bool packed = stored_bits(t->dtype) < 6; /* 6 bits come one a varint too */
     OD_TRY(check_count("int32_data", n, packed ? stored_bytes(t->dtype, count) : (size_t)count, st));
     OD_TRY(take_memory(src, t, (size_t)count * size, st));
     if (packed) {
@@ -141,7 +140,7 @@ static od_code read_int32s(const Onnx__TensorProto *p, ldr_source *src, int64_t 
     for (size_t i = 0; i < n; i++) {
         int32_t v = p->int32_data[i];
         switch (size) {
-        case 1: ((uint8_t *)t->data)[i] = (uint8_t)v; break;
+        case 1: ((uint8_t *)t->data)[i] = (uint8_t)(stored_bits(t->dtype) == 6 ? v & 0x3f : v); break;
         case 2: ((uint16_t *)t->data)[i] = (uint16_t)v; break;
         default: ((int32_t *)t->data)[i] = v; break;
         }

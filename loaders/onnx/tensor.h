@@ -25,7 +25,7 @@ typedef struct ldr_source {
     bool in_place;          /* some raw_data was used so */
 } ldr_source;
 
-/* Any type but float6; data of fewer than 8 bits an element is unpacked, booleans become 0 or 1.
+/* Data of fewer than 8 bits an element is unpacked, booleans become 0 or 1.
  * OD_BAD_MODEL, OD_UNSUPPORTED, OD_NO_MEMORY, and what external data gives. */
 od_code ldr_tensor_from_proto(const Onnx__TensorProto *p, ldr_source *src, eng_tensor *out, od_status *st);
 

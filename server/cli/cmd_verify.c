@@ -58,7 +58,7 @@ static bool close_enough(double got, double want, const verify_options *o)
 static bool is_inexact(eng_dtype t)
 {
     uint32_t set = ENG_T_FLOAT | ENG_T(ENG_FLOAT8E4M3FN) | ENG_T(ENG_FLOAT8E4M3FNUZ) | ENG_T(ENG_FLOAT8E5M2) |
-                   ENG_T(ENG_FLOAT8E5M2FNUZ) | ENG_T(ENG_FLOAT4E2M1) | ENG_T(ENG_FLOAT8E8M0);
+                   ENG_T(ENG_FLOAT8E5M2FNUZ) | ENG_T(ENG_FLOAT4E2M1) | ENG_T(ENG_FLOAT6E2M3) | ENG_T(ENG_FLOAT6E3M2) | ENG_T(ENG_FLOAT8E8M0);
     return (set >> t & 1) != 0;
 }
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from oracle import make_model, verify
+from oracle import make_model, same_as_ort, verify
 
 H, F, I = TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.INT64
 
@@ -63,3 +63,14 @@ def test_a_type_named_by_an_attribute_is_kept(onnxd, tmp_path):
     check(onnxd, tmp_path, nodes, {"x": X}, [("r", H), ("y", H)],
           [np.maximum(wide(X) @ wide(W), 0).astype(np.float16), (np.eye(3, 40, dtype=np.float32) @ wide(W)).astype(np.float16)],
           [const("w", W)])
+
+
+def test_halves_written_side_by_side_leave_each_other_alone(onnxd, tmp_path):
+    """Three convolutions write the channels of one tensor, each through floats: the random numbers keep the graph half."""
+    x = rng.standard_normal((2, 3, 9, 9)).astype(np.float16)
+    w = [(rng.standard_normal((n, 3, 3, 3)) / 5).astype(np.float16) for n in (5, 4, 7)]
+    nodes = [node("Conv", f"x,w{i}", f"c{i}", pads=[1] * 4) for i in range(3)]
+    nodes += [helper.make_node("Concat", ["c2", "c0", "c1"], ["k"], axis=1), node("RandomUniformLike", "k", "r", low=1.0, high=1.0, dtype=H),
+              node("Mul", "k,r", "m"), node("Relu", "m", "y")]
+    model = make_model(nodes, {"x": x}, [("y", H)], initializers=[const(f"w{i}", v) for i, v in enumerate(w)])
+    same_as_ort(onnxd, tmp_path, model, {"x": x}, rtol=2e-3, atol=2e-3)
