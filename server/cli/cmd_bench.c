@@ -32,7 +32,7 @@ typedef struct bench_result {
     double *ms; /* of each run, sorted */
     int64_t runs, macs;
     double load_ms, first_ms, total_s, peak; /* of all threads, GFLOP/s */
-    long rss_before_kb;
+    long rss_before_kb, file_before_kb;
     uint64_t user_cycles_min; /* 0: the kernel counts none */
     size_t planned, packed;
 } bench_result;
@@ -114,17 +114,19 @@ static double peak_rss_mb(void)
     return (double)status_kb("VmHWM:") / 1024.0;
 }
 
-/* What memory is beyond the program itself: from here on the peak counts anew. */
-static long begin_memory(void)
+/* From here on the peak counts anew. */
+static void begin_memory(bench_result *r)
 {
     FILE *f = fopen("/proc/self/clear_refs", "we");
     if (f) fputs("5", f), fclose(f);
-    return status_kb("VmRSS:");
+    r->rss_before_kb = status_kb("VmRSS:");
+    r->file_before_kb = status_kb("RssFile:");
 }
 
+/* What the model took at most: the growth of the resident set, without the pages of the program's own file. */
 static double growth_mb(const bench_result *r)
 {
-    return (double)(status_kb("VmHWM:") - r->rss_before_kb) / 1024.0;
+    return (double)(status_kb("VmHWM:") - r->rss_before_kb - (status_kb("RssFile:") - r->file_before_kb)) / 1024.0;
 }
 
 static uint64_t now_ns(void)
@@ -277,7 +279,7 @@ static od_code bench(const bench_options *o, od_status *st)
     if ((rc = od_pool_create(&pool, o->threads - 1, st)) != OD_OK) goto done;
     load.pool = pool;
     r.peak = find_peak(pool, o->threads, &arena);
-    r.rss_before_kb = begin_memory();
+    begin_memory(&r);
     int64_t from = od_now_ns();
     if ((rc = ldr_onnx_load(o->model, &load, &model, st)) != OD_OK) goto done;
     if ((rc = eng_session_create(&session, model, pool, 0, st)) != OD_OK) goto done;

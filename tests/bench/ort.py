@@ -10,8 +10,7 @@ the zoo's (weights filled from their recipes) and the trained ones beside it; fo
 are said to be and left out. ONNX Runtime runs with all its optimisations and its usual spinning.
 
 Memory is the growth of the resident set from just before the model is loaded to its peak until after the
-runs at batch 1, of either program alike; ONNX Runtime has run a tiny model before, so that its library's own
-pages are not counted.
+runs at batch 1, less the growth of what is mapped from files (the programs themselves), of both alike.
 """
 import argparse
 import ctypes
@@ -27,7 +26,6 @@ import time
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
-import onnx
 import onnxruntime as ort
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -39,23 +37,17 @@ def status_mb(name):
         return next(int(line.split()[1]) for line in f if line.startswith(name)) / 1024
 
 
-def tiny_model():
-    w = onnx.numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w")
-    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy")
-    nodes = [onnx.helper.make_node("Conv", ["x", "w"], ["c"]), onnx.helper.make_node("Relu", ["c"], ["y"])]
-    return onnx.helper.make_model(onnx.helper.make_graph(nodes, "tiny", [x], [y], [w]), ir_version=8,
-                                  opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
-
-
-def ort_child(path, threads, tiny, lines, answer):
-    """In a process of its own: what `onnxd bench --paced` does, by ONNX Runtime."""
-    o = ort.SessionOptions()
-    o.intra_op_num_threads, o.inter_op_num_threads, o.log_severity_level = 1, 1, 3
-    ort.InferenceSession(tiny, o, providers=["CPUExecutionProvider"]).run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
+def memory_before():
     ctypes.CDLL(None).malloc_trim(0)  # what the heap holds free would hide growth
     with open("/proc/self/clear_refs", "w") as f:
         f.write("5")
-    before = status_mb("VmRSS:")
+    return status_mb("VmRSS:") - status_mb("RssFile:")
+
+
+def ort_child(path, threads, lines, answer):
+    """In a process of its own: what `onnxd bench --paced` does, by ONNX Runtime."""
+    before = memory_before()
+    growth = lambda: status_mb("VmHWM:") - status_mb("RssFile:") - before
     o = ort.SessionOptions()
     o.intra_op_num_threads, o.inter_op_num_threads, o.log_severity_level = threads, 1, 3
     o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -71,7 +63,7 @@ def ort_child(path, threads, tiny, lines, answer):
                 t = time.perf_counter()
                 s.run(None, feed)
                 best = min(best, 1e3 * (time.perf_counter() - t))
-            answer({"min_ms": best, "growth_mb": status_mb("VmHWM:") - before})
+            answer({"min_ms": best, "growth_mb": growth()})
             continue
         feed = {i.name: np.load(os.path.join(line, "%d.npy" % k)) for k, i in enumerate(s.get_inputs())}
         t = time.perf_counter()
@@ -80,7 +72,7 @@ def ort_child(path, threads, tiny, lines, answer):
         for k, v in enumerate(out):
             if isinstance(v, np.ndarray):
                 np.save(os.path.join(line, "ort_%d.npy" % k), v)
-        answer({"load_ms": load, "first_run_ms": first, "growth_mb": status_mb("VmHWM:") - before})
+        answer({"load_ms": load, "first_run_ms": first, "growth_mb": growth()})
 
 
 class Paced:
@@ -131,8 +123,6 @@ class Onnxd(Paced):
 class Ort(Paced):
     """A fork: the library is loaded once for all models."""
 
-    tiny = tiny_model()
-
     def __init__(self, path, threads):
         ask, self.to = os.pipe()
         self.back, answer = os.pipe()
@@ -143,7 +133,7 @@ class Ort(Paced):
                 os.close(self.to)
                 os.close(self.back)
                 with os.fdopen(ask) as lines:
-                    ort_child(path, threads, self.tiny, lines, lambda d: os.write(answer, (json.dumps(d) + "\n").encode()))
+                    ort_child(path, threads, lines, lambda d: os.write(answer, (json.dumps(d) + "\n").encode()))
                 code = 0
             except Exception as e:
                 os.write(2, ("ONNX Runtime: %s\n" % e).encode())
@@ -223,6 +213,7 @@ def models(a, scratch):
     """name, family, path, inputs by batch -> arrays, names; full models are made when asked for."""
     if os.path.isdir(a.zoo):
         sys.path.insert(0, a.zoo)
+        import onnx
         import zooinput
         import zoolib
         with open(os.path.join(a.zoo, "inputs.json")) as f:
@@ -361,7 +352,7 @@ def main():
                     "cores; while one runs the other is stopped. Times are the smallest of all turns; the ratio is ONNX Runtime's\n"
                     "time divided by onnxd's; the peak is that of a loop of multiply-adds on as many threads (fewer operations,\n"
                     "as in Winograd's convolution, can pass it); memory is the growth of the resident set from before loading to\n"
-                    "its peak until after the runs.\n\n" + text)
+                    "its peak until after the runs, without the programs' own files.\n\n" + text)
     if a.plot and rows:
         plot([r for r in rows if keys[0] in r], keys[0], a.plot)
     if a.json:
