@@ -294,8 +294,8 @@ static bool constant_inputs(const eng_graph *g, const eng_node *n)
 }
 
 /* Compute one node with constant inputs; its outputs become constants. *done stays false when they are
- * larger than `limit` bytes, or cannot be computed before a run. *alias: they lie in input 0. */
-static od_code compute_node(eng_graph *g, eng_node *n, size_t limit, od_arena *tmp, bool *done, bool *alias, od_status *st)
+ * larger than `limit` bytes, or cannot be computed before a run. alias: they lie in input 0. */
+static od_code compute_node(eng_graph *g, eng_node *n, size_t limit, od_arena *tmp, bool *done, od_status *st)
 {
     eng_model *m = g->model;
     eng_ctx c = {.node = n, .n_in = n->n_in, .n_out = n->n_out, .scratch = tmp, .memory = &m->arena};
@@ -310,14 +310,14 @@ static od_code compute_node(eng_graph *g, eng_node *n, size_t limit, od_arena *t
     od_code rc = eng_op_infer(&c, st);
     if (rc != OD_OK) return rc == OD_UNKNOWN_YET ? OD_OK : rc;
     int64_t offset = 0;
-    *alias = n->op->alias && n->n_out == 1 && c.in[0] && c.out[0] && n->op->alias(&c, 0, &offset);
-    if (*alias) c.out[0]->data = (char *)c.in[0]->data + offset * (int64_t)eng_dtype_size(c.in[0]->dtype);
+    bool alias = n->op->alias && n->n_out == 1 && c.in[0] && c.out[0] && n->op->alias(&c, 0, &offset);
+    if (alias) c.out[0]->data = (char *)c.in[0]->data + offset * (int64_t)eng_dtype_size(c.in[0]->dtype);
     for (int k = 0; k < n->n_out; k++) bytes += c.out[k] ? eng_tensor_bytes(c.out[k]) : 0;
     if (bytes > limit) return OD_OK;
-    for (int k = 0; k < n->n_out && !*alias; k++)
+    for (int k = 0; k < n->n_out && !alias; k++)
         if (c.out[k] && !(c.out[k]->data = od_arena_zalloc(&m->arena, eng_tensor_bytes(c.out[k]))))
             return od_fail(st, OD_NO_MEMORY, "no memory for a constant of %zu bytes", bytes);
-    if (!*alias) OD_TRY(eng_op_compute(&c, st));
+    if (!alias) OD_TRY(eng_op_compute(&c, st));
     for (int k = 0; k < n->n_out; k++)
         if (c.out[k]) g->values[n->out[k]].constant = c.out[k];
     *done = true;
@@ -335,9 +335,15 @@ static int *count_readers(const eng_graph *g, od_arena *a)
     return readers;
 }
 
-static void drop_pages(const eng_tensor *t)
+enum { WORTH_DROPPING = 64 << 10 };
+
+/* Give back the pages of a constant that nobody reads by its value, nor as part of another. false: it is read, or small. */
+static bool drop_unread(eng_model *m, const eng_tensor *t)
 {
-    if (t->dtype != ENG_STRING && t->dtype < ENG_SEQUENCE) od_pages_drop(t->data, eng_tensor_bytes(t));
+    if (!t || t->dtype == ENG_STRING || t->dtype >= ENG_SEQUENCE || eng_tensor_bytes(t) < WORTH_DROPPING) return false;
+    if (eng_graph_uses(m->graph, t)) return false;
+    od_pages_drop(t->data, eng_tensor_bytes(t));
+    return true;
 }
 
 /* Fold nodes whose inputs are all constants, in the order they run. Results may be as large as all
@@ -349,24 +355,20 @@ static od_code fold_constants(eng_graph *g, void *arg, od_status *st)
     (void)arg;
     od_arena tmp = {0};
     int *readers = count_readers(g, &tmp);
-    bool *ours = od_arena_array(&tmp, bool, g->n_values); /* made here, and nothing lies in it */
-    od_code rc = readers && ours ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory to fold %d nodes", g->n_nodes);
+    od_code rc = readers ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory to fold %d nodes", g->n_nodes);
     for (int i = 0; rc == OD_OK && i < g->n_nodes; i++) {
         eng_node *n = &g->nodes[i];
-        bool done = false, alias = false;
+        bool done = false;
         if (n->dead || !constant_inputs(g, n)) continue;
         od_arena_mark mark = od_arena_save(&tmp);
         if (n->op->prepare) rc = n->op->prepare(g, n, NULL, st);
-        if (rc == OD_OK) rc = compute_node(g, n, limit, &tmp, &done, &alias, st);
+        if (rc == OD_OK) rc = compute_node(g, n, limit, &tmp, &done, st);
         od_arena_rewind(&tmp, mark);
         if (rc != OD_OK) eng_note_node(g, n, st);
         if (rc != OD_OK || !done) continue;
         n->dead = any = true;
-        if (alias) ours[n->in[0]] = false;
-        for (int k = 0; k < n->n_out; k++)
-            if (n->out[k] >= 0) ours[n->out[k]] = !alias;
         for (int k = 0; k < n->n_in; k++)
-            if (n->in[k] >= 0 && --readers[n->in[k]] == 0 && ours[n->in[k]]) drop_pages(g->values[n->in[k]].constant);
+            if (n->in[k] >= 0 && --readers[n->in[k]] == 0) drop_unread(g->model, g->values[n->in[k]].constant);
     }
     od_arena_fini(&tmp);
     return rc == OD_OK && any ? eng_graph_sort(g, st) : rc;
@@ -378,6 +380,21 @@ od_code eng_model_fold(eng_model *m, od_status *st)
     od_code rc = for_graphs(m->graph, fold_constants, NULL, st);
     m->probing = false;
     return rc;
+}
+
+/* ---- weights that nobody reads any more ---------------------------------------------------- */
+
+/* What passes have put others in the place of: give its pages back before packing takes more. */
+static od_code drop_replaced(eng_graph *g, void *arg, od_status *st)
+{
+    od_arena tmp = {0};
+    (void)arg;
+    int *readers = count_readers(g, &tmp);
+    if (!readers) return od_fail(st, OD_NO_MEMORY, "no memory for %d values", g->n_values);
+    for (int v = 0; v < g->n_values; v++)
+        if (!readers[v] && drop_unread(g->model, g->values[v].constant)) g->values[v].constant = NULL;
+    od_arena_fini(&tmp);
+    return OD_OK;
 }
 
 /* ---- the order of it all ------------------------------------------------------------------ */
@@ -412,6 +429,7 @@ od_code eng_model_finish(eng_model *m, const eng_load_options *options, od_statu
     OD_TRY(eng_model_fold(m, st));
     OD_TRY(eng_model_probe(m, st));
     OD_TRY(eng_passes_run(m, options, st));
+    OD_TRY(for_graphs(m->graph, drop_replaced, NULL, st));
     OD_TRY(for_graphs(m->graph, prepare_nodes, options->pool, st));
     return eng_packs_make(m, options->pool, options->pack_cache, st);
 }

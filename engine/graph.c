@@ -335,7 +335,10 @@ int eng_graph_uses(const eng_graph *g, const eng_tensor *w)
             n += node->in[k] >= 0 && lies_in(g->values[node->in[k]].constant, from, to);
         for (int k = 0; k < node->n_attrs; k++) {
             const eng_attr *a = &node->attrs[k];
-            if (!a->name || (a->kind != ENG_ATTR_GRAPH && a->kind != ENG_ATTR_GRAPHS)) continue;
+            if (!a->name) continue;
+            bool tensors = !node->dead && (a->kind == ENG_ATTR_TENSOR || a->kind == ENG_ATTR_TENSORS);
+            for (int64_t t = 0; tensors && t < a->n; t++) n += lies_in(&a->tensors[t], from, to);
+            if (a->kind != ENG_ATTR_GRAPH && a->kind != ENG_ATTR_GRAPHS) continue;
             for (int64_t s = 0; s < a->n; s++) n += a->graphs[s] ? eng_graph_uses(a->graphs[s], w) : 0;
         }
     }
