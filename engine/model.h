@@ -83,7 +83,7 @@ struct eng_graph {
     int *inputs, *outputs;
     int n_values, n_nodes, n_inputs, n_outputs, n_captures;
     struct eng_names *names; /* name -> value; private to graph.c */
-    struct eng_plans *plans; /* cached per input shapes; private to plan.c */
+    struct eng_plans *plans; /* cached per input shapes; private to plan_cache.c */
     int cap_values, cap_nodes, cap_inputs, cap_outputs;
 };
 

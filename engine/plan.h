@@ -57,6 +57,13 @@ typedef struct eng_plan {
 od_code eng_plan_acquire(eng_plan **out, eng_graph *g, const eng_tensor *inputs, od_pool *pool, od_status *st);
 void eng_plan_release(eng_plan *plan);
 
+/* The parts of it. A plan for these shapes, not from the cache; one reference is the caller's. */
+od_code eng_plan_build(eng_plan **out, const eng_graph *g, const eng_tensor *inputs, od_pool *pool, od_status *st);
+void eng_plan_free(eng_plan *plan);
+
+/* Give each value of a plan whose steps are there its place. OD_NO_MEMORY. */
+od_code eng_plan_place(eng_plan *plan, od_arena *scratch, od_status *st);
+
 /* Free the cache of `g`. */
 void eng_plans_destroy(eng_graph *g);
 
