@@ -1,10 +1,12 @@
 #include "server/cli/cli.h"
+#include "server/store/scan.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 const char *srv_args_word(srv_args *a)
 {
@@ -85,6 +87,21 @@ int srv_cli_fail(const od_status *st)
 {
     fprintf(stderr, "onnxd: %s\n", st->msg);
     return 1;
+}
+
+od_code srv_cli_find_model(const char **model, od_status *st)
+{
+    static char path[4096 + 256];
+    struct stat info;
+    srv_scan s;
+    if (stat(*model, &info) || !S_ISDIR(info.st_mode)) return OD_OK; /* whoever opens the file says what is wrong */
+    OD_TRY(srv_scan_model(*model, "model", &s, st));
+    od_code rc = OD_OK;
+    if (!s.n) rc = od_fail(st, OD_NOT_FOUND, "%s: no .onnx file in this folder", *model);
+    else if (!s.found[0].path) rc = od_fail(st, OD_NOT_FOUND, "%s: %s", *model, s.found[0].problem);
+    else if ((size_t)snprintf(path, sizeof path, "%s", s.found[0].path) < sizeof path) *model = path;
+    srv_scan_fini(&s);
+    return rc;
 }
 
 /* The extents that a line "NAME=1x3x224x224" gives for `name`; their number, 0: none. */

@@ -45,6 +45,10 @@ void srv_args_unknown(srv_args *a);
 /* Print "onnxd: ..." with the status's message on standard error and return 1. */
 int srv_cli_fail(const od_status *st);
 
+/* *model, as a command was given it: of a folder it becomes the file in it that `onnxd serve` would take, of the newest
+ * version, as text that holds until the next call. OD_NOT_FOUND: there is none. */
+od_code srv_cli_find_model(const char **model, od_status *st);
+
 /* Stand-in tensors for a model's inputs: declared extents, free ones from `shapes` (lines
  * "NAME=1x3x224x224"), else `batch` for the first and 1 elsewhere (224 for height and width of
  * pictures). Filled with numbers that repeat from run to run. Bytes from `arena`. */

@@ -339,5 +339,5 @@ int srv_cmd_bench(int argc, char **argv)
         else srv_args_unknown(&a);
     }
     if (a.failed || !o.model) return fputs(help, stderr), 2;
-    return bench(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
+    return srv_cli_find_model(&o.model, &st) == OD_OK && bench(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
 }

@@ -26,7 +26,11 @@ typedef struct inspect_options {
 
 static const char help[] =
     "usage: onnxd inspect MODEL [--json] [--graph] [--card] [--shape NAME=1x3x224x224]... [--no-passes] [--disable-passes A,B]\n"
-    "       onnxd inspect --operators [--markdown]      every operator, with opsets and types\n";
+    "       onnxd inspect --operators [--markdown]      every operator, with opsets and types\n"
+    "What a model takes and gives, its operators, parameters, cost and memory; exit code 1 when onnxd cannot run it.\n"
+    "--card     how pictures become its input and its output results, as a model.json to put beside it and change\n"
+    "--graph    the nodes that run, after all rewrites (--no-passes: before them)\n"
+    "--shape    extents to count with where the model leaves them free\n";
 
 static const char *const domains[ENG_DOMAINS] = {"ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.preview", "onnxd"};
 
@@ -258,7 +262,7 @@ int srv_cmd_inspect(int argc, char **argv)
     }
     if (!a.failed && o.operators) return print_operators(o.markdown);
     if (a.failed || !o.model) return fputs(help, stderr), 2;
-    return inspect(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
+    return srv_cli_find_model(&o.model, &st) == OD_OK && inspect(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
 }
 
 int srv_cmd_version(int argc, char **argv)

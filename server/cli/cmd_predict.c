@@ -16,8 +16,11 @@ static const char help[] =
     "usage: onnxd predict MODEL IMAGE... [--json] [--top-k N] [--score-threshold X] [--iou-threshold X]\n"
     "                     [--max-detections N] [--mask rle|polygon|png|none] [--card FILE.json]\n"
     "                     [--save-input FILE.npy] [--threads N] [--pack-cache DIR]\n"
+    "Classes, boxes or masks of JPEG and PNG files; - is standard input. MODEL is a .onnx file with its model.json beside\n"
+    "it, or a folder that `onnxd serve` would take for a model. Exit code 1 when a picture could not be answered.\n"
     "--json        one JSON object a picture, as the server answers, instead of lines of text\n"
     "--card        use this card instead of model.json beside the model\n"
+    "--top-k, --score-threshold, --iou-threshold, --max-detections, --mask: as in the query of /predict\n"
     "--save-input  write what the (last) picture became for the model\n";
 
 typedef struct predict_options {
@@ -41,7 +44,8 @@ typedef struct predictor {
 static od_code read_file(const char *path, od_arena *a, char **bytes, size_t *size, od_status *st)
 {
     enum { STEP = 1 << 16 };
-    FILE *f = fopen(path, "rbe");
+    bool input = !strcmp(path, "-");
+    FILE *f = input ? stdin : fopen(path, "rbe");
     size_t cap = STEP, n;
     if (!f) return od_fail(st, errno == ENOENT ? OD_NOT_FOUND : OD_IO, "%s", strerror(errno));
     *bytes = od_arena_alloc(a, cap + 1);
@@ -55,7 +59,7 @@ static od_code read_file(const char *path, od_arena *a, char **bytes, size_t *si
         cap *= 2;
     }
     bool failed = ferror(f);
-    fclose(f);
+    if (!input) fclose(f);
     if (failed) return od_fail(st, OD_IO, "it cannot be read");
     if (!*bytes) return od_fail(st, OD_NO_MEMORY, "no memory to read it");
     (*bytes)[*size] = 0;
@@ -103,14 +107,16 @@ static void print_text(const char *image, const char *json)
 static od_code load(predictor *p, od_status *st)
 {
     const predict_options *o = p->o;
+    const char *model = o->model;
     char *card = NULL;
     size_t size;
     eng_load_options options = o->load;
     OD_TRY(od_pool_create(&p->pool, o->threads - 1, st));
     options.pool = p->pool;
-    OD_TRY(ldr_onnx_load(o->model, &options, &p->model, st));
+    OD_TRY(srv_cli_find_model(&model, st));
+    OD_TRY(ldr_onnx_load(model, &options, &p->model, st));
     if (o->card && read_file(o->card, &p->kept, &card, &size, st) != OD_OK) return od_note(st, "%s", o->card);
-    OD_TRY(ldr_card_find(o->model, card, p->model, &p->kept, &p->card, st));
+    OD_TRY(ldr_card_find(model, card, p->model, &p->kept, &p->card, st));
     if (p->card.task == LDR_TASK_NONE)
         return od_fail(st, OD_UNSUPPORTED, "%s says no task for this model: write a model.json, or use `onnxd run`", p->card.source);
     OD_TRY(srv_task_check(&p->card, p->model, st));

@@ -23,7 +23,11 @@ typedef struct run_options {
 static const char help[] =
     "usage: onnxd run MODEL --input NAME=FILE.npy ... --output-dir DIR [--threads N] [--pack-cache DIR]\n"
     "                 [--disable-passes A,B] [--no-passes]\n"
-    "Writes one file an output, in graph order: 0_NAME.npy, 1_NAME.npy, ...\n";
+    "MODEL            a .onnx file, or a folder that `onnxd serve` would take for a model\n"
+    "--input          the tensor for input NAME; inputs with a default may be left out\n"
+    "--output-dir     gets one file an output, in graph order: 0_NAME.npy, 1_NAME.npy, ... (made when missing)\n"
+    "--pack-cache     keeps packed weights in DIR for the next start (ONNXD_PACK_CACHE)\n"
+    "--disable-passes, --no-passes: leave some or all rewrites of the graph out, to look for a wrong one\n";
 
 static od_code read_inputs(const run_options *o, const eng_graph *g, od_arena *a, eng_tensor *inputs, od_status *st)
 {
@@ -108,5 +112,5 @@ int srv_cmd_run(int argc, char **argv)
         else srv_args_unknown(&a);
     }
     if (a.failed || !o.model || !o.output_dir) return fputs(help, stderr), 2;
-    return run_model(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
+    return srv_cli_find_model(&o.model, &st) == OD_OK && run_model(&o, &st) == OD_OK ? 0 : srv_cli_fail(&st);
 }

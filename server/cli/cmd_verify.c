@@ -416,7 +416,7 @@ int srv_cmd_verify(int argc, char **argv)
 {
     enum { THREADS_MAX = 1024, DAY_S = 86400 };
     od_status st = {0};
-    verify_run r = {.options = {.threads = 1, .timeout_s = 60, .rtol = 1e-3, .atol = 1e-7}};
+    verify_run r = {.options = {.threads = 1, .timeout_s = 300, .rtol = 1e-3, .atol = 1e-7}};
     srv_args a = {.argc = argc, .at = 1, .argv = argv};
     int code = 0;
     while (a.at < argc && !a.failed && !code) {

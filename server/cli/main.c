@@ -24,13 +24,15 @@ static int usage(FILE *to, int code)
 {
     fprintf(to, "onnxd: ONNX models over HTTP.\n\nusage: onnxd COMMAND ...\n\n");
     for (size_t i = 0; i < OD_COUNT(commands); i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].what);
-    fprintf(to, "\n`onnxd COMMAND --help` says more of one.\n");
+    fprintf(to, "\n`onnxd COMMAND --help` says more of one. Exit codes: 0 well, 1 the work failed, 2 the command line was wrong.\n");
     return code;
 }
 
 int main(int argc, char **argv)
 {
     if (argc < 2) return usage(stderr, 2);
+    static char help[] = "--help";
+    if (argc == 3 && !strcmp(argv[1], "help")) argv[1] = argv[2], argv[2] = help; /* help COMMAND is COMMAND --help */
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return usage(stdout, 0);
     if (!strcmp(argv[1], "--version")) return srv_cmd_version(argc - 1, argv + 1);
     for (size_t i = 0; i < OD_COUNT(commands); i++)

@@ -51,6 +51,8 @@ od_code srv_chain_open(srv_chain **out, srv_store *store, srv_model *first, od_a
     c->model = first;
     if (open_links(&o, c, 0, st) != OD_OK) {
         srv_chain_close(c);
+        /* the cards are wrong, not the request */
+        if (st->code != OD_UNAVAILABLE && st->code != OD_NO_MEMORY) st->code = OD_INTERNAL;
         return st->code;
     }
     *out = c;

@@ -15,8 +15,8 @@ typedef struct srv_chain {
     struct srv_chain **links; /* as many as the card has `then` */
 } srv_chain;
 
-/* Hold all models behind `first`, which stays the caller's. *out NULL: there are none. OD_NOT_FOUND, OD_UNAVAILABLE;
- * OD_BAD_MODEL: a model comes behind itself, or more than SRV_CHAIN_DEPTH; OD_BAD_ARGUMENT: one takes no pictures. */
+/* Hold all models behind `first`, which stays the caller's. *out NULL: there are none. OD_UNAVAILABLE: one
+ * is not ready; OD_INTERNAL: one is not there, takes no pictures, comes behind itself, or they are more than SRV_CHAIN_DEPTH. */
 od_code srv_chain_open(srv_chain **out, srv_store *store, srv_model *first, od_arena *a, od_status *st);
 void srv_chain_close(srv_chain *c);
 

@@ -1,4 +1,4 @@
-/* scan.h - which models lie in a folder. Private to server/store. */
+/* scan.h - which models lie in a folder. Private to server/store, but for the command line. */
 #ifndef SRV_SCAN_H
 #define SRV_SCAN_H
 

@@ -9,6 +9,8 @@ import pytest
 
 from serving import Clients, Server, add_model, dense_model
 
+pytestmark = pytest.mark.timed
+
 ROW = np.zeros((1, 4), np.float32)
 
 

@@ -124,7 +124,7 @@ class Server:
         if ready:
             self.wait("/v2/health/ready")
 
-    def wait(self, path, seconds=30, headers=None):
+    def wait(self, path, seconds=120, headers=None):
         end = time.time() + seconds
         while time.time() < end and self.process.poll() is None:
             with contextlib.suppress(OSError, http.client.HTTPException):

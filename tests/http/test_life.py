@@ -16,6 +16,8 @@ import pytest
 import served
 from served import infer_json, post
 
+pytestmark = pytest.mark.timed
+
 SLOW = "/v2/models/slow/infer"
 ID = "/v2/models/identity/infer"
 

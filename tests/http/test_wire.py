@@ -13,6 +13,8 @@ import pytest
 import served
 from served import infer_json, post
 
+pytestmark = pytest.mark.timed
+
 PATH = "/v2/models/identity/infer"
 GOOD = json.dumps(infer_json()).encode()
 
