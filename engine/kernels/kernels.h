@@ -13,10 +13,12 @@ enum { ENG_NR = 16 }; /* columns of a packed panel */
 /* C = A B (+ bias) through an epilogue, for one block of rows and some panels of columns.
  * B is packed: panel p holds columns 16 p .. as [k][16], tail columns zero; k = segments * length.
  * A's rows are dense at a + i * lda (segments 1), or given by pointers to their segments:
- * rows[s * ld_rows + i] is segment s of row i, `length` floats (a tap of a convolution's window). */
+ * rows[s * ld_rows + i] is segment s of row i, `length` floats (a tap of a convolution's window). With
+ * `offsets` (segments 1) element k of a row is the one offsets[k] floats from its first. */
 typedef struct eng_gemm {
     int64_t m, n;
     int64_t segments, length;
+    const int64_t *offsets; /* NULL: elements follow each other */
     const float *a;
     int64_t lda;
     const float *const *rows; /* NULL: a, lda */

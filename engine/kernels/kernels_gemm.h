@@ -77,8 +77,9 @@ enum { NARROW_COLS = 4, NARROW_AT = 2 * ENG_NR, NARROW_DEPTH = 2048 };
 static inline bool is_narrow(const eng_gemm *g, int64_t j)
 {
     const int64_t cols = g->n - j, k = g->segments * g->length;
-    if (j % NARROW_AT || cols > NARROW_COLS || g->length < VL || k > NARROW_DEPTH) return false;
-    return cols * (k / ENG_NR + 10) < k; /* cycles a row: adding up the lanes takes ten or so, a tile one a step */
+    if (j % NARROW_AT || cols > NARROW_COLS || g->offsets || k > NARROW_DEPTH) return false;
+    /* cycles a row: adding up the lanes takes ten or so, a tile one a step */
+    return cols * (g->segments * od_ceil_div(g->length, ENG_NR) + 10) < k;
 }
 
 static void gemm_narrow(const eng_gemm *g, int64_t from, int64_t to, int64_t j, tile_end *e)
@@ -173,7 +174,7 @@ static void gemm(const eng_gemm *g)
     eng_gemm own = *g;
     if (!own.ld_rows) own.ld_rows = own.m;
     if (!own.depth) own.depth = own.segments * own.length;
-    if (g->m == 1) {
+    if (g->m == 1 && !g->offsets) {
         gemm_row(&own, &e);
         return;
     }

@@ -40,7 +40,7 @@ static void gemm(const eng_gemm *g)
             for (int64_t s = 0; s < g->segments; s++) {
                 const float *a = g->rows ? g->rows[s * (g->ld_rows ? g->ld_rows : g->m) + i] : g->a + i * g->lda;
                 const float *b = panel + (g->places ? g->places[s] : s * g->length * ENG_NR);
-                for (int64_t x = 0; x < g->length; x++, b += ENG_NR) sum += a[x] * *b;
+                for (int64_t x = 0; x < g->length; x++, b += ENG_NR) sum += a[g->offsets ? g->offsets[x] : x] * *b;
             }
             g->c[i * g->ldc + j] = finish(g, sum, g->residual ? g->add[i * g->ld_add + j] : 0.0f);
         }

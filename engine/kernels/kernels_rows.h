@@ -165,12 +165,13 @@ typedef struct tile_end {
     const float *add;
     int64_t ld_add;
     int64_t cols; /* of the tile that exist */
-    const int64_t *places;
+    const int64_t *places, *offsets;
 } tile_end;
 
 static inline tile_end end_of(const eng_gemm *g)
 {
-    return (tile_end){.act = g->act, .alpha = g->alpha, .beta = g->beta, .residual = g->residual, .ld_add = g->ld_add, .places = g->places};
+    return (tile_end){.act = g->act, .alpha = g->alpha, .beta = g->beta, .residual = g->residual, .ld_add = g->ld_add, .places = g->places,
+                      .offsets = g->offsets};
 }
 
 static inline __attribute__((always_inline)) void finish_rows(const eng_act act, int rows, int width, const float *t, float *c,

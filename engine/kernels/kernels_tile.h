@@ -36,6 +36,11 @@
         vf x = v_spread(a##r + i);    \
         EACH_COL(COL_STEP, r)         \
     }
+#define ROW_STEP_AT(r)                        \
+    {                                         \
+        vf x = v_spread(a##r + offsets[i]);   \
+        EACH_COL(COL_STEP, r)                 \
+    }
 #define ROW_ADD(r) EACH_COL(COL_ADD, r)
 #define ROW_CLIP(r) EACH_COL(COL_CLIP, r)
 #define ROW_FETCH(r) EACH_COL(COL_FETCH, r)
@@ -50,7 +55,17 @@
     {                                                                                                                 \
         (void)panel;                                                                                                  \
         if (e->residual) { ROWS_##R(ROW_FETCH) }                                                                      \
-        EACH_COL(COL_BIAS, 0) ROWS_##R(ROW_INIT) for (int64_t s = 0; s < segments; s++)                               \
+        EACH_COL(COL_BIAS, 0) ROWS_##R(ROW_INIT)                                                                      \
+        if (e->offsets) {                                                                                             \
+            const int64_t *offsets = e->offsets, s = 0;                                                               \
+            const float *b = panels;                                                                                  \
+            ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR)                                   \
+            {                                                                                                         \
+                EACH_COL(COL_LOAD, 0) ROWS_##R(ROW_STEP_AT)                                                           \
+            }                                                                                                         \
+            segments = 0;                                                                                             \
+        }                                                                                                             \
+        for (int64_t s = 0; s < segments; s++)                                                                        \
         {                                                                                                             \
             const float *b = e->places ? panels + e->places[s] : panels + s * length * ENG_NR;                        \
             ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR, ahead += ENG_NR)                  \
@@ -109,6 +124,7 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef ROW_INIT
 #undef ROW_POINTER
 #undef ROW_STEP
+#undef ROW_STEP_AT
 #undef ROW_ADD
 #undef ROW_CLIP
 #undef ROW_FETCH

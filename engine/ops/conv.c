@@ -1,10 +1,9 @@
 /* conv.c - Conv, on channels-last tensors of one to three spatial axes.
  * Every form is a matrix product whose rows are pixels (kernels.h): a 1x1 convolution reads the input in
- * place; a larger window is read through pointers to its taps, or to its lines where channels are few: a line
- * of the window is then one run of memory, and only lines that leave the map are copied. Padding is a
- * pointer to zeros. Groups of few channels are merged, with zeros where they do not meet. One input channel
- * a group is the depthwise kernel. 3x3 of stride 1 with constant weights may go through Winograd's
- * transforms (winograd.h). */
+ * place; a larger window is read through pointers to its taps, padding being a pointer to zeros. Where channels
+ * are few a padded copy of the input costs little, and a window is one pointer and the same offsets everywhere.
+ * Groups of few channels are merged, with zeros where they do not meet. One input channel a group is the
+ * depthwise kernel. 3x3 of stride 1 with constant weights may go through Winograd's transforms (winograd.h). */
 #include "engine/ops/conv.h"
 
 #include "engine/kernels/winograd.h"
@@ -186,14 +185,13 @@ typedef struct conv_job {
     const float *packed;
     eng_gemm end;                      /* c, bias, add, epilogue; rows are output pixels */
     /* direct sums */
-    int64_t segments, length;          /* runs of memory that a window is read in */
-    int64_t per_line;                  /* segments of a line: its taps, or 1 */
-    const int64_t *offsets, *places;   /* of each segment from the window's first pixel; in a panel of weights */
+    int64_t segments, length;          /* taps of a window, and channels; few channels: 1, and all of them */
+    const int64_t *offsets, *places;   /* of each segment (element) from the window's first pixel; in a panel of weights */
     int64_t whole[3], skipped[3];      /* the window before it was cropped; its first tap that is left */
-    bool lines, gather;                /* a segment is a line; segments are so short that they are copied to one */
+    bool few;
     int64_t block, blocks, split, splits; /* rows of a block; columns of a part, and parts */
     char *slots;
-    size_t slot_bytes, pointer_bytes;
+    size_t slot_bytes;
     /* depthwise */
     int64_t band, bands, part, parts;  /* output rows, channels */
 } conv_job;
@@ -217,22 +215,17 @@ static void next_pixel(const eng_window *w, int64_t *at)
     at[0]++;
 }
 
-/* A line of the window, dense, that begins at column x of a line of the map and leaves it. */
-static void copy_line(const conv_job *j, const float *line, int64_t x, float *to)
-{
-    int64_t size = j->win.size[2], before = od_max_i64(-x, 0), n = od_min_i64(size, j->win.in[2] - x);
-    size_t pixel = (size_t)j->channels * sizeof(float);
-    memset(to, 0, (size_t)size * pixel);
-    if (n > before) memcpy(to + before * j->channels, line + (x + before) * j->channels, (size_t)(n - before) * pixel);
-}
-
-/* The segments of a window that is not all on the map; its first tap is (z, y, x) of `item`. Lines are copied
- * to `copies` where they must; returns what is left of it. */
-static float *point_edge(const conv_job *j, int64_t item, const int64_t *first, int64_t channel, const float **to, int64_t m,
-                         float *copies)
+/* Where the window at `first` of an item begins, if all of it is on the map. */
+static const float *window_at(const conv_job *j, int64_t item, const int64_t *first)
 {
     const eng_window *w = &j->win;
-    bool inside = first[2] >= 0 && first[2] + (w->size[2] - 1) * w->dilation[2] < w->in[2];
+    return j->x + (((item * w->in[0] + first[0]) * w->in[1] + first[1]) * w->in[2] + first[2]) * j->x_pitch;
+}
+
+/* The segments of a window that is not all on the map; its first tap is (z, y, x) of `item`. */
+static void point_edge(const conv_job *j, int64_t item, const int64_t *first, int64_t channel, const float **to, int64_t m)
+{
+    const eng_window *w = &j->win;
     int64_t z = first[0], y;
     for (int64_t kz = 0; kz < w->size[0]; kz++, z += w->dilation[0]) {
         y = first[1];
@@ -240,64 +233,33 @@ static float *point_edge(const conv_job *j, int64_t item, const int64_t *first, 
             bool on = z >= 0 && z < w->in[0] && y >= 0 && y < w->in[1];
             const float *line = on ? j->x + ((item * w->in[0] + z) * w->in[1] + y) * w->in[2] * j->x_pitch : NULL;
             int64_t x = first[2];
-            for (int64_t s = 0; s < j->per_line; s++, x += w->dilation[2], to += m) {
-                if (!on) {
-                    *to = j->zeros;
-                } else if (j->lines && !inside) {
-                    copy_line(j, line, x, copies);
-                    *to = copies;
-                    copies += j->length;
-                } else {
-                    *to = j->lines || (x >= 0 && x < w->in[2]) ? line + x * j->x_pitch + channel : j->zeros;
-                }
-            }
+            for (int64_t s = 0; s < w->size[2]; s++, x += w->dilation[2], to += m)
+                *to = on && x >= 0 && x < w->in[2] ? line + x * j->x_pitch + channel : j->zeros;
         }
     }
-    return copies;
 }
 
 /* rows[s * m + i] for m output pixels from `pixel` on, reading from input channel `channel` on. */
-static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t channel, const float **rows, float *copies)
+static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t channel, const float **rows)
 {
     const eng_window *w = &j->win;
-    int64_t at[4], last[3];
+    int64_t at[4], last[3], step = w->stride[2] * j->x_pitch;
     for (int i = 0; i < 3; i++) last[i] = w->in[i] - (w->size[i] - 1) * w->dilation[i]; /* first taps below it are inside */
     pixel_at(w, pixel, at);
-    for (int64_t i = 0; i < m; i++, next_pixel(w, at)) {
+    for (int64_t i = 0, n; i < m; i += n, at[3] += n - 1, next_pixel(w, at)) {
         int64_t first[3];
-        bool inside = true;
-        for (int a = 0; a < 3; a++) {
-            first[a] = at[1 + a] * w->stride[a] - w->before[a];
-            inside &= first[a] >= 0 && first[a] < last[a];
-        }
-        if (!inside) {
-            copies = point_edge(j, at[0], first, channel, rows + i, m, copies);
+        for (int a = 0; a < 3; a++) first[a] = at[1 + a] * w->stride[a] - w->before[a];
+        n = 1;
+        if (first[0] < 0 || first[0] >= last[0] || first[1] < 0 || first[1] >= last[1] || first[2] < 0 || first[2] >= last[2]) {
+            point_edge(j, at[0], first, channel, rows + i, m);
             continue;
         }
-        const float *p = j->x + (((at[0] * w->in[0] + first[0]) * w->in[1] + first[1]) * w->in[2] + first[2]) * j->x_pitch + channel;
-        for (int64_t s = 0; s < j->segments; s++) rows[s * m + i] = p + j->offsets[s];
-    }
-}
-
-/* The segments of each of m pixels side by side; they are short, so each length has its own moves. */
-static void gather_rows(const conv_job *j, int64_t m, const float **rows, float *to)
-{
-    for (int64_t i = 0; i < m; i++) {
-        const float **from = rows + i;
-#define GATHER(N)                                                                                                    \
-    case N:                                                                                                          \
-        for (int64_t s = 0; s < j->segments; s++, to += N, from += m) memcpy(to, *from, N * sizeof *to);             \
-        break
-        switch (j->length) {
-            GATHER(1);
-            GATHER(2);
-            GATHER(3);
-            GATHER(4);
-            GATHER(5);
-            GATHER(6);
-            GATHER(7);
+        n = od_min_i64(od_min_i64(m - i, w->out[2] - at[3]), od_ceil_div(last[2] - first[2], w->stride[2])); /* neighbours */
+        const float *p = window_at(j, at[0], first) + channel;
+        for (int64_t s = 0; s < j->segments; s++) {
+            const float **to = rows + s * m + i, *from = j->few ? p : p + j->offsets[s];
+            for (int64_t k = 0; k < n; k++) to[k] = from + k * step;
         }
-#undef GATHER
     }
 }
 
@@ -306,24 +268,15 @@ static void run_block(void *arg, int64_t chunk, int slot)
     const conv_job *j = arg;
     int64_t groups = groups_of(&j->form), n = outputs_of(&j->form), inputs = inputs_of(&j->form), depth = j->form.taps * inputs;
     int64_t split = chunk % j->splits, rest = chunk / j->splits, g = rest % groups, pixel = rest / groups * j->block;
-    char *scratch = j->slots + (size_t)slot * j->slot_bytes;
     eng_gemm e = eng_gemm_part(&j->end, pixel, od_min_i64(j->block, j->pixels - pixel), 0, n);
-    const float **rows = (const float **)(void *)scratch;
-    float *copies = (float *)(void *)(scratch + j->pointer_bytes);
-    point_rows(j, pixel, e.m, g * inputs, rows, copies);
-    if (j->gather) {
-        e.segments = 1;
-        e.lda = e.length = depth;
-        if (j->lines) copies += j->block * depth;
-        e.a = copies;
-        gather_rows(j, e.m, rows, copies);
-    } else {
-        e.rows = rows;
-        e.ld_rows = e.m;
-        e.segments = j->segments;
-        e.length = j->length;
-        e.places = j->places;
-    }
+    const float **rows = (const float **)(void *)(j->slots + (size_t)slot * j->slot_bytes);
+    point_rows(j, pixel, e.m, g * inputs, rows);
+    e.rows = rows;
+    e.ld_rows = e.m;
+    e.segments = j->segments;
+    e.length = j->length;
+    if (j->few) e.offsets = j->offsets;
+    else e.places = j->places;
     e.depth = depth;
     e.b = j->packed + g * eng_packed_floats(depth, n);
     if (e.bias) e.bias += g * n;
@@ -332,6 +285,72 @@ static void run_block(void *arg, int64_t chunk, int slot)
     e = eng_gemm_part(&e, 0, e.m, split * j->split, od_min_i64(j->split, n - split * j->split));
     eng_kernels_get()->gemm_f32(&e);
 }
+
+/* ---- padded copies of the input -------------------------------------------------------------- */
+
+typedef struct pad_job {
+    const float *x;
+    float *to;
+    int64_t x_pitch, to_pitch, channels, times; /* each channel `times` times */
+    int64_t in[3], before[3], extent[3];
+} pad_job;
+
+static void pad_line(void *arg, int64_t line, int slot)
+{
+    const pad_job *j = arg;
+    const int64_t y = line % j->extent[1] - j->before[1], z = line / j->extent[1] % j->extent[0] - j->before[0];
+    const int64_t item = line / j->extent[1] / j->extent[0], out = j->channels * j->times;
+    const int64_t width = od_min_i64(j->in[2], j->extent[2] - j->before[2]);
+    float *to = j->to + line * j->extent[2] * j->to_pitch;
+    const float *from = j->x + ((item * j->in[0] + z) * j->in[1] + y) * j->in[2] * j->x_pitch;
+    (void)slot;
+    if (z < 0 || z >= j->in[0] || y < 0 || y >= j->in[1]) {
+        memset(to, 0, (size_t)(j->extent[2] * j->to_pitch) * sizeof *to);
+        return;
+    }
+    memset(to, 0, (size_t)(j->before[2] * j->to_pitch) * sizeof *to);
+    to += j->before[2] * j->to_pitch;
+    if (j->times == 1 && j->x_pitch == j->to_pitch) memcpy(to, from, (size_t)(width * out) * sizeof *to), to += width * out;
+    else for (int64_t p = 0; p < width; p++, to += j->to_pitch, from += j->x_pitch) {
+        if (j->times == 1) memcpy(to, from, (size_t)out * sizeof *to);
+        else for (int64_t c = 0; c < out; c++) to[c] = from[c / j->times];
+    }
+    memset(to, 0, (size_t)((j->extent[2] - j->before[2] - width) * j->to_pitch) * sizeof *to);
+}
+
+/* Read a copy of the input instead, with zeros so that windows stay inside along the axes from `axis` on, where
+ * each channel is `times` times and pixels are to_pitch floats apart. Nothing happens where nothing would change. */
+static od_code pad_input(eng_ctx *c, conv_job *j, int axis, int64_t times, int64_t to_pitch, od_status *st)
+{
+    eng_window *w = &j->win;
+    pad_job p = {.x = j->x, .x_pitch = j->x_pitch, .to_pitch = to_pitch, .channels = j->channels, .times = times};
+    bool needed = times > 1;
+    int64_t floats = to_pitch, lines = c->in[0]->dims[0];
+    for (int a = 0; a < 3; a++) {
+        int64_t reach = (w->out[a] - 1) * w->stride[a] + (w->size[a] - 1) * w->dilation[a] + 1;
+        p.in[a] = p.extent[a] = w->in[a];
+        if (a >= axis) {
+            p.before[a] = od_max_i64(w->before[a], 0);
+            p.extent[a] = reach - w->before[a] + p.before[a];
+            needed |= p.before[a] > 0 || p.extent[a] > w->in[a];
+        }
+        if (!od_mul_i64(floats, p.extent[a], &floats)) return od_fail(st, OD_NO_MEMORY, "a padded input is too large");
+        if (a < 2) lines *= p.extent[a];
+    }
+    if (!needed) return OD_OK;
+    if (!od_mul_i64(floats, c->in[0]->dims[0], &floats) || !(p.to = od_arena_array(c->scratch, float, floats)))
+        return od_fail(st, OD_NO_MEMORY, "no memory for a padded input");
+    od_pool_for(floats < 1 << 14 ? NULL : c->pool, lines, pad_line, &p);
+    j->x = p.to;
+    j->x_pitch = to_pitch;
+    for (int a = axis; a < 3; a++) {
+        w->in[a] = p.extent[a];
+        w->before[a] -= p.before[a];
+    }
+    return OD_OK;
+}
+
+/* ---- direct sums --------------------------------------------------------------------------- */
 
 /* Leave out the outer taps of each axis that read padding wherever the window stands: with a dilation near
  * the map's extent these are most of them. */
@@ -354,20 +373,6 @@ static void crop_window(conv_job *j)
     }
 }
 
-/* Windows in runs of memory: whole lines where channels are few and lie without gaps. */
-static void cut_window(conv_job *j)
-{
-    enum { FEW = 16, SHORT = 8 };
-    const eng_window *w = &j->win;
-    bool dense = j->x_pitch == j->channels && w->dilation[2] == 1;
-    j->lines = groups_of(&j->form) == 1 && j->channels < FEW && w->size[2] > 1 && dense;
-    j->per_line = j->lines ? 1 : w->size[2];
-    j->segments = w->size[0] * w->size[1] * j->per_line;
-    j->length = j->lines ? w->size[2] * j->channels : inputs_of(&j->form);
-    j->gather = groups_of(&j->form) == 1 && j->length < SHORT && j->segments > 1 &&
-                j->segments * j->length == j->form.taps * j->channels;
-}
-
 /* Blocks of pixels, and where these are too few for the threads, columns in parts too. */
 static void cut_blocks(conv_job *j, int64_t threads)
 {
@@ -385,16 +390,12 @@ static void cut_blocks(conv_job *j, int64_t threads)
         j->split = od_ceil_div(od_ceil_div(n, 2 * ENG_NR), parts) * 2 * ENG_NR;
     }
     j->splits = od_ceil_div(n, j->split);
-    j->pointer_bytes = ((size_t)(j->block * j->segments) * sizeof(float *) + 63) & ~(size_t)63;
-    j->slot_bytes = j->pointer_bytes;
-    size_t copied = (size_t)(j->block * j->segments * j->length) * sizeof(float);
-    if (j->lines) j->slot_bytes += copied;
-    if (j->gather) j->slot_bytes += copied;
-    j->slot_bytes = (j->slot_bytes + 63) & ~(size_t)63;
+    j->slot_bytes = ((size_t)(j->block * j->segments) * sizeof(float *) + 63) & ~(size_t)63;
 }
 
 static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
 {
+    enum { FEW = 16, NARROW = 4 }; /* channels; outputs that the kernel sums along channels instead */
     const eng_window *w = &j->win;
     bool in_place = j->form.taps == 1 && groups_of(&j->form) == 1;
     for (int i = 0; i < 3; i++) in_place &= w->stride[i] == 1 && !w->before[i] && w->out[i] == w->in[i];
@@ -408,16 +409,21 @@ static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
         eng_gemm_parallel(&g, c->pool);
         return OD_OK;
     }
-    crop_window(j);
-    cut_window(j);
+    j->few = groups_of(&j->form) == 1 && j->channels < FEW && j->form.taps > 1 && (j->form.out > NARROW || j->channels < NARROW);
+    if (j->few) OD_TRY(pad_input(c, j, 0, 1, j->channels, st));
+    else crop_window(j);
+    j->segments = j->few ? 1 : w->size[0] * w->size[1] * w->size[2];
+    j->length = j->few ? j->form.taps * j->channels : inputs_of(&j->form);
     cut_blocks(j, od_pool_slots(c->pool));
-    int64_t *offsets = od_arena_array(c->scratch, int64_t, j->segments), *places = od_arena_array(c->scratch, int64_t, j->segments);
+    int64_t taps = w->size[0] * w->size[1] * w->size[2], each = j->few ? j->channels : 1; /* offsets of a tap */
+    int64_t *offsets = od_arena_array(c->scratch, int64_t, taps * each), *places = od_arena_array(c->scratch, int64_t, taps);
     j->zeros = od_arena_array(c->scratch, float, od_max_i64(j->length, j->channels));
     j->slots = od_arena_alloc(c->scratch, j->slot_bytes * (size_t)od_pool_slots(c->pool));
     if (!offsets || !places || !j->zeros || !j->slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
-    for (int64_t s = 0; s < j->segments; s++) {
-        int64_t line = s / j->per_line, z = line / w->size[1], y = line % w->size[1], x = s % j->per_line;
-        offsets[s] = ((z * w->dilation[0] * w->in[1] + y * w->dilation[1]) * w->in[2] + x * w->dilation[2]) * j->x_pitch;
+    for (int64_t s = 0; s < taps; s++) {
+        int64_t line = s / w->size[2], z = line / w->size[1], y = line % w->size[1], x = s % w->size[2];
+        int64_t at = ((z * w->dilation[0] * w->in[1] + y * w->dilation[1]) * w->in[2] + x * w->dilation[2]) * j->x_pitch;
+        for (int64_t k = 0; k < each; k++) offsets[s * each + k] = at + k;
         int64_t tap = ((z + j->skipped[0]) * j->whole[1] + y + j->skipped[1]) * j->whole[2] + x + j->skipped[2];
         places[s] = tap * inputs_of(&j->form) * ENG_NR;
     }
@@ -445,52 +451,15 @@ static void run_band(void *arg, int64_t chunk, int slot)
     eng_kernels_get()->depthwise_f32(&d);
 }
 
-typedef struct widen_job {
-    const float *x;
-    float *to;
-    int64_t x_pitch, to_pitch, channels, times, width, left, right;
-} widen_job;
-
-static void widen_line(void *arg, int64_t line, int slot)
-{
-    const widen_job *j = arg;
-    int64_t out = j->channels * j->times;
-    float *to = j->to + line * (j->left + j->width + j->right) * j->to_pitch;
-    (void)slot;
-    memset(to, 0, (size_t)(j->left * j->to_pitch) * sizeof *to);
-    to += j->left * j->to_pitch;
-    for (int64_t p = 0; p < j->width; p++, to += j->to_pitch) {
-        const float *from = j->x + (line * j->width + p) * j->x_pitch;
-        if (j->times == 1) memcpy(to, from, (size_t)out * sizeof *to);
-        else for (int64_t c = 0; c < out; c++) to[c] = from[c / j->times];
-    }
-    memset(to, 0, (size_t)(j->right * j->to_pitch) * sizeof *to);
-}
-
 /* The kernel takes one output a channel, and a large window is quicker without padding to look out for: a copy
  * of the input with each channel repeated and its lines padded has both. */
 static od_code widen_input(eng_ctx *c, conv_job *j, od_status *st)
 {
     enum { WIDE = 8 };
-    eng_window *w = &j->win;
-    int64_t reach = (w->out[2] - 1) * w->stride[2] + (w->size[2] - 1) * w->dilation[2] + 1, left = od_max_i64(w->before[2], 0);
-    widen_job r = {.x = j->x, .x_pitch = j->x_pitch, .channels = j->channels, .times = j->form.out / j->channels, .width = w->in[2]};
-    if (w->size[2] >= WIDE || w->dilation[2] > 1) {
-        r.left = left;
-        r.right = od_max_i64(reach - w->before[2] - w->in[2], 0);
-    }
-    if (r.times == 1 && !r.left && !r.right) return OD_OK;
-    r.to_pitch = od_ceil_div(j->form.out, ENG_NR) * ENG_NR + ENG_NR; /* a power of two would share cache sets */
-    int64_t lines = c->in[0]->dims[0] * w->in[0] * w->in[1], floats;
-    if (!od_mul_i64(lines * r.to_pitch, r.left + r.width + r.right, &floats) ||
-        !(r.to = od_arena_alloc(c->scratch, (size_t)floats * sizeof(float))))
-        return od_fail(st, OD_NO_MEMORY, "no memory for a padded input");
-    od_pool_for(c->pool, lines, widen_line, &r);
-    j->x = r.to;
-    j->x_pitch = r.to_pitch;
-    w->in[2] += r.left + r.right;
-    w->before[2] -= r.left;
-    return OD_OK;
+    const eng_window *w = &j->win;
+    bool wide = w->size[2] >= WIDE || w->dilation[2] > 1;
+    int64_t pitch = od_ceil_div(j->form.out, ENG_NR) * ENG_NR + ENG_NR; /* a power of two would share cache sets */
+    return pad_input(c, j, wide ? 2 : 3, j->form.out / j->channels, pitch, st);
 }
 
 static od_code run_depthwise(eng_ctx *c, conv_job *j, od_status *st)

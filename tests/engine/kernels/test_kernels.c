@@ -90,6 +90,22 @@ TEST(rows_given_by_pointers_agree) {
     }
 }
 
+TEST(rows_read_at_offsets_agree) {
+    static const int64_t shapes[][3] = {{1, 16, 27}, {5, 17, 9}, {50, 33, 75}, {19, 3, 147}};
+    for (size_t i = 0; i < 4; i++) {
+        int64_t m = shapes[i][0], n = shapes[i][1], length = shapes[i][2], floats = m + 3 * length;
+        float *x = guard_floats(floats), *packed = guard_floats(eng_packed_floats(length, n));
+        const float **rows = guard_bytes((size_t)m * sizeof *rows);
+        int64_t *offsets = guard_bytes((size_t)length * sizeof *offsets);
+        for (int64_t r = 0; r < m; r++) rows[r] = x + r;
+        for (int64_t k = 0; k < length; k++) offsets[k] = k + k / 3 * 5;
+        eng_gemm g = {.m = m, .n = n, .segments = 1, .length = length, .offsets = offsets, .rows = rows, .b = packed,
+                      .bias = guard_floats(n), .ldc = n, .act = ENG_ACT_SILU, .alpha = 1.0f};
+        check_gemm(g, m * n);
+        guard_release();
+    }
+}
+
 TEST(a_product_in_parts_has_the_bits_of_the_whole) {
     static const int64_t shapes[][3] = {{1, 300, 700}, {3, 1000, 512}, {49, 512, 300}, {197, 384, 128}, {1000, 24, 77}, {300, 700, 64}};
     const eng_kernels *k = eng_kernels_get();
