@@ -26,13 +26,14 @@ typedef struct ldr_decode_options {
     int64_t need_width, need_height;
 } ldr_decode_options;
 
-/* Decode a JPEG (gray, colour, CMYK, progressive; EXIF orientation applied) or a PNG (all colour types,
- * 16 bits, interlaced). Pixels from `a`. OD_UNSUPPORTED: neither; OD_TOO_LARGE: over max_pixels;
+/* Decode a JPEG (gray, colour, CMYK, progressive), a PNG (all colour types, 16 bits, interlaced) or a WebP (lossy,
+ * lossless, alpha; no animation); EXIF orientation is applied. Pixels from `a`. OD_UNSUPPORTED: none of them; OD_TOO_LARGE: over max_pixels;
  * OD_BAD_VALUE: corrupt or cut short; OD_NO_MEMORY. Any thread. */
 od_code ldr_image_decode(const void *bytes, size_t size, const ldr_decode_options *o, od_arena *a, ldr_pixels *out,
                          od_status *st);
 
-/* Let the engine's ImageDecoder decode with ldr_image_decode, and BMP and PNM besides. Loading a model does
+/* Let the engine's ImageDecoder decode with ldr_image_decode, and BMP, PNM, and TIFF and JPEG 2000 where libtiff
+ * and OpenJPEG are installed, besides. Loading a model does
  * this. Any thread. */
 void ldr_image_decoder_install(void);
 

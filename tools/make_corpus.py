@@ -123,9 +123,21 @@ def image_files():
     for mode in ("RGB", "L", "P", "1", "RGBA", "LA"):
         yield f"png {mode}", bad.encode("PNG", (17, 13), mode)
     yield "png of 16 bits", bad.png_saying(4, 4, bits=16, body=zlib.compress(bytes(4 * 25)))
+    yield "webp", bad.encode("WEBP", (17, 13))
+    yield "webp lossless", bad.encode("WEBP", (17, 13), "RGBA", lossless=True)
     for name, data in list(bad.bad_pictures()) + list(bad.damaged_pictures()):
         if len(data) < 20000:
             yield "bad " + name, data
+
+
+def operator_files():
+    yield from image_files()
+    yield "tiff", bad.encode("TIFF", (17, 13))
+    yield "tiff lzw", bad.encode("TIFF", (17, 13), "L", compression="tiff_lzw")
+    yield "jp2", bad.encode("JPEG2000", (17, 13))
+    yield "j2k", bad.encode("JPEG2000", (17, 13), no_jp2=True)
+    yield "bmp", bad.encode("BMP", (17, 13))
+    yield "ppm", bad.encode("PPM", (17, 13))
 
 
 def infer_files():
@@ -193,7 +205,7 @@ def regex_files():
         yield f"{i}", pattern.encode() + b"\0" + text.encode()
 
 
-TARGETS = {"fuzz_regex": regex_files, "fuzz_onnx": onnx_files, "fuzz_run": onnx_files, "fuzz_image": image_files, "fuzz_infer": infer_files,
+TARGETS = {"fuzz_regex": regex_files, "fuzz_onnx": onnx_files, "fuzz_run": onnx_files, "fuzz_image": image_files, "fuzz_decoder": operator_files, "fuzz_infer": infer_files,
            "fuzz_bodies": other_bodies, "fuzz_card": card_files, "fuzz_npy": npy_files, "fuzz_pb": pb_files}
 
 

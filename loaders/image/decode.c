@@ -25,6 +25,23 @@ od_code ldr_image_alloc(od_arena *a, int64_t width, int64_t height, int channels
     return OD_OK;
 }
 
+void ldr_image_flatten(const uint8_t *from, int64_t count, int have, const ldr_decode_options *o, uint8_t *to)
+{
+    int colours = have >= 3 ? 3 : 1, want = o->channels;
+    bool alpha = have == 2 || have == 4;
+    for (int64_t x = 0; x < count; x++, from += have, to += want) {
+        unsigned rgb[3];
+        for (int i = 0; i < 3; i++) {
+            rgb[i] = from[colours == 3 ? i : 0];
+            if (alpha) rgb[i] = ldr_mul255(rgb[i], from[have - 1]) + ldr_mul255(o->background[i], 255u - from[have - 1]);
+            if (rgb[i] > 255) rgb[i] = 255;
+        }
+        if (want == 1) to[0] = ldr_luma(rgb[0], rgb[1], rgb[2]);
+        else
+            for (int i = 0; i < 3; i++) to[i] = (uint8_t)rgb[i];
+    }
+}
+
 /* ---- EXIF --------------------------------------------------------------------------------- */
 
 static unsigned read_uint(const uint8_t *at, int bytes, bool big)
@@ -91,7 +108,9 @@ od_code ldr_image_decode(const void *bytes, size_t size, const ldr_decode_option
         OD_TRY(ldr_jpeg_decode(data, size, &o, a, out, &orientation, st));
     else if (size >= sizeof png && !memcmp(data, png, sizeof png))
         OD_TRY(ldr_png_decode(data, size, &o, a, out, &orientation, st));
+    else if (size >= 12 && !memcmp(data, "RIFF", 4) && !memcmp(data + 8, "WEBP", 4))
+        OD_TRY(ldr_webp_decode(data, size, &o, a, out, &orientation, st));
     else
-        return od_fail(st, OD_UNSUPPORTED, "neither a JPEG nor a PNG");
+        return od_fail(st, OD_UNSUPPORTED, "none of JPEG, PNG and WebP");
     return orientation > 1 ? orient(out, orientation, a, st) : OD_OK;
 }

@@ -1,5 +1,5 @@
-/* operator.c - pictures for the engine's ImageDecoder: those of ldr_image_decode, and the two formats that
- * are little more than rows of pixels, BMP and PNM. */
+/* operator.c - pictures for the engine's ImageDecoder: those of ldr_image_decode, the two formats that are little
+ * more than rows of pixels, BMP and PNM, and, where their libraries are installed, TIFF and JPEG 2000. */
 #include "engine/image_decoder.h"
 #include "loaders/image/parts.h"
 
@@ -73,6 +73,17 @@ static od_code decode_pnm(const uint8_t *p, size_t size, const ldr_decode_option
     return OD_OK;
 }
 
+static bool is_tiff(const uint8_t *b, size_t n)
+{
+    return n >= 8 && (!memcmp(b, "II*\0", 4) || !memcmp(b, "MM\0*", 4) || !memcmp(b, "II+\0", 4) || !memcmp(b, "MM\0+", 4));
+}
+
+static bool is_jpeg2000(const uint8_t *b, size_t n)
+{
+    static const uint8_t boxes[12] = {0, 0, 0, 12, 'j', 'P', ' ', ' ', '\r', '\n', 0x87, '\n'}, stream[4] = {0xff, 0x4f, 0xff, 0x51};
+    return n >= 12 && (!memcmp(b, boxes, 12) || !memcmp(b, stream, 4));
+}
+
 static od_code decode(const void *bytes, size_t size, int channels, od_arena *a, eng_tensor *out, od_status *st)
 {
     ldr_decode_options o = {.channels = 3, .max_pixels = MAX_PIXELS}; /* luminance is what colours make, not a JPEG's own */
@@ -80,6 +91,8 @@ static od_code decode(const void *bytes, size_t size, int channels, od_arena *a,
     const uint8_t *b = bytes;
     if (size >= 2 && !memcmp(b, "BM", 2)) OD_TRY(decode_bmp(b, size, &o, a, &p, st));
     else if (size >= 2 && b[0] == 'P' && (b[1] == '5' || b[1] == '6')) OD_TRY(decode_pnm(b, size, &o, a, &p, st));
+    else if (is_tiff(b, size)) OD_TRY(ldr_tiff_decode(b, size, &o, a, &p, st));
+    else if (is_jpeg2000(b, size)) OD_TRY(ldr_jpeg2000_decode(b, size, &o, a, &p, st));
     else OD_TRY(ldr_image_decode(bytes, size, &o, a, &p, st));
     *out = (eng_tensor){.dtype = ENG_UINT8, .rank = 3, .dims = {p.height, p.width, channels}};
     uint8_t *to = out->data = od_arena_alloc(a, (size_t)(p.width * p.height * channels) + 1);

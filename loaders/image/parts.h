@@ -4,12 +4,21 @@
 
 #include "loaders/image.h"
 
-/* The two formats: `o` has its defaults filled in. `orientation` (1 to 8, as EXIF counts) is left for the
+/* The three formats: `o` has its defaults filled in. `orientation` (1 to 8, as EXIF counts) is left for the
  * caller to apply; `full_width` and `full_height` are those before it. */
 od_code ldr_jpeg_decode(const uint8_t *bytes, size_t size, const ldr_decode_options *o, od_arena *a, ldr_pixels *out,
                         int *orientation, od_status *st);
 od_code ldr_png_decode(const uint8_t *bytes, size_t size, const ldr_decode_options *o, od_arena *a, ldr_pixels *out,
                        int *orientation, od_status *st);
+od_code ldr_webp_decode(const uint8_t *bytes, size_t size, const ldr_decode_options *o, od_arena *a, ldr_pixels *out,
+                        int *orientation, od_status *st);
+
+/* For ImageDecoder alone: OD_UNSUPPORTED where their libraries are not installed. */
+od_code ldr_tiff_decode(const uint8_t *bytes, size_t size, const ldr_decode_options *o, od_arena *a, ldr_pixels *out, od_status *st);
+od_code ldr_jpeg2000_decode(const uint8_t *bytes, size_t size, const ldr_decode_options *o, od_arena *a, ldr_pixels *out, od_status *st);
+
+/* `count` pixels of `have` channels (gray or RGB, 2 and 4 with alpha) as o->channels, laid over the background. */
+void ldr_image_flatten(const uint8_t *from, int64_t count, int have, const ldr_decode_options *o, uint8_t *to);
 
 /* The orientation that a TIFF header's first directory gives; 1 where it gives none or is broken. */
 int ldr_exif_orientation(const uint8_t *tiff, size_t size);

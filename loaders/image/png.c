@@ -43,24 +43,6 @@ static void give_bytes(png_structp png, png_bytep to, size_t n)
     r->at += n;
 }
 
-/* One row of libpng's (gray or RGB, perhaps with alpha) into one of ours. */
-static void row_to_pixels(const png_run *r, const uint8_t *from, int have, uint8_t *to)
-{
-    int colours = have >= 3 ? 3 : 1, want = r->out->channels;
-    bool alpha = have == 2 || have == 4;
-    for (int64_t x = 0; x < r->out->width; x++, from += have, to += want) {
-        unsigned rgb[3];
-        for (int i = 0; i < 3; i++) {
-            rgb[i] = from[colours == 3 ? i : 0];
-            if (alpha) rgb[i] = ldr_mul255(rgb[i], from[have - 1]) + ldr_mul255(r->o->background[i], 255u - from[have - 1]);
-            if (rgb[i] > 255) rgb[i] = 255;
-        }
-        if (want == 1) to[0] = ldr_luma(rgb[0], rgb[1], rgb[2]);
-        else
-            for (int i = 0; i < 3; i++) to[i] = (uint8_t)rgb[i];
-    }
-}
-
 static od_code read_rows(png_run *r)
 {
     int have = png_get_channels(r->png, r->info);
@@ -71,7 +53,7 @@ static od_code read_rows(png_run *r)
         if (!line) return od_fail(r->st, OD_NO_MEMORY, "PNG: a row of %zu bytes", row);
         for (int64_t y = 0; y < height; y++) {
             png_read_row(r->png, line, NULL);
-            row_to_pixels(r, line, have, r->out->data + y * r->out->stride);
+            ldr_image_flatten(line, r->out->width, have, r->o, r->out->data + y * r->out->stride);
         }
     } else { /* every pass touches all rows */
         uint8_t *all = od_mul(row, (size_t)height, &bytes) ? od_arena_alloc(r->a, bytes) : NULL;
@@ -79,7 +61,7 @@ static od_code read_rows(png_run *r)
         if (!all || !rows) return od_fail(r->st, OD_NO_MEMORY, "PNG: %" PRId64 " rows of %zu bytes", height, row);
         for (int64_t y = 0; y < height; y++) rows[y] = all + (size_t)y * row;
         png_read_image(r->png, rows);
-        for (int64_t y = 0; y < height; y++) row_to_pixels(r, rows[y], have, r->out->data + y * r->out->stride);
+        for (int64_t y = 0; y < height; y++) ldr_image_flatten(rows[y], r->out->width, have, r->o, r->out->data + y * r->out->stride);
     }
     png_read_end(r->png, NULL);
     return OD_OK;

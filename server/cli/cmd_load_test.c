@@ -27,7 +27,7 @@ static int help(void)
            "  --rate R           requests a second at fixed times; latency counts from when a request was due\n"
            "  --seconds S        measured time (default 10), after --warmup S (default 1)\n"
            "  --body FILE        POST this file; without it the URL is asked with GET\n"
-           "  --type TEXT        Content-Type (by the file's name: image/jpeg, image/png, application/json)\n"
+           "  --type TEXT        Content-Type (by the file's name: image/jpeg, png, webp, application/json)\n"
            "  --header 'K: V'    one more header; may be repeated\n"
            "  --method NAME      instead of GET or POST\n"
            "  --within MS        goodput counts answers of status 200 within so many milliseconds\n"
@@ -41,6 +41,7 @@ static const char *type_of(const char *file)
     const char *dot = strrchr(file, '.');
     if (dot && (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg"))) return "image/jpeg";
     if (dot && !strcasecmp(dot, ".png")) return "image/png";
+    if (dot && !strcasecmp(dot, ".webp")) return "image/webp";
     if (dot && !strcasecmp(dot, ".json")) return "application/json";
     return "application/octet-stream";
 }

@@ -54,7 +54,7 @@ async function takePicture(blob, name) {
   }
   if (state.picture) URL.revokeObjectURL(state.picture.url);
   /* other formats than the server's become PNG; so do pictures that a camera has turned */
-  if (!["image/jpeg", "image/png"].includes(blob.type)) blob = await asPng(photo);
+  if (!["image/jpeg", "image/png", "image/webp"].includes(blob.type)) blob = await asPng(photo);
   state.picture = {blob, name: name || "picture.png", url, width: photo.naturalWidth, height: photo.naturalHeight};
   state.answer = null;
   photo.alt = "The picture: " + state.picture.name;

@@ -99,10 +99,10 @@ static od_code from_json(srv_request *r, srv_pictures *p, srv_query *q, od_statu
     return srv_json_finish(&j, st);
 }
 
-/* JPEG's or PNG's first bytes. */
+/* JPEG's, PNG's or WebP's first bytes. */
 static bool looks_like_picture(const char *b, size_t n)
 {
-    return n >= 4 && (!memcmp(b, "\xff\xd8\xff", 3) || !memcmp(b, "\x89PNG", 4));
+    return n >= 12 && (!memcmp(b, "\xff\xd8\xff", 3) || !memcmp(b, "\x89PNG", 4) || (!memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4)));
 }
 
 static bool is_type(const char *header, const char *type)
@@ -125,7 +125,7 @@ od_code srv_pictures_find(srv_request *r, srv_pictures *out, srv_query *query, o
         OD_TRY(add(r, out, r->body, r->body_len, st)); /* the form type is what curl says when it is told none */
     } else {
         r->reply.status = 415;
-        return od_fail(st, OD_UNSUPPORTED, "Content-Type '%.60s': image/jpeg, image/png, multipart/form-data or application/json is wanted", type);
+        return od_fail(st, OD_UNSUPPORTED, "Content-Type '%.60s': image/jpeg, image/png, image/webp, multipart/form-data or application/json is wanted", type);
     }
     if (!out->n) return od_fail(st, OD_BAD_ARGUMENT, "there is no picture in the request");
     out->several |= out->n > 1;
