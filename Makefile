@@ -183,6 +183,9 @@ bench-http: .venv/ready ## measure what the server adds to a bare libmicrohttpd 
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@.venv/bin/python tests/bench/http_overhead.py --onnxd $(B)/onnxd
 
+bench-json: $(B)/tests/bench/json_numbers ## tensors' numbers from JSON beside cJSON's tree, by turns
+	@$(B)/tests/bench/json_numbers
+
 bench-ort: .venv/ready ## measure the engine beside ONNX Runtime, by turns; writes docs/performance.md
 	@sh tools/deps.sh build
 	@$(MAKE) --no-print-directory -j$(JOBS) all
@@ -231,4 +234,4 @@ help: ## this list
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .PHONY: all tests check peers docs conformance zoo layers schemas fmt clean help asan ubsan tsan fuzz cov lint deps models run test \
-        bench bench-load bench-http bench-ort bench-kernels bench-pictures neon image install uninstall dist
+        bench bench-load bench-http bench-json bench-ort bench-kernels bench-pictures neon image install uninstall dist

@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 enum {
-    FIRST_BODY = 64 << 10,    /* allocated at once; larger bodies grow as their bytes come */
+    FIRST_BODY = 64 << 10,    /* allocated at once for bodies of unknown length */
+    CHARGE_STEP = 16 << 10,
     KEEP_ARENA = 256 << 10,   /* an idle connection holds no more */
     BODY_ALIGN = 16,
     BIG_BODY = 32 << 10,      /* JSON that is parsed on a worker (SRV_ROUTE_WORK_BIG) */
@@ -140,23 +141,30 @@ static void on_completed(void *arg, struct MHD_Connection *mhd, void **context, 
 
 /* ---- the body */
 
-/* Room for `more` bytes and the zeros behind them. */
-static od_code body_room(srv_conn *c, size_t more, od_status *st)
+/* Count memory of the body up to `need` bytes, in steps. What is allocated and not yet written is only addresses. */
+static od_code charge(srv_conn *c, size_t need, od_status *st)
 {
-    srv_request *r = &c->request;
-    srv_http *h = r->http;
-    size_t need = c->body_lead + r->body_len + more + SRV_JSON_PAD;
-    if (need <= c->body_cap) return OD_OK;
-    size_t cap = c->body_cap ? c->body_cap * 2 : FIRST_BODY, whole = SIZE_MAX;
-    if (c->body_want != SIZE_MAX) whole = c->body_lead + c->body_want + SRV_JSON_PAD;
-    if (cap > whole) cap = whole;
-    if (cap < need) cap = need;
-    size_t added = cap - c->body_cap;
-    if (h->o.max_body_total && atomic_fetch_add(&h->body_bytes, added) + added > h->o.max_body_total) {
+    srv_http *h = c->request.http;
+    if (!h->o.max_body_total || need <= c->charged) return OD_OK;
+    size_t added = (need - c->charged + CHARGE_STEP - 1) / CHARGE_STEP * CHARGE_STEP;
+    if (atomic_fetch_add(&h->body_bytes, added) + added > h->o.max_body_total) {
         atomic_fetch_sub(&h->body_bytes, added);
         return od_fail(st, OD_BUSY, "the bodies of all requests together would exceed %zu bytes", h->o.max_body_total);
     }
-    if (h->o.max_body_total) c->charged += added;
+    c->charged += added;
+    return OD_OK;
+}
+
+/* Room for `more` bytes and the zeros behind them: for the whole body at once where its length is known, so that what has come
+ * is not copied again. */
+static od_code body_room(srv_conn *c, size_t more, od_status *st)
+{
+    srv_request *r = &c->request;
+    size_t need = c->body_lead + r->body_len + more + SRV_JSON_PAD;
+    OD_TRY(charge(c, need, st));
+    if (need <= c->body_cap) return OD_OK;
+    size_t cap = c->body_want == SIZE_MAX ? (c->body_cap ? c->body_cap * 2 : FIRST_BODY) : c->body_lead + c->body_want + SRV_JSON_PAD;
+    if (cap < need) cap = need;
     char *base = realloc(r->body ? r->body - c->body_lead : NULL, cap);
     if (!base) return od_fail(st, OD_NO_MEMORY, "no memory for a body of %zu bytes", cap);
     r->body = base + c->body_lead;
