@@ -52,6 +52,7 @@ eng_gemm eng_gemm_part(const eng_gemm *g, int64_t row, int64_t m, int64_t col, i
     p.depth = g->depth ? g->depth : g->segments * g->length;
     if (g->rows) p.rows += row;
     else p.a += row * g->lda;
+    if (g->present) p.present += row;
     p.b += col * p.depth;
     if (g->bias) p.bias += col;
     if (g->add) p.add += row * g->ld_add + col;

@@ -10,6 +10,8 @@
 
 enum { ENG_NR = 16 }; /* columns of a packed panel */
 
+enum { ENG_PRESENT_MAX = 64 }; /* segments of rows that may lack some */
+
 /* C = A B (+ bias) through an epilogue, for one block of rows and some panels of columns.
  * B is packed: panel p holds columns 16 p .. as [k][16], tail columns zero; k = segments * length.
  * A's rows are dense at a + i * lda (segments 1), or given by pointers to their segments:
@@ -23,6 +25,7 @@ typedef struct eng_gemm {
     int64_t lda;
     const float *const *rows; /* NULL: a, lda */
     int64_t ld_rows;          /* pointers from one segment's to the next's; 0: m */
+    const uint64_t *present;  /* bit s of present[i]: segment s of row i is not all zeros; NULL: none may be left out */
     const float *b;
     const int64_t *places; /* where the segments' rows lie in a panel, in floats; NULL: one after the other */
     int64_t depth;         /* rows of a panel; 0: segments * length */

@@ -136,6 +136,26 @@ static inline const float *fetch_ahead(const float *b, const float *next, int64_
     return next && tile < TILE_WIDE / ENG_NR ? next + tile * panel : b;
 }
 
+/* The rows of a tile without the segments that all of them lack. */
+typedef struct tile_rows {
+    const float *rows[ENG_PRESENT_MAX * TILE_MAX];
+    int64_t places[ENG_PRESENT_MAX], segments;
+} tile_rows;
+
+static bool lacks_segments(const eng_gemm *g, int64_t i, int64_t rows, tile_rows *t)
+{
+    uint64_t present = 0;
+    for (int64_t r = 0; r < rows; r++) present |= g->present[i + r];
+    if (present == UINT64_MAX >> (64 - g->segments)) return false;
+    t->segments = 0;
+    for (int64_t s = 0; s < g->segments; s++) {
+        if (!(present >> s & 1)) continue;
+        for (int64_t r = 0; r < rows; r++) t->rows[t->segments * TILE_MAX + r] = g->rows[s * g->ld_rows + i + r];
+        t->places[t->segments++] = g->places ? g->places[s] : s * g->length * ENG_NR;
+    }
+    return true;
+}
+
 /* Tiles of nearly equal height: one row less still keeps the FMA pipes full, one row alone does not. */
 static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
 {
@@ -159,9 +179,12 @@ static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
                 for (int64_t r = 0; r < rows; r++) dense[r] = g->a + (i + r) * g->lda;
                 pointers = dense;
             }
+            tile_rows some;
+            bool lacks = g->present && lacks_segments(g, i, rows, &some);
+            e->places = lacks ? some.places : g->places;
             e->add = g->add ? g->add + i * g->ld_add + j : NULL;
-            tile_for(rows, e->cols)(pointers, g->ld_rows, g->segments, g->length, b, k * ENG_NR,
-                                    fetch_ahead(b, next, k * ENG_NR, tiles - left), bias,
+            tile_for(rows, e->cols)(lacks ? some.rows : pointers, lacks ? TILE_MAX : g->ld_rows, lacks ? some.segments : g->segments,
+                                    g->length, b, k * ENG_NR, fetch_ahead(b, next, k * ENG_NR, tiles - left), bias,
                                     g->c + i * g->ldc + j, g->ldc, e);
             i += rows;
         }

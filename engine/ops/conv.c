@@ -222,25 +222,32 @@ static const float *window_at(const conv_job *j, int64_t item, const int64_t *fi
     return j->x + (((item * w->in[0] + first[0]) * w->in[1] + first[1]) * w->in[2] + first[2]) * j->x_pitch;
 }
 
-/* The segments of a window that is not all on the map; its first tap is (z, y, x) of `item`. */
-static void point_edge(const conv_job *j, int64_t item, const int64_t *first, int64_t channel, const float **to, int64_t m)
+/* The segments of a window that is not all on the map; its first tap is (z, y, x) of `item`. Returns which are,
+ * as bits. */
+static uint64_t point_edge(const conv_job *j, int64_t item, const int64_t *first, int64_t channel, const float **to, int64_t m)
 {
     const eng_window *w = &j->win;
     int64_t z = first[0], y;
+    uint64_t present = 0, bit = 1;
     for (int64_t kz = 0; kz < w->size[0]; kz++, z += w->dilation[0]) {
         y = first[1];
         for (int64_t ky = 0; ky < w->size[1]; ky++, y += w->dilation[1]) {
             bool on = z >= 0 && z < w->in[0] && y >= 0 && y < w->in[1];
             const float *line = on ? j->x + ((item * w->in[0] + z) * w->in[1] + y) * w->in[2] * j->x_pitch : NULL;
             int64_t x = first[2];
-            for (int64_t s = 0; s < w->size[2]; s++, x += w->dilation[2], to += m)
-                *to = on && x >= 0 && x < w->in[2] ? line + x * j->x_pitch + channel : j->zeros;
+            for (int64_t s = 0; s < w->size[2]; s++, x += w->dilation[2], to += m, bit <<= 1) {
+                bool there = on && x >= 0 && x < w->in[2];
+                *to = there ? line + x * j->x_pitch + channel : j->zeros;
+                if (there) present |= bit;
+            }
         }
     }
+    return present;
 }
 
-/* rows[s * m + i] for m output pixels from `pixel` on, reading from input channel `channel` on. */
-static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t channel, const float **rows)
+/* rows[s * m + i] for m output pixels from `pixel` on, reading from input channel `channel` on; bit s of present[i]
+ * says that it is on the map. */
+static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t channel, const float **rows, uint64_t *present)
 {
     const eng_window *w = &j->win;
     int64_t at[4], last[3], step = w->stride[2] * j->x_pitch;
@@ -251,7 +258,7 @@ static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t chan
         for (int a = 0; a < 3; a++) first[a] = at[1 + a] * w->stride[a] - w->before[a];
         n = 1;
         if (first[0] < 0 || first[0] >= last[0] || first[1] < 0 || first[1] >= last[1] || first[2] < 0 || first[2] >= last[2]) {
-            point_edge(j, at[0], first, channel, rows + i, m);
+            present[i] = point_edge(j, at[0], first, channel, rows + i, m);
             continue;
         }
         n = od_min_i64(od_min_i64(m - i, w->out[2] - at[3]), od_ceil_div(last[2] - first[2], w->stride[2])); /* neighbours */
@@ -260,6 +267,7 @@ static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t chan
             const float **to = rows + s * m + i, *from = j->few ? p : p + j->offsets[s];
             for (int64_t k = 0; k < n; k++) to[k] = from + k * step;
         }
+        for (int64_t k = 0; k < n; k++) present[i + k] = UINT64_MAX >> (64 - od_min_i64(j->segments, 64));
     }
 }
 
@@ -270,13 +278,15 @@ static void run_block(void *arg, int64_t chunk, int slot)
     int64_t split = chunk % j->splits, rest = chunk / j->splits, g = rest % groups, pixel = rest / groups * j->block;
     eng_gemm e = eng_gemm_part(&j->end, pixel, od_min_i64(j->block, j->pixels - pixel), 0, n);
     const float **rows = (const float **)(void *)(j->slots + (size_t)slot * j->slot_bytes);
-    point_rows(j, pixel, e.m, g * inputs, rows);
+    uint64_t *present = (uint64_t *)(void *)(rows + j->block * j->segments);
+    point_rows(j, pixel, e.m, g * inputs, rows, present);
     e.rows = rows;
     e.ld_rows = e.m;
     e.segments = j->segments;
     e.length = j->length;
     if (j->few) e.offsets = j->offsets;
     else e.places = j->places;
+    if (!j->few && j->segments <= ENG_PRESENT_MAX) e.present = present;
     e.depth = depth;
     e.b = j->packed + g * eng_packed_floats(depth, n);
     if (e.bias) e.bias += g * n;
@@ -390,7 +400,7 @@ static void cut_blocks(conv_job *j, int64_t threads)
         j->split = od_ceil_div(od_ceil_div(n, 2 * ENG_NR), parts) * 2 * ENG_NR;
     }
     j->splits = od_ceil_div(n, j->split);
-    j->slot_bytes = ((size_t)(j->block * j->segments) * sizeof(float *) + 63) & ~(size_t)63;
+    j->slot_bytes = ((size_t)j->block * ((size_t)j->segments * sizeof(float *) + sizeof(uint64_t)) + 63) & ~(size_t)63;
 }
 
 static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)

@@ -86,6 +86,16 @@ TEST(rows_given_by_pointers_agree) {
         eng_gemm g = {.m = m, .n = n, .segments = segments, .length = length, .rows = rows, .b = packed,
                       .bias = guard_floats(n), .ldc = n, .act = ENG_ACT_RELU};
         check_gemm(g, m * n);
+        uint64_t *present = guard_bytes((size_t)m * sizeof *present); /* one segment fewer every few rows */
+        float *zeros = guard_bytes((size_t)length * sizeof *zeros);
+        for (int64_t k = 0; k < length; k++) zeros[k] = 0.0f;
+        for (int64_t r = 0; r < m; r++) {
+            int64_t gone = r / 5 % segments;
+            present[r] = (UINT64_MAX >> (64 - segments)) & ~(1ull << gone);
+            rows[gone * m + r] = zeros;
+        }
+        g.present = present;
+        check_gemm(g, m * n);
         guard_release();
     }
 }
