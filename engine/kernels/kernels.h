@@ -45,7 +45,7 @@ typedef struct eng_gemm {
  * two axes; rows first .. last-1 and channels from .. to-1 are computed, `from` a multiple of ENG_NR. Axes are outermost first. */
 typedef struct eng_depthwise {
     const float *x;
-    int64_t x_pitch;
+    int64_t x_pitch, x_line; /* floats from pixel to pixel, and from line to line; 0: without gaps */
     int64_t in[3], out[3], size[3], stride[3], dilation[3], before[3];
     int64_t channels;
     const float *w;     /* [channels / ENG_NR, rounded up][taps][ENG_NR] */

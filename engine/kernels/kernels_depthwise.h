@@ -79,7 +79,7 @@ static void dw_find_lines(const eng_depthwise *d, int64_t row, bool mixed, dw_li
             int64_t iz = z * d->stride[0] + kz * d->dilation[0] - d->before[0];
             int64_t iy = y * d->stride[1] + ky * d->dilation[1] - d->before[1];
             if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
-            const float *line = d->x + (((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2]) * d->x_pitch;
+            const float *line = d->x + ((item * d->in[0] + iz) * d->in[1] + iy) * d->x_line;
             int64_t threes = mixed ? kw * 2 % 5 : 0; /* as few as leave a multiple of five */
             for (int64_t t = 0, wide; t < kw; t += wide) {
                 int r = lines->n++;
@@ -146,7 +146,7 @@ DW_INLINE void dw_any(const int strip, const bool inside, const eng_depthwise *d
             for (int64_t ky = 0; ky < size[1]; ky++) {
                 const int64_t iz = z + kz * d->dilation[0], iy = y + ky * d->dilation[1];
                 if (iz < 0 || iz >= d->in[0] || iy < 0 || iy >= d->in[1]) continue;
-                const float *line = d->x + ((item * d->in[0] + iz) * d->in[1] + iy) * d->in[2] * pitch + c;
+                const float *line = d->x + ((item * d->in[0] + iz) * d->in[1] + iy) * d->x_line + c;
                 const float *w = dw_weights(d, c) + (kz * size[1] + ky) * size[2] * ENG_NR;
                 for (int64_t t = 0, x = left; t < size[2]; t++, x += d->dilation[2], w += ENG_NR) {
                     const vf k = v_load(w);
@@ -186,7 +186,7 @@ static int dw_kind(int64_t width)
 /* Windows of neighbouring rows share input: a part of the channels of a part of the columns goes down the map
  * whose lines under a window stay in the nearest caches. Parts of columns are as wide as that allows, since the
  * first pixels of a run of memory come late. */
-static void depthwise(const eng_depthwise *d)
+static void dw_rows(const eng_depthwise *d)
 {
     enum { FLOATS = 20 << 10 };
     static const int strips[] = {DW_LONG, DW_STRIP, DW_SHORT, 1};
@@ -219,6 +219,40 @@ static void depthwise(const eng_depthwise *d)
                 }
             }
     }
+}
+
+/* Every dilation-th pixel of a line, read by every dilation-th window, is a line without dilation. */
+static void dw_phases(const eng_depthwise *d)
+{
+    const int64_t step = d->dilation[2], width = d->out[2];
+    for (int64_t row = d->first; row < d->last; row++)
+        for (int64_t q = 0; q < od_min_i64(step, width); q++) {
+            eng_depthwise p = *d;
+            const int64_t at = q - d->before[2], phase = (at % step + step) % step; /* the first tap's column */
+            p.x += phase * d->x_pitch;
+            p.x_pitch *= step;
+            p.in[2] = od_ceil_div(od_max_i64(d->in[2] - phase, 0), step);
+            p.out[2] = od_ceil_div(width - q, step);
+            p.before[2] = (phase - at) / step;
+            p.dilation[2] = 1;
+            p.first = row;
+            p.last = row + 1;
+            const int64_t from = row * width + q - row * p.out[2] * step; /* where that begins as seen by pixel row * p.out[2] */
+            p.end.c += from * d->end.ldc;
+            p.end.ldc *= step;
+            if (p.end.add) p.end.add += from * d->end.ld_add;
+            p.end.ld_add *= step;
+            dw_rows(&p);
+        }
+}
+
+static void depthwise(const eng_depthwise *d)
+{
+    eng_depthwise own = *d;
+    const int64_t kw = d->size[2];
+    if (!own.x_line) own.x_line = d->in[2] * d->x_pitch;
+    if (d->dilation[2] > 1 && d->stride[2] == 1 && (kw == 3 || kw == 5 || kw == 7)) dw_phases(&own);
+    else dw_rows(&own);
 }
 
 /* Four pixels of a vector of channels share each weight. */

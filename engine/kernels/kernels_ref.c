@@ -51,15 +51,16 @@ static float depthwise_sum(const eng_depthwise *d, const int64_t *at, int64_t c)
 {
     float sum = d->end.bias ? d->end.bias[c] : 0.0f;
     for (int64_t t = 0; t < d->size[0] * d->size[1] * d->size[2]; t++) {
-        int64_t k[3] = {t / d->size[2] / d->size[1], t / d->size[2] % d->size[1], t % d->size[2]}, from = at[0];
+        int64_t k[3] = {t / d->size[2] / d->size[1], t / d->size[2] % d->size[1], t % d->size[2]}, line = at[0], x = 0;
         bool inside = true;
         for (int i = 0; i < 3; i++) {
             int64_t v = at[1 + i] * d->stride[i] + k[i] * d->dilation[i] - d->before[i];
             inside &= v >= 0 && v < d->in[i];
-            from = from * d->in[i] + v;
+            if (i < 2) line = line * d->in[i] + v;
+            else x = v;
         }
-        int64_t taps = d->size[0] * d->size[1] * d->size[2];
-        if (inside) sum += d->x[from * d->x_pitch + c] * d->w[(c / ENG_NR * taps + t) * ENG_NR + c % ENG_NR];
+        int64_t taps = d->size[0] * d->size[1] * d->size[2], pitch = d->x_line ? d->x_line : d->in[2] * d->x_pitch;
+        if (inside) sum += d->x[line * pitch + x * d->x_pitch + c] * d->w[(c / ENG_NR * taps + t) * ENG_NR + c % ENG_NR];
     }
     return sum;
 }

@@ -467,7 +467,8 @@ static od_code widen_input(eng_ctx *c, conv_job *j, od_status *st)
 {
     enum { WIDE = 8 };
     const eng_window *w = &j->win;
-    bool wide = w->size[2] >= WIDE || w->dilation[2] > 1;
+    bool phases = w->stride[2] == 1 && (w->size[2] == 3 || w->size[2] == 5 || w->size[2] == 7); /* the kernel's own way */
+    bool wide = w->size[2] >= WIDE || (w->dilation[2] > 1 && !phases);
     int64_t pitch = od_ceil_div(j->form.out, ENG_NR) * ENG_NR + ENG_NR; /* a power of two would share cache sets */
     return pad_input(c, j, wide ? 2 : 3, j->form.out / j->channels, pitch, st);
 }

@@ -162,9 +162,10 @@ static void check_depthwise(int64_t channels, int64_t height, int64_t width, int
     int n = variants(k);
     int64_t pad = kw / 2 * dilation, oh = (height + 2 * pad - (kh - 1) * dilation - 1) / stride + 1;
     int64_t ow = (width + 2 * pad - (kw - 1) * dilation - 1) / stride + 1, pitch = channels + 1, ldc = channels + 2;
+    int64_t line = width * pitch + 3;
     if (oh < 1 || ow < 1) return;
     float *zeros = guard_bytes((size_t)channels * sizeof *zeros);
-    eng_depthwise d = {.x = guard_floats((2 * height * width - 1) * pitch + channels), .x_pitch = pitch, .in = {1, height, width},
+    eng_depthwise d = {                       .x = guard_floats((2 * height - 1) * line + (width - 1) * pitch + channels), .x_pitch = pitch, .x_line = line, .in = {1, height, width},
                        .out = {1, oh, ow}, .size = {1, kh, kw}, .stride = {1, stride, stride}, .dilation = {1, dilation, dilation},
                        .before = {0, pad, pad}, .channels = channels, .w = guard_floats(eng_packed_floats(kh * kw, channels)), .zeros = zeros,
                        .last = 2 * oh, .to = channels};
@@ -215,7 +216,7 @@ TEST(scattered_depthwise_pixels_agree) {
 }
 
 TEST(depthwise_windows_of_all_kinds_agree_and_touch_nothing_else) {
-    static const int64_t windows[][2] = {{3, 3}, {5, 5}, {7, 7}, {1, 3}, {3, 1}, {2, 4}, {9, 9}, {8, 7}};
+    static const int64_t windows[][2] = {{3, 3}, {5, 5}, {7, 7}, {1, 3}, {3, 1}, {2, 4}, {9, 9}, {8, 7}, {1, 6}, {2, 11}};
     static const int64_t sides[][2] = {{1, 1}, {4, 3}, {7, 7}, {6, 10}, {9, 15}, {5, 31}};
     static const int64_t channels[] = {1, 8, 15, 16, 17, 40};
     int count = 0;
@@ -223,7 +224,7 @@ TEST(depthwise_windows_of_all_kinds_agree_and_touch_nothing_else) {
         for (size_t s = 0; s < sizeof sides / sizeof *sides; s++)
             for (size_t c = 0; c < sizeof channels / sizeof *channels; c++)
                 for (int64_t stride = 1; stride < 4; stride++, count++)
-                    check_depthwise(channels[c], sides[s][0], sides[s][1], windows[w][0], windows[w][1], stride, count % 5 == 0 ? 2 : 1,
+                    check_depthwise(channels[c], sides[s][0], sides[s][1], windows[w][0], windows[w][1], stride, count % 5 == 0 ? 2 : count % 7 == 0 ? 3 : 1,
                                     (eng_act)(count % ENG_ACTS), (eng_residual)(count % 3));
 }
 
