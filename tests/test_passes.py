@@ -362,3 +362,66 @@ def test_short_rows_against_columns_and_rows(tmp_path):
     x = n.input("x", 9, 300, 24, 1)
     y = n.add("Mul", x, n.weight(300, 1, 8))
     assert check(tmp_path, n, {"x": feed(9, 300, 24, 1)}, y) == {"Mul": 1}
+
+
+def view(n, x, *extents):
+    """x reshaped as PyTorch writes it: each extent a number or the axis of x, as a string, that it is."""
+    shape = n.add("Shape", x)
+    parts = []
+    for e in extents:
+        e = n.add("Gather", shape, n.const(int(e), np.int64), axis=0) if isinstance(e, str) else n.const(e, np.int64)
+        parts.append(n.add("Unsqueeze", e, n.const([0], np.int64)))
+    return n.add("Reshape", x, n.add("Concat", *parts, axis=0))
+
+
+def test_shape_arithmetic_that_no_request_changes_goes(tmp_path):
+    n = Net()
+    x = n.add("Conv", n.input("x", "n", 3, 8, 8), n.weight(6, 3, 1, 1))
+    y = n.add("Relu", view(n, n.add("Transpose", view(n, x, "0", "1", 64), perm=[0, 2, 1]), "0", 8, 8, "2"))
+    assert check(tmp_path, n, {"x": feed(3, 3, 8, 8)}, y) == {"Conv": 1, "Rearrange": 1, "Relu": 1}
+
+
+@pytest.mark.parametrize("length", [30, 50, 70])
+def test_an_extent_that_only_seems_fixed_stays_open(tmp_path, length):
+    n = Net()
+    x = n.input("x", 2, "t")
+    c = n.add("Slice", x, n.const([0], np.int64), n.const([50], np.int64), n.const([1], np.int64))
+    s = n.add("Gather", n.add("Shape", c), n.const(1, np.int64), axis=0)
+    y = n.add("Mul", c, n.add("Cast", s, to=TensorProto.FLOAT))
+    check(tmp_path, n, {"x": feed(2, length)}, y)
+
+
+@pytest.mark.parametrize("frames", [40, 200])
+def test_a_quotient_of_a_free_extent_stays_open(tmp_path, frames):
+    n = Net()
+    x = n.input("x", 1, 4, "t")
+    p = n.add("MaxPool", x, kernel_shape=[33], strides=[33])
+    s = n.add("Gather", n.add("Shape", p), n.const(2, np.int64), axis=0)
+    y = n.add("Mul", p, n.add("Cast", n.add("Div", s, n.const(3, np.int64)), to=TensorProto.FLOAT))
+    check(tmp_path, n, {"x": feed(1, 4, frames)}, y)
+
+
+def two_ways(n, condition, x):
+    """If: the softmax of x, else its square of exponentials."""
+    out = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "tu"]
+    yes = helper.make_graph([helper.make_node("Softmax", [x], ["t"])], "yes", [], out[:1])
+    no = helper.make_graph([helper.make_node("Add", [x, x], ["d"]), helper.make_node("Exp", ["d"], ["u"])], "no", [], out[1:])
+    return n.add("If", condition, then_branch=yes, else_branch=no)
+
+
+@pytest.mark.parametrize("channels,left", [(1, {"Softmax": 1, "Relu": 1}), (2, {"Chain": 1})])
+def test_an_if_with_a_known_condition_is_its_branch(tmp_path, channels, left):
+    n = Net()
+    x = n.input("x", "n", channels, 6)
+    one = n.add("Equal", n.add("Gather", n.add("Shape", x), n.const([1], np.int64)), n.const([1], np.int64))
+    y = n.add("Relu", two_ways(n, one, x))
+    assert check(tmp_path, n, {"x": feed(3, channels, 6)}, y) == left
+
+
+@pytest.mark.parametrize("extent", [1, 2])
+def test_an_if_with_a_free_condition_stays(tmp_path, extent):
+    n = Net()
+    x = n.input("x", "n", "c", 6)
+    one = n.add("Equal", n.add("Gather", n.add("Shape", x), n.const([1], np.int64)), n.const([1], np.int64))
+    y = n.add("Relu", two_ways(n, one, x))
+    assert check(tmp_path, n, {"x": feed(3, extent, 6)}, y)["If"] == 1

@@ -63,6 +63,8 @@ typedef struct eng_elementwise {
     /* `rows` rows of n 4-byte elements, `step` apart (0: one, n times), rows `stride` apart, behind each other. Writes
      * up to seven elements more. */
     void (*gather_32)(uint32_t *o, const uint32_t *x, int64_t rows, int64_t stride, int64_t step, int64_t n);
+    /* Bytes as floats, none above `highest`. */
+    void (*widen_u8)(float *o, const uint8_t *x, int64_t n, uint8_t highest);
     /* Bytes of rint(x / scale) + zero, from lo to hi; NaN gives lo. Signed results as their bits. */
     void (*quantize_8)(uint8_t *o, const float *x, int64_t n, float scale, float zero, float lo, float hi);
     /* (x - zero) * scale */

@@ -125,6 +125,12 @@ static void gather_32_row(uint32_t *o, const uint32_t *x, int64_t rows, int64_t 
     }
 }
 
+static void widen_u8_row(float *o, const uint8_t *x, int64_t n, uint8_t highest)
+{
+    ROW_LOOP
+    for (int64_t i = 0; i < n; i++) o[i] = (float)(x[i] < highest ? x[i] : highest);
+}
+
 static void where_32_row(uint32_t *o, const uint8_t *c, const uint32_t *a, int64_t sa, const uint32_t *b, int64_t sb,
                          int64_t n)
 {
@@ -233,7 +239,7 @@ static void combine_row(float *y, const float *w, int64_t k, const float *rows, 
         .un = {abs_row, neg_row, sqrt_row, reciprocal_row, floor_row, ceil_row, round_row, sign_row, square_row, \
                cube_row, relu_row, softsign_row, pow_1_2_row, pow_3_4_row},                                     \
         .par = {clip_row, leaky_row, hard_sigmoid_row, hard_swish_row, threshold_row, shrink_row},              \
-        .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row, .gather_32 = gather_32_row,                              \
+        .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row, .gather_32 = gather_32_row, .widen_u8 = widen_u8_row,                              \
         .quantize_8 = quantize_8_row, .dequantize_u8 = dequantize_u8_row, .dequantize_s8 = dequantize_s8_row,   \
         .requantize = requantize_row, .mac_u8 = mac_u8_row, .mac_s8 = mac_s8_row, .mac_s16 = mac_s16_row,       \
         .dot = dot_row, .combine = combine_row,                                                                 \

@@ -3,6 +3,7 @@
  * A block of elements is widened to int64, uint64 or double, whichever holds its type exactly, and
  * narrowed from there, so that types need not know each other. What a processor does with floats
  * that do not fit an integer is undefined in C; here they become what x86 makes of them. */
+#include "engine/kernels/elementwise.h"
 #include "engine/kernels/half.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/ops.h"
@@ -264,10 +265,14 @@ static bool cast_fast(const cast_job *j, int64_t n, char *const *p, const int64_
         eng_bfloat_to_float(from, to, n);
     } else if (j->from == ENG_FLOAT && j->to == ENG_BFLOAT16) {
         eng_float_to_bfloat(from, to, n);
-    } else if (j->from == ENG_UINT8 && j->to == ENG_FLOAT) {
-        for (int64_t i = 0; i < n; i++) ((float *)to)[i] = (float)((const uint8_t *)from)[i];
+    } else if (j->to == ENG_FLOAT && (j->from == ENG_BOOL || j->from == ENG_UINT8)) {
+        eng_elementwise_table()->widen_u8(to, from, n, j->from == ENG_BOOL ? 1 : 255);
     } else if (j->from == ENG_INT64 && j->to == ENG_FLOAT) {
         for (int64_t i = 0; i < n; i++) ((float *)to)[i] = (float)((const int64_t *)from)[i];
+    } else if (j->from == ENG_INT32 && j->to == ENG_FLOAT) {
+        for (int64_t i = 0; i < n; i++) ((float *)to)[i] = (float)((const int32_t *)from)[i];
+    } else if (j->from == ENG_FLOAT && j->to == ENG_BOOL) {
+        for (int64_t i = 0; i < n; i++) ((uint8_t *)to)[i] = ((const float *)from)[i] != 0;
     } else {
         return false;
     }

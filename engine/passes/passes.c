@@ -7,6 +7,8 @@ const eng_pass eng_passes[] = {
     {"half", eng_pass_half, false, false},             /* float16 and bfloat16 become float, with casts at the graph's edges */
     {"identity", eng_pass_identity, false, false},     /* Identity, Dropout and casts to the same type go */
     {"cse", eng_pass_cse, false, false},               /* equal nodes on equal inputs become one */
+    {"shapes", eng_pass_shapes, false, false},  /* shape arithmetic that no request changes */
+    {"branch", eng_pass_branch, false, false},  /* If with a known condition */
     {"dead", eng_pass_dead, true, false},              /* what nobody reads goes */
     {"gate", eng_pass_gate, false, false},             /* x * sigmoid(x) and its like become one activation */
     {"patterns", eng_pass_patterns, false, false},     /* Gelu, LayerNormalization, RMSNormalization from their parts */
