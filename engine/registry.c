@@ -241,7 +241,7 @@ const eng_op eng_ops[] = {
     {"Attention", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_ms_attention_prepare, eng_ms_attention_infer, NULL, NULL, eng_ms_attention_run},
     {"QAttention", ENG_DOMAIN_MS, 1, ENG_T_INT8, ENG_HALF, NULL, eng_ms_attention_prepare, eng_ms_attention_infer, NULL, NULL, eng_ms_attention_run},
     {"MultiHeadAttention", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_mha_infer, NULL, NULL, eng_mha_run},
-    {"GroupQueryAttention", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, NULL, eng_gqa_infer, NULL, NULL, eng_gqa_run},
+    {"GroupQueryAttention", ENG_DOMAIN_MS, 1, ENG_T(ENG_FLOAT) | ENG_T_HALF, ENG_HALF, NULL, eng_gqa_prepare, eng_gqa_infer, NULL, NULL, eng_gqa_run},
 
     /* ---- elementwise, quantization, random numbers ---- */
     /* qlinear.c and ONNX Runtime's of activation.c */

@@ -164,14 +164,26 @@ typedef struct gqa {
     int64_t past, total, present; /* rows of the past buffer, of all sequences at most, of the present one */
 } gqa;
 
+/* What ONNX Runtime has beyond floats in and out: told at load. */
+od_code eng_gqa_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
+{
+    static const char *const inputs[] = {"k_scale", "v_scale", "q_norm_weight", "k_norm_weight", "query_seqlens"};
+    (void)g, (void)pool;
+    if (!eng_node_string_is(n, "k_quant_type", "NONE", "NONE") || !eng_node_string_is(n, "v_quant_type", "NONE", "NONE"))
+        return od_fail(st, OD_UNSUPPORTED, "a quantized cache of keys and values (k_quant_type, v_quant_type)");
+    if (eng_node_int(n, "sliding_window_cache", 0)) return od_fail(st, OD_UNSUPPORTED, "sliding_window_cache");
+    if (eng_node_int(n, "qk_output", 0) || (n->n_out > 3 && n->out[3] >= 0)) return od_fail(st, OD_UNSUPPORTED, "output_qk");
+    for (int i = GQA_SINK + 1; i < n->n_in; i++)
+        if (n->in[i] >= 0) return od_fail(st, OD_UNSUPPORTED, "input %d, %s", i, i - GQA_SINK <= (int)OD_COUNT(inputs) ? inputs[i - GQA_SINK - 1] : "?");
+    return OD_OK;
+}
+
 static od_code look_gqa(const eng_ctx *c, gqa *g, od_status *st)
 {
     const eng_tensor *q = input(c, GQA_Q), *k = input(c, GQA_K), *v = input(c, GQA_V), *lengths = input(c, GQA_LENGTHS), *total = input(c, GQA_TOTAL);
     int64_t heads = eng_node_int(c->node, "num_heads", 0), kv = eng_node_int(c->node, "kv_num_heads", 0);
     *g = (gqa){0};
     if (!q || q->rank != 3 || heads < 1 || kv < 1 || heads % kv) return od_fail(st, OD_BAD_SHAPE, "query [items, rows, channels] for %" PRId64 " of %" PRId64 " heads", kv, heads);
-    for (int i = 12; i < c->n_in; i++)
-        if (c->in[i]) return od_fail(st, OD_UNSUPPORTED, "input %d", i);
     if (!k != !v) return od_fail(st, OD_BAD_MODEL, "key and value come together");
     if (!k) {
         int64_t d = q->dims[2] / (heads + 2 * kv);
@@ -220,7 +232,6 @@ od_code eng_gqa_infer(eng_ctx *c, od_status *st)
             return od_fail(st, OD_BAD_SHAPE, "position_ids do not fit the rows");
     }
     if (sink && eng_tensor_count(sink) != g.q.dims[H]) return od_fail(st, OD_BAD_SHAPE, "head_sink has %" PRId64 " numbers", eng_tensor_count(sink));
-    if (output(c, 3)) return od_fail(st, OD_UNSUPPORTED, "output_qk");
     int64_t scores[4] = {g.q.dims[B], g.q.dims[H], g.q.dims[L], g.total};
     OD_TRY(eng_ms_check_bias(input(c, GQA_MORE), scores, st));
     OD_TRY(eng_set_out(c, 0, type, 3, (int64_t[]){g.q.dims[B], g.q.dims[L], g.q.dims[H] * d}, st));

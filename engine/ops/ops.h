@@ -340,6 +340,7 @@ eng_run_fn eng_label_encoder_run, eng_two_ways_run;
 
 /* ms_attention.c, ms_multihead.c */
 eng_prepare_fn eng_ms_attention_prepare;
+eng_prepare_fn eng_gqa_prepare;
 eng_infer_fn eng_ms_attention_infer, eng_mha_infer, eng_gqa_infer;
 eng_run_fn eng_ms_attention_run, eng_mha_run, eng_gqa_run;
 

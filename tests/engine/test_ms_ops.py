@@ -229,3 +229,18 @@ def test_rotary_embedding(same, interleaved, positions):
 def test_half_precision(same, dtype):
     x, skip, scale = f32(2, 5, 32).astype(dtype), f32(2, 5, 32).astype(dtype), f32(32).astype(dtype)
     same("SkipLayerNormalization", [x, skip, scale], epsilon=1e-5, tolerance=2e-3)
+
+
+@pytest.mark.parametrize("change,inputs,words", [
+    (dict(k_quant_type="PER_TENSOR", v_quant_type="PER_TENSOR", kv_cache_bit_width=8), 7, "quantized cache"), (dict(sliding_window_cache=1), 7, "sliding"),
+    (dict(qk_output=1), 7, "output_qk"), (dict(), 13, "k_scale"), (dict(), 15, "q_norm_weight")])
+def test_what_grouped_attention_lacks_is_told_at_load(onnxd, tmp_path, change, inputs, words):
+    names = ["q", "k", "v", "", "", "lengths", "total"] + [""] * (inputs - 8) + ["more"] * (inputs > 7)
+    node = helper.make_node("GroupQueryAttention", names, ["y", "pk", "pv"], name="grouped", domain="com.microsoft", num_heads=4, kv_num_heads=2, **change)
+    value = lambda n, kind, *dims: helper.make_tensor_value_info(n, kind, dims)
+    infos = [value("q", 1, "b", "s", 32), value("k", 1, "b", "s", 16), value("v", 1, "b", "s", 16), value("lengths", 6, "b"), value("total", 6)]
+    infos += [value("more", 1, 8)] * (inputs > 7)
+    graph = helper.make_graph([node], "g", infos, [helper.make_tensor_value_info("y", 1, None)])
+    onnx.save(helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("com.microsoft", 1)]), tmp_path / "m.onnx")
+    r = subprocess.run([onnxd, "inspect", str(tmp_path / "m.onnx")], capture_output=True, text=True)
+    assert r.returncode == 1 and words in r.stderr and "'grouped' (GroupQueryAttention)" in r.stderr, r.stderr
