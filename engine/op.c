@@ -104,5 +104,7 @@ int64_t eng_chunks(int64_t count, int64_t grain)
     enum { MOST = 64 };
     if (count <= 0) return 0;
     int64_t n = count / (grain > 0 ? grain : 1);
-    return n < 1 ? 1 : n > MOST ? MOST : n;
+    for (int64_t even = 8; even > 1; even /= 2)
+        if (n >= even) return n > MOST ? MOST : n / even * even;
+    return 1;
 }

@@ -92,6 +92,7 @@ void eng_gemm_parallel(const eng_gemm *g, od_pool *pool)
         return;
     }
     product p = {g, od_min_i64(parts, od_max_i64(g->m / ROWS, 1)), 1};
+    p.row_parts -= p.row_parts > 1 && p.row_parts % 2; /* halves of a map for two threads */
     p.col_parts = od_min_i64(od_ceil_div(parts, p.row_parts), od_ceil_div(g->n, WIDE));
     od_pool_for(pool, p.row_parts * p.col_parts, multiply_part, &p);
 }

@@ -162,6 +162,7 @@ static void cut(run_job *r, int64_t threads)
     int64_t most = budget / (n * (r->v_pitch + r->cols));
     most = most < FEWEST ? FEWEST : most > MOST ? MOST : most;
     r->blocks = od_ceil_div(r->tiles, most);
+    r->blocks += r->blocks > 1 && r->blocks % 2; /* halves of a map for two threads */
     int64_t tiles = od_ceil_div(r->tiles, r->blocks);
     if (threads > 1 && r->blocks < 2 * threads) {
         if (r->tiles >= 2 * threads * SHARED_BELOW) {

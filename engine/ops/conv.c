@@ -193,7 +193,7 @@ typedef struct conv_job {
     char *slots;
     size_t slot_bytes;
     /* depthwise */
-    int64_t band, bands, part, parts;  /* output rows, channels */
+    int64_t bands, part, parts;  /* output rows, channels */
 } conv_job;
 
 /* Output pixel number -> item and three coordinates. */
@@ -450,7 +450,7 @@ static void run_band(void *arg, int64_t chunk, int slot)
     const conv_job *j = arg;
     int64_t rows = j->pixels / j->win.out[2], band = chunk / j->parts, part = chunk % j->parts;
     eng_depthwise d = {.x = j->x, .x_pitch = j->x_pitch, .channels = j->form.out, .w = j->packed, .zeros = j->zeros,
-                       .first = band * j->band, .last = od_min_i64((band + 1) * j->band, rows), .from = part * j->part,
+                       .first = rows * band / j->bands, .last = rows * (band + 1) / j->bands, .from = part * j->part,
                        .to = od_min_i64((part + 1) * j->part, j->form.out), .end = j->end};
     const eng_window *w = &j->win;
     (void)slot;
@@ -480,8 +480,8 @@ static od_code run_depthwise(eng_ctx *c, conv_job *j, od_status *st)
     OD_TRY(widen_input(c, j, st));
     j->zeros = od_arena_array(c->scratch, float, j->form.out + ENG_NR);
     if (!j->zeros) return od_fail(st, OD_NO_MEMORY, "no memory for a pixel of zeros");
-    j->band = od_max_i64(od_ceil_div(rows, wanted), od_min_i64(ROWS, rows));
-    j->bands = od_ceil_div(rows, j->band);
+    j->bands = od_ceil_div(rows, od_max_i64(od_ceil_div(rows, wanted), od_min_i64(ROWS, rows)));
+    j->bands += j->bands > 1 && j->bands % 2; /* so that two threads have a half of the map each, in every operator the same */
     int64_t parts = od_min_i64(od_ceil_div(wanted, j->bands), od_ceil_div(j->form.out, PART));
     j->part = od_ceil_div(od_ceil_div(j->form.out, parts), ENG_NR) * ENG_NR;
     j->parts = od_ceil_div(j->form.out, j->part);

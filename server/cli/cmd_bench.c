@@ -42,8 +42,8 @@ static const char help[] =
     "                   [--json] [--profile] [--disable-passes A,B] [--no-passes] [--inputs DIR] [--paced] [--pack-cache DIR]\n"
     "--inputs DIR  reads input i from DIR/i.npy instead of making it up\n"
     "--pack-cache  keeps packed weights in DIR for the next start\n"
-    "--paced       for each line on standard input: a folder of inputs to use, or a number of runs, answered by a line of\n"
-    "              JSON; to take turns with another program\n";
+    "--paced       after the first run, for each line on standard input: a number of runs to do, or a folder of inputs to\n"
+    "              go on with, each answered by a line of JSON; to take turns with another program\n";
 
 /* ---- measuring ---------------------------------------------------------------------------- */
 
@@ -161,14 +161,11 @@ static od_code read_inputs(const char *dir, const eng_model *m, od_arena *a, eng
     return OD_OK;
 }
 
-/* The first run on the inputs in `dir`, and what there is to say of them. */
-static od_code begin_inputs(const char *dir, eng_session *s, const eng_model *m, const bench_result *r, od_arena *a,
-                            eng_tensor *inputs, eng_tensor *outputs, od_status *st)
+/* The first run on new inputs, and what there is to say of them. */
+static od_code begin_inputs(eng_session *s, const bench_result *r, const eng_tensor *inputs, eng_tensor *outputs, od_status *st)
 {
-    int64_t macs, from;
+    int64_t macs, from = od_now_ns();
     size_t planned;
-    OD_TRY(read_inputs(dir, m, a, inputs, st));
-    from = od_now_ns();
     OD_TRY(eng_session_run(s, inputs, outputs, st));
     double first = (double)(od_now_ns() - from) / 1e6;
     OD_TRY(eng_session_cost(s, inputs, &macs, &planned, st));
@@ -178,16 +175,19 @@ static od_code begin_inputs(const char *dir, eng_session *s, const eng_model *m,
     return OD_OK;
 }
 
-/* Does what it is told to, line by line: "12" is so many runs, anything else a folder with the next inputs. */
+/* Tells how loading and the first run went, then does what it is told to, line by line: "12" is so many runs,
+ * anything else a folder with the next inputs. */
 static od_code paced(eng_session *s, const eng_model *m, const bench_result *r, od_arena *a, eng_tensor *inputs,
                      eng_tensor *outputs, od_status *st)
 {
     char line[4096], *end;
+    OD_TRY(begin_inputs(s, r, inputs, outputs, st));
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = '\0';
         long n = strtol(line, &end, 10);
         if (end == line || *end) {
-            OD_TRY(begin_inputs(line, s, m, r, a, inputs, outputs, st));
+            OD_TRY(read_inputs(line, m, a, inputs, st));
+            OD_TRY(begin_inputs(s, r, inputs, outputs, st));
             continue;
         }
         double best = 1e30;
@@ -292,13 +292,13 @@ static od_code bench(const bench_options *o, od_status *st)
         rc = od_fail(st, OD_NO_MEMORY, "no memory for the model's ports");
         goto done;
     }
+    rc = o->inputs_from ? read_inputs(o->inputs_from, model, &arena, inputs, st)
+                        : srv_cli_make_inputs(model, o->shapes, o->n_shapes, o->batch, &arena, inputs, st);
+    if (rc != OD_OK) goto done;
     if (o->paced) {
         rc = paced(session, model, &r, &arena, inputs, outputs, st);
         goto done;
     }
-    rc = o->inputs_from ? read_inputs(o->inputs_from, model, &arena, inputs, st)
-                        : srv_cli_make_inputs(model, o->shapes, o->n_shapes, o->batch, &arena, inputs, st);
-    if (rc != OD_OK) goto done;
     if ((rc = measure(o, session, inputs, outputs, cycles_fd, &r, st)) != OD_OK) {
         if (!o->inputs_from && !o->n_shapes) od_note(st, "on made-up input, whose free extents --shape or --inputs set");
         goto done;
