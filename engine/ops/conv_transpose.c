@@ -28,18 +28,39 @@ typedef struct params {
 
 typedef struct weights {
     int64_t k[3], taps, group, per_group, n; /* input and output channels of a group */
+    int64_t merged;                          /* groups taken together as one, with zeros where they do not meet */
 } weights;
 
 static weights shape_weights(const eng_tensor *w, int64_t group)
 {
-    weights s = {.k = {1, 1, 1}, .taps = 1, .group = group, .per_group = w->dims[0] / group, .n = w->dims[1]};
+    weights s = {.k = {1, 1, 1}, .taps = 1, .group = group, .per_group = w->dims[0] / group, .n = w->dims[1], .merged = 1};
     for (int i = 2; i < w->rank; i++) s.taps *= s.k[i - 2 + 5 - w->rank] = w->dims[i];
+    return s;
+}
+
+/* The same as floats are packed: groups of few channels are one. */
+static weights merge_weights(const eng_tensor *w, int64_t group)
+{
+    weights s = shape_weights(w, group);
+    if (group > 1 && group * s.n <= FEW && w->dims[0] <= 2 * FEW) {
+        s.merged = group;
+        s.group = 1;
+        s.per_group *= group;
+        s.n *= group;
+    }
     return s;
 }
 
 static bool is_depthwise(const weights *s)
 {
     return s->group > 1 && s->per_group == 1 && s->n == 1;
+}
+
+/* The weight of tap t from input channel c to output channel o, of groups that are merged. */
+static float weight_at(const weights *s, const float *w, int64_t c, int64_t o, int64_t t)
+{
+    int64_t own = s->n / s->merged;
+    return c / (s->per_group / s->merged) == o / own ? w[(c * own + o % own) * s->taps + t] : 0.0f;
 }
 
 static bool is_few(const weights *s)
@@ -75,7 +96,7 @@ static void pack_class(const weights *s, const float *w, const pack_form *f, con
             }
             for (int64_t c = 0; c < s->per_group; c++)
                 for (int64_t j = 0; j < ENG_NR; j++)
-                    *(*to)++ = p + j < s->n ? w[((g * s->per_group + c) * s->n + p + j) * s->taps + tap] : 0.0f;
+                    *(*to)++ = p + j < s->n ? weight_at(s, w + g * s->per_group * s->n * s->taps, c, p + j, tap) : 0.0f;
         }
 }
 
@@ -83,14 +104,14 @@ static void pack_class(const weights *s, const float *w, const pack_form *f, con
 static void pack(const eng_tensor *w, const void *arg, void *out)
 {
     const pack_form *f = arg;
-    weights s = shape_weights(w, f->group);
+    weights s = merge_weights(w, f->group);
     const float *from = w->data;
     float *to = out;
     if (is_few(&s)) { /* columns are taps, then channels */
         for (int64_t p = 0; p < s.taps * s.n; p += ENG_NR)
             for (int64_t c = 0; c < s.per_group; c++)
                 for (int64_t j = p; j < p + ENG_NR; j++)
-                    *to++ = j < s.taps * s.n ? from[(c * s.n + j % s.n) * s.taps + j / s.n] : 0.0f;
+                    *to++ = j < s.taps * s.n ? weight_at(&s, from, c, j % s.n, j / s.n) : 0.0f;
         return;
     }
     int64_t k0[3], classes[3];
@@ -150,7 +171,7 @@ od_code eng_conv_transpose_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_
     if (!w || w->dtype != ENG_FLOAT || w->rank < 3 || w->rank > 5 || !eng_tensor_count(w) || w->dims[0] % p->group || g->model->probing)
         return OD_OK; /* not constant, or infer refuses it */
     pack_form f = form_of(p);
-    weights s = shape_weights(w, p->group);
+    weights s = merge_weights(w, p->group);
     return eng_model_pack(g, n, 1, "conv_transpose", &f, sizeof f, (size_t)packed_floats(&s) * sizeof(float), pack, &p->packed, st);
 }
 
@@ -402,11 +423,25 @@ static void run_depthwise(void *arg, int64_t chunk, int slot)
 
 /* ---- few output channels --------------------------------------------------------------------- */
 
-/* to[q * to_step + k] += from[q * from_step + k], k below n, which the compiler knows where it matters. */
-static inline void add_pixels(float *to, int64_t to_step, const float *from, int64_t from_step, int64_t count, int64_t n)
+/* to[q * to_step + k] += from[q * from_step + k], k below n: a loop each for what n may be. */
+static void add_pixels(float *restrict to, int64_t to_step, const float *restrict from, int64_t from_step, int64_t count, int64_t n)
 {
-    for (int64_t q = 0; q < count; q++)
-        for (int64_t k = 0; k < n; k++) to[q * to_step + k] += from[q * from_step + k];
+#define ADD(N)                                                                                                       \
+    case N:                                                                                                          \
+        for (int64_t q = 0; q < count; q++, to += to_step, from += from_step)                                        \
+            for (int k = 0; k < N; k++) to[k] += from[k];                                                            \
+        break
+    switch (n) {
+        ADD(1);
+        ADD(2);
+        ADD(3);
+        ADD(4);
+        ADD(5);
+        ADD(6);
+        ADD(7);
+        ADD(8);
+    }
+#undef ADD
 }
 
 /* What one line of input pixels, from column `tap` * n on, adds to the outputs of phase r of a line. */
@@ -418,9 +453,7 @@ static void add_line(const job *j, const phase *p, int64_t r, const float *line,
         int64_t v = p->base - c * j->step[2], from = od_max_i64(0, -v), count = od_min_i64(p->extent, w->in[2] - v) - from;
         float *to = sum + (r + from * stride) * n;
         const float *x = line + (v + from) * all + (tap + p->k0 + c * period) * n;
-        if (n == 1) add_pixels(to, stride, x, all, count, 1);
-        else if (n == 3) add_pixels(to, stride * 3, x, all, count, 3);
-        else add_pixels(to, stride * n, x, all, count, n);
+        add_pixels(to, stride * n, x, all, count, n);
     }
 }
 
@@ -440,7 +473,8 @@ static void gather_line(void *arg, int64_t line, int slot)
     int64_t n = j->s.n, all = j->s.taps * n, o[2] = {line / w->out[1], line % w->out[1]}, period[2];
     const phase *p0 = &j->phases[0][o[0] % w->stride[0]], *p1 = &j->phases[1][o[1] % w->stride[1]];
     float *sum = (float *)(void *)(j->slots + (size_t)slot * j->slot_bytes);
-    for (int64_t i = 0; i < w->out[2] * n; i++) sum[i] = j->bias ? j->bias[i % n] : 0.0f;
+    for (int64_t x = 0; x < w->out[2]; x++)
+        for (int64_t k = 0; k < n; k++) sum[x * n + k] = j->bias ? j->bias[k] : 0.0f;
     for (int i = 0; i < 2; i++) period[i] = j->step[i] * w->stride[i] / w->dilation[i];
     for (int64_t a = 0; a < p0->taps; a++) {
         int64_t d = p0->base + o[0] / w->stride[0] - a * j->step[0];
@@ -512,7 +546,7 @@ static void set_job(const eng_ctx *c, job *j)
 {
     const params *p = c->node->params;
     const eng_tensor *x = c->in[0], *y = c->out[0];
-    j->s = shape_weights(c->in[1], p->group);
+    j->s = merge_weights(c->in[1], p->group);
     j->x = x->data;
     j->y = y->data;
     j->x_pitch = x->pitch;
