@@ -62,22 +62,24 @@ eng_gemm eng_gemm_part(const eng_gemm *g, int64_t row, int64_t m, int64_t col, i
 
 typedef struct product {
     const eng_gemm *g;
-    int64_t row_parts, col_parts;
+    int64_t row_parts, col_parts, row_unit, col_unit; /* cuts are at multiples of the units */
+    float *work;
 } product;
 
 static void multiply_part(void *arg, int64_t chunk, int slot)
 {
     const product *p = arg;
     const eng_gemm *g = p->g;
-    int64_t wide = od_ceil_div(g->n, WIDE), r = chunk / p->col_parts, c = chunk % p->col_parts;
-    int64_t row = g->m * r / p->row_parts, end = g->m * (r + 1) / p->row_parts;
-    int64_t col = wide * c / p->col_parts * WIDE, stop = wide * (c + 1) / p->col_parts * WIDE;
-    (void)slot;
+    int64_t tall = g->m / p->row_unit, wide = od_ceil_div(g->n, p->col_unit), r = chunk / p->col_parts, c = chunk % p->col_parts;
+    int64_t row = tall * r / p->row_parts * p->row_unit;
+    int64_t end = r + 1 < p->row_parts ? tall * (r + 1) / p->row_parts * p->row_unit : g->m;
+    int64_t col = wide * c / p->col_parts * p->col_unit, stop = wide * (c + 1) / p->col_parts * p->col_unit;
     eng_gemm part = eng_gemm_part(g, row, end - row, col, od_min_i64(stop, g->n) - col);
+    if (p->work) part.work = p->work + slot * ENG_WORK_FLOATS;
     eng_kernels_get()->gemm_f32(&part);
 }
 
-void eng_gemm_parallel(const eng_gemm *g, od_pool *pool)
+void eng_gemm_parallel(const eng_gemm *g, od_arena *scratch, od_pool *pool)
 {
     enum {
         ROWS = 48,     /* of a part at least: B passes through once a part */
@@ -86,13 +88,18 @@ void eng_gemm_parallel(const eng_gemm *g, od_pool *pool)
     int64_t threads = od_pool_slots(pool), parts = threads * 4;
     double work = (double)g->m * (double)g->n * (double)(g->segments * g->length) / WORK;
     if (g->m < 1 || g->n < 1) return;
-    if (work < (double)parts) parts = (int64_t)work;
-    if (threads == 1 || parts < 2) {
-        eng_kernels_get()->gemm_f32(g);
-        return;
+    product p = {.g = g, .row_unit = 1, .col_unit = WIDE};
+    if (eng_gemm_wants_work(g)) {
+        p.work = od_arena_alloc(scratch, (size_t)(threads * ENG_WORK_FLOATS) * sizeof(float));
+        p.row_unit = ENG_WORK_ROWS; /* also without room, where it is plain tiles */
+        p.col_unit = ENG_WORK_COLS;
+        parts = threads * 2;
     }
-    product p = {g, od_min_i64(parts, od_max_i64(g->m / ROWS, 1)), 1};
+    if (work < (double)parts) parts = (int64_t)work;
+    if (threads == 1) parts = 1;
+    p.row_parts = od_min_i64(parts, od_max_i64(g->m / ROWS, 1));
     p.row_parts -= p.row_parts > 1 && p.row_parts % 2; /* halves of a map for two threads */
-    p.col_parts = od_min_i64(od_ceil_div(parts, p.row_parts), od_ceil_div(g->n, WIDE));
-    od_pool_for(pool, p.row_parts * p.col_parts, multiply_part, &p);
+    p.col_parts = od_min_i64(od_ceil_div(parts, od_max_i64(p.row_parts, 1)), od_ceil_div(g->n, p.col_unit));
+    if (parts < 2) p.row_parts = p.col_parts = 1;
+    od_pool_for(parts < 2 ? NULL : pool, p.row_parts * p.col_parts, multiply_part, &p);
 }

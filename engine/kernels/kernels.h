@@ -5,6 +5,7 @@
 #ifndef ENG_KERNELS_H
 #define ENG_KERNELS_H
 
+#include "engine/base/arena.h"
 #include "engine/base/threads.h"
 #include "engine/epilogue.h"
 
@@ -38,7 +39,21 @@ typedef struct eng_gemm {
     eng_residual residual;
     const float *add; /* residual, placed like c */
     int64_t ld_add;
+    float *work; /* ENG_WORK_FLOATS of this thread, for a product that eng_gemm_wants_work; NULL: by plain tiles */
 } eng_gemm;
+
+/* Large products take seven eighths of the multiplications (kernels_strassen.h), given room for sums of A and B. */
+enum {
+    ENG_WORK_FLOATS = 217 << 10,
+    ENG_WORK_ROWS = 48,  /* such a product is cut at multiples of so many rows and columns */
+    ENG_WORK_COLS = 64,
+    ENG_WORK_RATIO = 16  /* rows, and columns, of more different sizes are not added up */
+};
+
+static inline bool eng_gemm_wants_work(const eng_gemm *g)
+{
+    return g->segments == 1 && !g->places && !g->offsets && !g->depth && g->m >= 96 && g->n >= 128 && g->length >= 192 && g->length % 32 == 0;
+}
 
 /* Rows of a depthwise convolution on channels-last pixels of three spatial axes (fewer: extents of 1).
  * output channel c reads input channel c / multiplier. Output rows are numbered over items and the first
@@ -105,7 +120,7 @@ void eng_gemm_pack_parallel(const float *b, int64_t row, int64_t col, int64_t k,
 eng_gemm eng_gemm_part(const eng_gemm *g, int64_t row, int64_t m, int64_t col, int64_t n);
 
 /* gemm_f32 over the pool's threads, by rows where there are many and by columns where not. Not inside a
- * region. The bits do not depend on the cut, so neither on the number of threads. */
-void eng_gemm_parallel(const eng_gemm *g, od_pool *pool);
+ * region. The bits do not depend on the cut, so neither on the number of threads. `work` comes from `scratch`. */
+void eng_gemm_parallel(const eng_gemm *g, od_arena *scratch, od_pool *pool);
 
 #endif

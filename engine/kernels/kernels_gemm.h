@@ -191,12 +191,18 @@ static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
     }
 }
 
+#include "engine/kernels/kernels_strassen.h"
+
 static void gemm(const eng_gemm *g)
 {
     tile_end e = end_of(g);
     eng_gemm own = *g;
     if (!own.ld_rows) own.ld_rows = own.m;
     if (!own.depth) own.depth = own.segments * own.length;
+    if (g->work) {
+        strassen(&own, &e);
+        return;
+    }
     if (g->m == 1 && !g->offsets) {
         gemm_row(&own, &e);
         return;

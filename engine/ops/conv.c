@@ -416,7 +416,7 @@ static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
         g.a = j->x;
         g.lda = j->x_pitch;
         g.b = j->packed;
-        eng_gemm_parallel(&g, c->pool);
+        eng_gemm_parallel(&g, c->scratch, c->pool);
         return OD_OK;
     }
     j->few = groups_of(&j->form) == 1 && j->channels < FEW && j->form.taps > 1 && (j->form.out > NARROW || j->channels < NARROW);

@@ -510,7 +510,7 @@ static od_code run_few(eng_ctx *c, job *j, od_status *st)
     for (int64_t i = 0; i < j->items; i++) {
         eng_gemm g = {.m = pixels, .n = n, .segments = 1, .length = j->s.per_group, .a = j->x + i * pixels * j->x_pitch,
                       .lda = j->x_pitch, .b = j->packed, .c = j->columns, .ldc = n};
-        eng_gemm_parallel(&g, c->pool);
+        eng_gemm_parallel(&g, c->scratch, c->pool);
         od_pool_for(c->pool, lines, gather_line, j);
         j->y += lines * out[2] * j->y_pitch;
         if (j->add) j->add += lines * out[2] * j->add_pitch;

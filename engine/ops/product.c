@@ -291,7 +291,7 @@ od_code eng_product_run(const eng_product *p, od_arena *scratch, od_pool *pool, 
         eng_gemm g = {.m = j.p.m, .n = p->n, .segments = 1, .length = p->k, .a = p->a, .lda = p->a_row, .b = j.p.packed, .bias = p->bias,
                       .c = p->c, .ldc = p->c_row, .act = p->act, .alpha = p->alpha, .beta = p->beta, .residual = p->residual,
                       .add = p->add, .ld_add = p->add_row};
-        eng_gemm_parallel(&g, pool);
+        eng_gemm_parallel(&g, scratch, pool);
         return OD_OK;
     }
     int64_t number = 1;
