@@ -20,6 +20,7 @@ typedef struct srv_server {
     srv_access_log *access_log; /* NULL: none */
     int workers;
     size_t run_memory;    /* that one run may take */
+    od_budget memory;     /* of models, their runs, and requests together */
     atomic_bool open;     /* `store` is there: until then only probes and pages are answered */
     atomic_bool draining; /* no new work; readiness is false */
 } srv_server;

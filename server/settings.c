@@ -41,7 +41,7 @@ static const setting settings[] = {
     {"max_pixels", WHOLE, AT(max_pixels), NULL, 64000000, 1, 1000000000, "width times height of a picture"},
     {"max_json_depth", WHOLE, AT(max_json_depth), NULL, 100, 4, 1000, "brackets inside one another"},
     {"max_inflate_ratio", WHOLE, AT(max_inflate_ratio), NULL, 200, 1, 1100, "bytes out for a byte in of a compressed body"},
-    {"memory_budget", SIZE, AT(memory_budget), NULL, 0, 0, INT64_MAX, "bytes of all models together; 0: no bound"},
+    {"memory_budget", SIZE, AT(memory_budget), NULL, 0, 0, INT64_MAX, "bytes of models, their runs and requests together; 0: nine tenths of what there is"},
     {"run_memory", SIZE, AT(run_memory), NULL, 0, 0, INT64_MAX, "bytes of one run; 0: a worker's share of the memory there is"},
     {"idle_timeout", WHOLE, AT(idle_timeout_s), NULL, 75, 1, 86400, "seconds that a connection may be without a request"},
     {"receive_timeout", WHOLE, AT(receive_timeout_s), NULL, 60, 1, 86400, "seconds from a request's first line to its last byte"},

@@ -16,6 +16,25 @@ static char *chunk_bytes(od_chunk *c)
     return (char *)c + ALIGN;
 }
 
+bool od_budget_take(od_budget *b, size_t bytes)
+{
+    if (!b) return true;
+    size_t before = atomic_fetch_add_explicit(&b->used, bytes, memory_order_relaxed);
+    if (!b->limit || (before <= b->limit && bytes <= b->limit - before)) return true;
+    od_budget_give(b, bytes);
+    return false;
+}
+
+void od_budget_charge(od_budget *b, size_t bytes)
+{
+    if (b) atomic_fetch_add_explicit(&b->used, bytes, memory_order_relaxed);
+}
+
+void od_budget_give(od_budget *b, size_t bytes)
+{
+    if (b) atomic_fetch_sub_explicit(&b->used, bytes, memory_order_relaxed);
+}
+
 void od_arena_init(od_arena *a, size_t limit)
 {
     *a = (od_arena){.limit = limit};
@@ -27,7 +46,8 @@ void od_arena_fini(od_arena *a)
         next = c->next;
         od_block_free(c, c->size + ALIGN);
     }
-    *a = (od_arena){.limit = a->limit};
+    od_budget_give(a->budget, a->total);
+    *a = (od_arena){.limit = a->limit, .budget = a->budget};
 }
 
 void od_arena_reset(od_arena *a)
@@ -61,8 +81,12 @@ static bool take_chunk(od_arena *a, size_t size)
     size_t bytes;
     if (!od_add(want, 2 * (size_t)ALIGN - 1, &bytes)) return false;
     bytes &= ~((size_t)ALIGN - 1);
+    if (!od_budget_take(a->budget, bytes - ALIGN)) return false;
     c = od_block_alloc(bytes);
-    if (!c) return false;
+    if (!c) {
+        od_budget_give(a->budget, bytes - ALIGN);
+        return false;
+    }
     c->size = bytes - ALIGN;
     if (a->last) {
         c->next = a->last->next;

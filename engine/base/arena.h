@@ -8,6 +8,20 @@
 
 #include "engine/base/status.h"
 
+#include <stdatomic.h>
+
+/* Bytes that many things may hold together, whoever is first; the bound is only met by asking. */
+typedef struct od_budget {
+    size_t limit; /* 0: none */
+    atomic_size_t used;
+} od_budget;
+
+/* Any thread. `take` is false, and nothing is taken, where that would exceed the limit; `charge` counts what is held already. NULL
+ * is a budget without bound. */
+bool od_budget_take(od_budget *b, size_t bytes);
+void od_budget_charge(od_budget *b, size_t bytes);
+void od_budget_give(od_budget *b, size_t bytes);
+
 typedef struct od_chunk od_chunk;
 
 typedef struct od_arena {
@@ -15,6 +29,7 @@ typedef struct od_arena {
     size_t used;            /* bytes used of `last` */
     size_t limit;           /* bound on the bytes of all chunks; 0: none */
     size_t total;           /* bytes of all chunks */
+    od_budget *budget;      /* that chunks are taken from, too; may be set while there are none */
 } od_arena;
 
 typedef struct od_arena_mark {

@@ -235,17 +235,17 @@ static srv_runner *take_runner(srv_batcher *b, od_status *st)
     srv_runner *r = b->runners;
     if (r) {
         b->runners = r->next;
-        b->runner_bytes -= eng_session_bytes(r->session) + od_arena_bytes(&r->arena);
+        b->runner_bytes -= r->charged;
     }
     pthread_mutex_unlock(&b->lock);
-    if (!r) srv_runner_create(&r, b->model, b->pool, b->o.memory_limit, st);
+    if (!r) srv_runner_create(&r, b->model, b->pool, b->o.memory_limit, b->o.budget, st);
     return r;
 }
 
 /* Under the lock. A runner that an unusually large run has made large is better made anew; NULL: it stays. */
 static srv_runner *put_back(srv_batcher *b, srv_runner *r)
 {
-    size_t bytes = eng_session_bytes(r->session) + od_arena_bytes(&r->arena);
+    size_t bytes = srv_runner_count(r);
     if (bytes > KEEP_BYTES && bytes > b->warm.bytes * 4) return r;
     r->next = b->runners;
     b->runners = r;

@@ -33,6 +33,7 @@ typedef struct srv_batch_options {
     int64_t max_queue;           /* jobs waiting; 0: 1000 */
     int64_t timeout_us;          /* default deadline of a job, from submission; 0: none */
     size_t memory_limit;         /* of one session's run; 0: none */
+    od_budget *budget;           /* that runs are counted in; NULL: none */
     /* Extents of made-up input for the graph input `picture_input`, where the graph leaves them free; the
      * first is not used. All 0: the batcher makes them up, too. Only read by srv_batcher_create. */
     int picture_input;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-od_code srv_runner_create(srv_runner **out, eng_model *model, od_pool *pool, size_t memory_limit, od_status *st)
+od_code srv_runner_create(srv_runner **out, eng_model *model, od_pool *pool, size_t memory_limit, od_budget *budget, od_status *st)
 {
     srv_runner *r = calloc(1, sizeof *r);
     if (r) r->outputs = calloc((size_t)model->graph->n_outputs + 1, sizeof *r->outputs);
@@ -13,6 +13,7 @@ od_code srv_runner_create(srv_runner **out, eng_model *model, od_pool *pool, siz
         return od_fail(st, OD_NO_MEMORY, "no memory for a session");
     }
     r->model = model;
+    r->budget = budget;
     od_arena_init(&r->arena, memory_limit);
     if (eng_session_create(&r->session, model, pool, memory_limit, st) != OD_OK) {
         srv_runner_destroy(r);
@@ -25,10 +26,19 @@ od_code srv_runner_create(srv_runner **out, eng_model *model, od_pool *pool, siz
 void srv_runner_destroy(srv_runner *r)
 {
     if (!r) return;
+    od_budget_give(r->budget, r->charged);
     eng_session_destroy(r->session);
     od_arena_fini(&r->arena);
     free(r->outputs);
     free(r);
+}
+
+size_t srv_runner_count(srv_runner *r)
+{
+    size_t bytes = eng_session_bytes(r->session) + od_arena_bytes(&r->arena);
+    od_budget_charge(r->budget, bytes);
+    od_budget_give(r->budget, r->charged);
+    return r->charged = bytes;
 }
 
 bool srv_inputs_agree(const eng_tensor *a, const eng_tensor *b, int n)

@@ -12,10 +12,14 @@ typedef struct srv_runner {
     od_arena arena; /* a batch's tensors */
     eng_tensor *outputs;
     int64_t gather_ns; /* of the last batch */
+    od_budget *budget;
+    size_t charged;    /* in it, by srv_runner_count */
 } srv_runner;
 
-od_code srv_runner_create(srv_runner **out, eng_model *model, od_pool *pool, size_t memory_limit, od_status *st);
+od_code srv_runner_create(srv_runner **out, eng_model *model, od_pool *pool, size_t memory_limit, od_budget *budget, od_status *st);
 void srv_runner_destroy(srv_runner *r);
+/* Bytes that it holds, which the budget is told. */
+size_t srv_runner_count(srv_runner *r);
 
 /* Run `n` jobs, linked by `next`, of `rows` rows together. A lone job's tensors are used where they lie.
  * Sets st, outputs, batch_rows and times of each. Returns the number of runs that were needed. */

@@ -85,7 +85,7 @@ static od_code open_port(serving *s, od_status *st)
     srv_http_options http = {
         .host = o->host, .port = (int)o->port, .socket_path = o->socket, .threads = (int)o->socket_threads,
         .max_connections = (int)o->max_connections, .max_header = (size_t)o->max_header, .max_body = (size_t)o->max_body,
-        .max_body_total = (size_t)o->max_body_total, .max_inflate_ratio = (int)o->max_inflate_ratio,
+        .max_body_total = (size_t)o->max_body_total, .budget = &s->server.memory, .max_inflate_ratio = (int)o->max_inflate_ratio,
         .idle_ms = o->idle_timeout_s * 1000, .receive_ms = o->receive_timeout_s * 1000, .send_ms = o->send_timeout_s * 1000,
         .compress_above = (size_t)o->compress_above, .prefix = o->prefix, .cors_origin = o->cors_origin,
         .tls_cert = s->cert, .tls_key = s->key, .routes = srv_routes, .n_routes = srv_n_routes, .admit = srv_admit, .sent = srv_seen,
@@ -113,11 +113,11 @@ static od_code open_store(serving *s, od_status *st)
     const srv_settings *o = &s->settings;
     s->server.run_memory = run_memory(s);
     srv_store_options store = {
-        .dir = o->models, .initial = s->initial, .n_initial = s->n_initial, .memory_budget = (size_t)o->memory_budget,
+        .dir = o->models, .initial = s->initial, .n_initial = s->n_initial, .budget = &s->server.memory,
         .load = {.pool = s->server.pool, .pack_cache = o->pack_cache}, .pool = s->server.pool, .versions = (int)o->served_versions,
         .loaders = o->load_threads ? (int)o->load_threads : (int)od_min_i64(4, s->server.workers),
         .batch = {.max_batch_size = o->max_batch_size, .max_queue_delay_us = o->max_queue_delay_us, .max_queue = o->max_queue,
-                  .timeout_us = o->request_timeout_ms * 1000, .memory_limit = s->server.run_memory}};
+                  .timeout_us = o->request_timeout_ms * 1000, .memory_limit = s->server.run_memory, .budget = &s->server.memory}};
     if (!strcmp(o->model_control, "none")) store.control = SRV_CONTROL_NONE;
     else if (!strcmp(o->model_control, "poll")) store.control = SRV_CONTROL_POLL;
     else if (!strcmp(o->model_control, "explicit")) store.control = SRV_CONTROL_EXPLICIT;
@@ -210,6 +210,7 @@ static od_code serve(serving *s, od_status *st)
     s->server.workers = workers;
     OD_TRY(open_logs(s, st));
     OD_TRY(od_pool_create(&s->server.pool, workers, st));
+    s->server.memory.limit = s->settings.memory_budget ? (size_t)s->settings.memory_budget : od_memory_limit() / 10 * 9;
     allow_connections(s->settings.max_connections);
     OD_TRY(open_port(s, st)); /* first: liveness does not wait for a look at the folder, however slow its disk */
     OD_TRY(open_store(s, st));

@@ -83,6 +83,16 @@ od_code srv_body_decode(srv_request *r, od_status *st)
     char *plain = NULL;
     size_t plain_len = 0;
     OD_TRY(inflate_all(r->http, r->body, r->body_len, gzip ? GZIP_WINDOW : bare ? RAW_WINDOW : ANY_WINDOW, &plain, &plain_len, st));
+    size_t kept = plain_len + SRV_JSON_PAD;
+    if (kept > c->charged) { /* what came before is freed: only the difference is new */
+        if (!od_budget_take(r->http->o.budget, kept - c->charged)) {
+            free(plain);
+            srv_reply_header(r, "Retry-After", "1");
+            return od_fail(st, OD_BUSY, "the memory that models and requests may have together is used up");
+        }
+        atomic_fetch_add(&r->http->body_bytes, kept - c->charged);
+        c->charged = kept;
+    }
     free(r->body - c->body_lead);
     c->body_lead = 0;
     r->body = plain;

@@ -37,7 +37,10 @@ static void clear(srv_conn *c)
 {
     srv_request *r = &c->request;
     srv_http *h = r->http;
-    if (c->charged) atomic_fetch_sub(&h->body_bytes, c->charged);
+    if (c->charged) {
+        atomic_fetch_sub(&h->body_bytes, c->charged);
+        od_budget_give(h->o.budget, c->charged);
+    }
     if (r->body) free(r->body - c->body_lead);
     if (od_arena_bytes(&r->arena) > KEEP_ARENA) od_arena_fini(&r->arena);
     else od_arena_reset(&r->arena);
@@ -104,6 +107,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         c->request.http = h;
         pthread_mutex_init(&c->lock, NULL);
         read_peer(c);
+        c->request.arena.budget = h->o.budget;
         clear(c);
         *context = c;
         pthread_mutex_lock(&h->lock);
@@ -145,10 +149,13 @@ static void on_completed(void *arg, struct MHD_Connection *mhd, void **context, 
 static od_code charge(srv_conn *c, size_t need, od_status *st)
 {
     srv_http *h = c->request.http;
-    if (!h->o.max_body_total || need <= c->charged) return OD_OK;
+    if (need <= c->charged) return OD_OK;
     size_t added = (need - c->charged + CHARGE_STEP - 1) / CHARGE_STEP * CHARGE_STEP;
-    if (atomic_fetch_add(&h->body_bytes, added) + added > h->o.max_body_total) {
+    bool fits = atomic_fetch_add(&h->body_bytes, added) + added <= h->o.max_body_total || !h->o.max_body_total;
+    if (!fits || !od_budget_take(h->o.budget, added)) {
         atomic_fetch_sub(&h->body_bytes, added);
+        srv_reply_header(&c->request, "Retry-After", "1");
+        if (fits) return od_fail(st, OD_BUSY, "the memory that models and requests may have together is used up");
         return od_fail(st, OD_BUSY, "the bodies of all requests together would exceed %zu bytes", h->o.max_body_total);
     }
     c->charged += added;
@@ -161,7 +168,7 @@ static od_code body_room(srv_conn *c, size_t more, od_status *st)
 {
     srv_request *r = &c->request;
     size_t need = c->body_lead + r->body_len + more + SRV_JSON_PAD;
-    OD_TRY(charge(c, need, st));
+    if (r->body_len + more) OD_TRY(charge(c, need, st));
     if (need <= c->body_cap) return OD_OK;
     size_t cap = c->body_want == SIZE_MAX ? (c->body_cap ? c->body_cap * 2 : FIRST_BODY) : c->body_lead + c->body_want + SRV_JSON_PAD;
     if (cap < need) cap = need;

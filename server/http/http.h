@@ -99,6 +99,7 @@ typedef struct srv_http_options {
     int max_connections;
     size_t max_header, max_body; /* bytes; bodies after decompression, too */
     size_t max_body_total;       /* of all requests being read or answered at one time; 0: none */
+    od_budget *budget;           /* of all memory: bodies and requests' arenas are taken from it; NULL: none */
     int max_inflate_ratio;
     int64_t idle_ms;             /* a connection without a request */
     int64_t receive_ms;          /* from a request's first line to its last byte */

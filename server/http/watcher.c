@@ -3,6 +3,7 @@
 #include "engine/base/cpu.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -18,6 +19,14 @@ static bool has_gone(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLRDHUP};
     return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+/* The client has gone in the middle of a request and all that it sent was read. libmicrohttpd 0.9.75 often misses that when the
+ * end comes together with the last bytes. */
+static bool has_broken_off(int fd)
+{
+    int unread = 0;
+    return has_gone(fd) && ioctl(fd, FIONREAD, &unread) == 0 && !unread;
 }
 
 static int64_t allowed_ms(const srv_http *h, int stage)
@@ -36,7 +45,8 @@ static bool look_at(srv_http *h, srv_conn *c, int64_t now)
     int stage = atomic_load(&c->stage);
     int64_t age_ms = (now - atomic_load(&c->since_ns)) / 1000000, allowed = allowed_ms(h, stage);
     if (stage != SRV_STAGE_WORKING) {
-        if (allowed && age_ms > allowed && !c->kicked) {
+        bool broken = stage == SRV_STAGE_RECEIVING && age_ms > LAZY_MS && has_broken_off(c->fd);
+        if (((allowed && age_ms > allowed) || broken) && !c->kicked) {
             c->kicked = true;
             shutdown(c->fd, SHUT_RDWR); /* its socket thread sees the end and cleans up */
         }

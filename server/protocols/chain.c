@@ -213,7 +213,7 @@ static od_code list_parts(srv_chaining *c, od_status *st)
     for (int64_t i = 0; i < c->picture->n_regions; i++)
         for (int t = 0; t < card->n_then; t++)
             if (wants(card, &card->then[t], c->picture->regions[i].label))
-                c->parts[c->n_parts++] = (part){.region = &c->picture->regions[i], .then = t};
+                c->parts[c->n_parts++] = (part){.arena = {.budget = c->arena->budget}, .region = &c->picture->regions[i], .then = t};
     return OD_OK;
 }
 

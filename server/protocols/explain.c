@@ -83,7 +83,7 @@ static od_code make_lanes(srv_explaining *e, od_status *st)
     if (!e->lanes || !e->scores) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " passes", e->trial.passes);
     for (int i = 0; i < e->n_lanes; i++) {
         lane *l = &e->lanes[i];
-        *l = (lane){.e = e, .inputs = od_arena_array(e->arena, eng_tensor, n_inputs)};
+        *l = (lane){.e = e, .arena = {.budget = e->arena->budget}, .inputs = od_arena_array(e->arena, eng_tensor, n_inputs)};
         if (!l->inputs) return od_fail(st, OD_NO_MEMORY, "no memory for inputs");
         memcpy(l->inputs, e->picture->inputs, (size_t)n_inputs * sizeof *l->inputs);
         l->inputs[input].data = od_arena_alloc(e->arena, eng_tensor_bytes(&l->inputs[input]));

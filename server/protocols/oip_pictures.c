@@ -53,6 +53,7 @@ void srv_oip_decode_pictures(srv_request *r)
     const eng_str *texts = given.data;
     int64_t n = eng_tensor_count(&given);
     od_arena_init(&a, 0);
+    a.budget = r->arena.budget;
     if (given.rank < 1 || given.rank > 2 || given.dims[0] != n || !n)
         od_fail(&st, OD_BAD_SHAPE, "pictures have the shape [N] or [N,1], N from 1");
     i->job.since_ns = r->received_ns;

@@ -263,7 +263,7 @@ static void begin(srv_request *r)
     int n = p->pictures.n;
     for (int i = 0; i < n; i++) {
         shot *s = &p->shots[i];
-        *s = (shot){.p = p, .bytes = p->pictures.list[i], .arena = n == 1 ? &r->arena : &s->own};
+        *s = (shot){.p = p, .bytes = p->pictures.list[i], .own = {.budget = r->arena.budget}, .arena = n == 1 ? &r->arena : &s->own};
     }
     p->n = n;
     atomic_store(&p->left, n);

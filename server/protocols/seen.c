@@ -52,6 +52,7 @@ void srv_metrics_page(srv_request *r)
         .program_version = SRV_VERSION_TEXT, .isa = od_cpu_isa_name(od_cpu_isa()), .workers = s->workers,
         .socket_threads = (int)s->settings->socket_threads, .connections = srv_http_connections(r->http),
         .in_flight = srv_http_active(r->http), .body_bytes = (int64_t)srv_http_body_bytes(r->http),
+        .memory_bytes = (int64_t)atomic_load(&s->memory.used), .memory_limit = (int64_t)s->memory.limit,
         .log_dropped = s->access_log ? srv_access_log_dropped(s->access_log) : 0, .ready = srv_server_is_ready(s),
         .draining = atomic_load(&s->draining), .triton_names = s->settings->triton_metrics};
     r->reply.type = "text/plain; version=0.0.4; charset=utf-8";

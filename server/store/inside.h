@@ -76,7 +76,7 @@ struct srv_store {
     srv_loading *loadings, **loadings_end; /* that wait for a loader */
     int loaders;          /* threads that load */
     pthread_cond_t loaded; /* one of them ends */
-    size_t bytes, loading_bytes; /* of models held; of files being loaded */
+    size_t bytes;         /* of models held */
     bool stop, rescan, started, all_ready;
 };
 

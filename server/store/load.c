@@ -21,38 +21,20 @@ void srv_slot_exchange(srv_store *s, srv_store_entry *e, srv_slot *v, srv_held *
     v->held = h;
     v->state = state;
     snprintf(v->reason, sizeof v->reason, "%s", reason);
-    if (h) e->was_ready = true;
+    if (h) {
+        e->was_ready = true;
+        s->bytes += h->m.bytes;
+    }
     pthread_mutex_unlock(&s->lock);
     if (old) srv_model_release(&old->m);
 }
 
-/* Room for `bytes` besides what is held and what else is being loaded; under the lock. */
-static od_code check_budget(const srv_store *s, size_t bytes, od_status *st)
+/* Room for what a model's files or, then, the model takes. */
+static od_code take_memory(srv_store *s, size_t bytes, od_status *st)
 {
-    size_t used = s->bytes + s->loading_bytes;
-    if (!s->o.memory_budget || used + bytes <= s->o.memory_budget) return OD_OK;
-    return od_fail(st, OD_TOO_LARGE, "it needs %zu MB, %zu MB of %zu MB for models are in use", bytes >> 20, used >> 20,
-                   s->o.memory_budget >> 20);
-}
-
-static od_code reserve(srv_store *s, size_t bytes, od_status *st)
-{
-    pthread_mutex_lock(&s->lock);
-    od_code rc = check_budget(s, bytes, st);
-    if (rc == OD_OK) s->loading_bytes += bytes;
-    pthread_mutex_unlock(&s->lock);
-    return rc;
-}
-
-/* The place of a reservation is taken by what the model really holds, if there is room for that, too. */
-static od_code settle(srv_store *s, size_t reserved, size_t bytes, od_status *st)
-{
-    pthread_mutex_lock(&s->lock);
-    s->loading_bytes -= reserved;
-    od_code rc = check_budget(s, bytes, st);
-    if (rc == OD_OK) s->bytes += bytes;
-    pthread_mutex_unlock(&s->lock);
-    return rc;
+    od_budget *b = s->o.budget;
+    if (od_budget_take(b, bytes)) return OD_OK;
+    return od_fail(st, OD_TOO_LARGE, "it needs %zu MB, %zu MB of %zu MB are in use", bytes >> 20, atomic_load(&b->used) >> 20, b->limit >> 20);
 }
 
 static od_code load_version(srv_store *s, srv_store_entry *e, srv_slot *v, const srv_found *f, const ldr_versions *versions, od_status *st)
@@ -63,14 +45,10 @@ static od_code load_version(srv_store *s, srv_store_entry *e, srv_slot *v, const
     v->signature = f->signature;
     if (!v->held) srv_slot_state(s, v, SRV_STATE_LOADING, "");
     if (!f->path) rc = od_fail(st, OD_BAD_MODEL, "%s", f->problem);
-    else if ((rc = reserve(s, (size_t)f->bytes, st)) == OD_OK) {
+    else if ((rc = take_memory(s, (size_t)f->bytes, st)) == OD_OK) {
         rc = srv_held_create(&h, f, e->card_json, &s->o, st);
-        od_status full = {0};
-        if (settle(s, (size_t)f->bytes, h ? h->m.bytes : 0, &full) != OD_OK && rc == OD_OK) {
-            *st = full;
-            rc = full.code;
-            srv_held_destroy(h);
-        }
+        od_budget_give(s->o.budget, (size_t)f->bytes);
+        if (rc == OD_OK && (rc = take_memory(s, h->m.bytes, st)) != OD_OK) srv_held_destroy(h);
     }
     if (rc != OD_OK) {
         od_log(OD_ERROR, "model '%s' version %" PRId64 " cannot be loaded: %s%s", f->name, f->version, st->msg,

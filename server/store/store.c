@@ -296,7 +296,10 @@ static void free_store(srv_store *s)
     }
     for (srv_store_entry *e = s->entries, *next; e; e = next) {
         next = e->next;
-        for (int i = 0; i < e->n_slots; i++) srv_held_destroy(e->slots[i].held);
+        for (int i = 0; i < e->n_slots; i++) {
+            if (e->slots[i].held) od_budget_give(s->o.budget, e->slots[i].held->m.bytes);
+            srv_held_destroy(e->slots[i].held);
+        }
         srv_free_entry(e);
     }
     srv_follow_close(s->follow_fd);

@@ -36,7 +36,7 @@ typedef struct srv_store_options {
     int n_initial;
     srv_batch_options batch;    /* defaults; a card may say otherwise */
     eng_load_options load;
-    size_t memory_budget;       /* of all models together; 0: none */
+    od_budget *budget;          /* of all memory: models and, through `batch`, their runs; NULL: none */
     int versions;               /* served of one model, the newest, where its card does not say; 0: 1; below 0: all */
     int loaders;                /* models loaded at one time; 0: 1 */
     int settle_ms;              /* SRV_CONTROL_POLL: files must have been left alone for so long; 0: 500 */

@@ -278,6 +278,7 @@ static void free_dead(srv_store *s, srv_held *h)
     srv_held_destroy(h);
     pthread_mutex_lock(&s->lock);
     s->bytes -= bytes;
+    od_budget_give(s->o.budget, bytes);
     srv_store_entry *e = srv_find_entry(s, name);
     srv_slot *v = e ? srv_find_slot(e, version) : NULL;
     if (v && v->state == SRV_STATE_UNLOADING) v->state = SRV_STATE_UNAVAILABLE;

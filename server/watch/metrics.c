@@ -356,6 +356,8 @@ static void write_server(const srv_metrics *m, const srv_gauges *now, srv_text *
     one(t, "onnxd_connections", "gauge", "Open connections.", (double)now->connections);
     one(t, "onnxd_requests_in_flight", "gauge", "Requests begun and not yet answered.", (double)now->in_flight);
     one(t, "onnxd_request_body_bytes", "gauge", "Memory of the bodies of requests in flight.", (double)now->body_bytes);
+    one(t, "onnxd_memory_used_bytes", "gauge", "Memory of models, their runs, and requests, as --memory-budget counts it.", (double)now->memory_bytes);
+    one(t, "onnxd_memory_limit_bytes", "gauge", "What that may be.", (double)now->memory_limit);
     one(t, "onnxd_access_log_dropped_total", "counter", "Lines that the access log had no room for.", (double)now->log_dropped);
 }
 

@@ -72,6 +72,7 @@ typedef struct srv_gauges {
     int workers, socket_threads;
     int64_t connections, in_flight;  /* requests begun and not answered */
     int64_t body_bytes;              /* held for requests in flight */
+    int64_t memory_bytes, memory_limit; /* of the budget */
     uint64_t log_dropped;            /* lines of the access log */
     bool ready, draining;
     bool triton_names;               /* nv_inference_* too */

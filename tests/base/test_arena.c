@@ -13,6 +13,20 @@ static uint32_t random_next(uint32_t *state)
     return *state >> 8;
 }
 
+TEST(arenas_share_a_budget_and_give_back_what_they_took) {
+    od_budget budget = {.limit = 1 << 20};
+    od_arena a = {.budget = &budget}, b = {.budget = &budget};
+    CHECK(od_arena_alloc(&a, 700 << 10));
+    CHECK(!od_arena_alloc(&b, 700 << 10));
+    CHECK(od_arena_alloc(&b, 100 << 10));
+    CHECK_EQ(atomic_load(&budget.used), od_arena_bytes(&a) + od_arena_bytes(&b));
+    od_arena_fini(&a);
+    CHECK(od_arena_alloc(&b, 700 << 10));
+    od_arena_fini(&b);
+    CHECK_EQ(atomic_load(&budget.used), 0);
+    CHECK(od_budget_take(NULL, SIZE_MAX));
+}
+
 TEST(a_zeroed_arena_is_a_valid_empty_one) {
     od_arena a = {0};
     CHECK_EQ(od_arena_bytes(&a), 0);

@@ -291,6 +291,23 @@ def test_a_full_queue_is_503_at_once(own, slow_request):
     assert all(int(a[1]["retry-after"]) >= 1 and json.loads(a[2])["error"] for a in refused)
 
 
+def test_clients_that_break_off_are_noticed_at_once_and_hold_no_memory(own):
+    s = own(one(), "--threads", 1)
+    for cut in (0, 1, 100000, 5000000):  # of a body of 60 MB
+        wires = [s.connect() for _ in range(6)]
+        for w in wires:
+            w.send(post(ID, b"", content_length=60000000) + b"x" * cut)
+        for w in wires:
+            w.socket.close()
+    for _ in range(100):
+        if counter(s, "onnxd_connections") <= 1 and counter(s, "onnxd_request_body_bytes") == 0:
+            break
+        time.sleep(0.05)
+    assert counter(s, "onnxd_connections") <= 1 and counter(s, "onnxd_request_body_bytes") == 0
+    begin = time.time()
+    assert s.stop() == 0 and time.time() - begin < 3, "nobody waits for their rest"
+
+
 # ---- who may come in
 
 

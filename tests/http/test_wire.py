@@ -146,6 +146,34 @@ def test_nesting_and_inflating_are_bounded(tight):
     assert error_of(tight.ask("POST", PATH, bomb, {"Content-Encoding": "gzip"})) == 413
 
 
+def test_models_runs_and_requests_share_a_budget(own):
+    s = own({"identity": served.identity(1, ["n", 4]), "colours": dict(served.small_models())["colours"]}, "--memory-budget", "40m", "--threads", 1)
+    used = lambda: int(float(s.ask("GET", "/metrics")[2].decode().split("\nonnxd_memory_used_bytes ")[1].split()[0]))  # noqa: E731
+    head, data = binary(1600000)  # 25 MB in and 25 MB out: more than there is
+    for _ in range(3):
+        answer = s.send(post(PATH, head + data, inference_header_content_length=len(head)))
+        assert error_of(answer) == 503
+    wires = [s.connect() for _ in range(6)]
+    for w in wires:  # bodies that do not come count as far as they have come
+        w.send(post(PATH, b"", content_length=60000000))
+        w.send(b"x" * 5000000)
+    for _ in range(200):
+        if used() > 20000000:
+            break
+        time.sleep(0.01)
+    assert 20000000 < used() <= 42000000
+    for w in wires:
+        w.socket.close()
+    head, data = binary(10)
+    for _ in range(200):
+        if used() < 2000000:
+            break
+        time.sleep(0.01)
+    assert used() < 2000000 and s.send(post(PATH, head + data, inference_header_content_length=len(head)))[0] == 200
+    refused = s.ask("GET", "/metrics")[2].decode().split('onnxd_rejected_total{reason="memory"} ')[1].split()[0]
+    assert int(refused) >= 3
+
+
 def test_connections_above_the_bound_are_503_at_once(own):
     s = own({"identity": served.identity(1, ["n", 4])}, "--max-connections", 8)
     for _ in range(100):  # the one that asked for readiness may not be gone yet

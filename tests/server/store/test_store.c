@@ -404,11 +404,14 @@ TEST(the_memory_budget_refuses_what_does_not_fit)
     files_begin();
     files_model("big/model.onnx", 1, 8 << 20);
     files_model("small/model.onnx", 2, 0);
-    start((srv_store_options){.control = SRV_CONTROL_EXPLICIT, .memory_budget = 16 << 20});
+    static od_budget budget = {.limit = 16 << 20};
+    start((srv_store_options){.control = SRV_CONTROL_EXPLICIT, .budget = &budget, .batch.budget = &budget});
     CHECK_OK(srv_store_load(store, "small", NULL, &st));
     CHECK_CODE(srv_store_load(store, "big", NULL, &st), OD_TOO_LARGE);
     CHECK_EQ(answer("small", 0), 2);
+    CHECK(atomic_load(&budget.used) > 0);
     end();
+    CHECK_EQ(atomic_load(&budget.used), 0); /* models and their runs gave back what they took */
 }
 
 TEST(a_folder_that_is_not_there_is_an_error)
