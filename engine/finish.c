@@ -268,9 +268,12 @@ od_code eng_model_probe(eng_model *m, od_status *st)
     if ((rc = for_graphs(g, prepare_nodes, NULL, st)) != OD_OK) goto done;
     bool guessed = guess_inputs(g, inputs, 0);
     hide_defaults(g, defaults, true);
-    for (int round = 0; round < 2 && rc == OD_OK; round++) {
-        if (round) guess_inputs(g, inputs, round);
-        rc = eng_plan_probe(g, inputs, m->guess[round], guessed ? NULL : known, &m->arena, guessed, st);
+    rc = eng_plan_probe(g, inputs, m->guess[0], guessed ? NULL : known, &m->arena, guessed, st);
+    if (rc == OD_OK && guessed) {
+        guess_inputs(g, inputs, 1);
+        rc = eng_plan_probe(g, inputs, m->guess[1], NULL, &m->arena, true, st);
+    } else if (rc == OD_OK) {
+        memcpy(m->guess[1], m->guess[0], (size_t)g->n_values * sizeof *m->guess[0]);
     }
     hide_defaults(g, defaults, false);
     if (rc != OD_OK) goto done;
@@ -315,7 +318,7 @@ static od_code compute_node(eng_graph *g, eng_node *n, size_t limit, od_arena *t
     for (int k = 0; k < n->n_out; k++) bytes += c.out[k] ? eng_tensor_bytes(c.out[k]) : 0;
     if (bytes > limit) return OD_OK;
     for (int k = 0; k < n->n_out && !alias; k++)
-        if (c.out[k] && !(c.out[k]->data = od_arena_zalloc(&m->arena, eng_tensor_bytes(c.out[k]))))
+        if (c.out[k] && !(c.out[k]->data = od_arena_alloc(&m->arena, eng_tensor_bytes(c.out[k]))))
             return od_fail(st, OD_NO_MEMORY, "no memory for a constant of %zu bytes", bytes);
     if (!alias) OD_TRY(eng_op_compute(&c, st));
     for (int k = 0; k < n->n_out; k++)

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVAL_MAX = 64 << 20 /* bytes of values that one plan computes ahead */ };
+enum {
+    EVAL_MAX = 64 << 20, /* bytes of values that one plan computes ahead */
+    GUESS_MAX = 64 << 10 /* of one node's, while extents are guessed: what shapes follow from is small */
+};
 
 typedef struct planner {
     eng_plan *plan;
@@ -176,7 +179,7 @@ static od_code evaluate(planner *p, eng_ctx *c, bool *done, od_status *st)
     size_t bytes = 0;
     for (int k = 0; k < c->n_out; k++)
         if (c->out[k]) bytes += eng_tensor_bytes(c->out[k]);
-    if (bytes > EVAL_MAX - p->evaluated) return OD_OK;
+    if (bytes > EVAL_MAX - p->evaluated || (p->guessing && bytes > GUESS_MAX)) return OD_OK;
     if (c->node->op->alias && c->n_in && c->in[0] && c->in[0]->data && c->n_out == 1) {
         int64_t offset = 0;
         if (c->node->op->alias(c, 0, &offset)) {
@@ -187,7 +190,7 @@ static od_code evaluate(planner *p, eng_ctx *c, bool *done, od_status *st)
     if (!*done) {
         for (int k = 0; k < c->n_out; k++) {
             if (!c->out[k]) continue;
-            c->out[k]->data = od_arena_zalloc(p->arena, eng_tensor_bytes(c->out[k]));
+            c->out[k]->data = od_arena_alloc(p->arena, eng_tensor_bytes(c->out[k]));
             if (!c->out[k]->data) return od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes", bytes);
         }
         OD_TRY(eng_op_compute(c, st));
