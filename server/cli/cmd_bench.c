@@ -181,11 +181,13 @@ static od_code paced(eng_session *s, const eng_model *m, const bench_result *r, 
                      eng_tensor *outputs, od_status *st)
 {
     char line[4096], *end;
+    od_arena_mark mark = od_arena_save(a);
     OD_TRY(begin_inputs(s, r, inputs, outputs, st));
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = '\0';
         long n = strtol(line, &end, 10);
         if (end == line || *end) {
+            od_arena_rewind(a, mark);
             OD_TRY(read_inputs(line, m, a, inputs, st));
             OD_TRY(begin_inputs(s, r, inputs, outputs, st));
             continue;
