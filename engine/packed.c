@@ -106,6 +106,25 @@ static void file_name(const char *folder, const pack_key *k, const char *tail, c
              (unsigned long long)k->hash.low64, tail);
 }
 
+/* A file that was found whole bears a time of change made of its sum: any write since has put another there.
+ * So the bytes are added up only when the time is another. */
+static struct timespec time_of(XXH128_hash_t sum)
+{
+    return (struct timespec){1000000000 + (time_t)(sum.low64 >> 35), (long)(sum.high64 % 1000000000)};
+}
+
+static void set_time(int fd, XXH128_hash_t sum)
+{
+    struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, time_of(sum)};
+    if (futimens(fd, t)) return; /* it is then added up each time */
+}
+
+static bool bears_time(const struct stat *info, XXH128_hash_t sum)
+{
+    struct timespec want = time_of(sum);
+    return info->st_mtim.tv_sec == want.tv_sec && info->st_mtim.tv_nsec == want.tv_nsec;
+}
+
 static bool map_file(const char *folder, packed *p)
 {
     char path[4096];
@@ -120,14 +139,12 @@ static bool map_file(const char *folder, packed *p)
                 (uint64_t)info.st_size == head.page + head.key.size;
     void *data = MAP_FAILED;
     if (fits) data = mmap(NULL, p->key.size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, (off_t)head.page);
+    bool whole = data != MAP_FAILED && (bears_time(&info, head.sum) || XXH128_isEqual(XXH3_128bits(data, p->key.size), head.sum));
+    if (whole && !bears_time(&info, head.sum)) set_time(fd, head.sum);
     close(fd);
-    if (data == MAP_FAILED) return false;
-    if (!XXH128_isEqual(XXH3_128bits(data, p->key.size), head.sum)) {
-        munmap(data, p->key.size);
-        return false;
-    }
-    p->data = data;
-    return true;
+    if (!whole && data != MAP_FAILED) munmap(data, p->key.size);
+    if (whole) p->data = data;
+    return whole;
 }
 
 static bool write_all(int fd, const void *bytes, size_t size)
@@ -156,6 +173,7 @@ static void write_file(const char *folder, const packed *p)
     if (fd < 0) return;
     bool well = write_all(fd, &head, sizeof head) && write_all(fd, zeros, head.page - sizeof head) &&
                 write_all(fd, p->data, p->key.size);
+    if (well) set_time(fd, head.sum);
     if (close(fd) || !well || rename(tmp, path)) unlink(tmp);
 }
 

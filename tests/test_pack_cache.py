@@ -70,3 +70,13 @@ def test_other_weights_find_no_files_of_these(net):
     other.save(str(net), other.add("Conv", other.input("x", 1, 32, 14, 14), other.weight(64, 32, 3, 3)))
     assert np.array_equal(run(net, "other", "--pack-cache", str(cache)), run(net, "plain"))
     assert len(files(cache)) == len(made) + 1
+
+
+def test_a_file_that_lost_its_time_is_looked_through_and_gets_it_back(net):
+    cache = net.parent / "cache"
+    plain = run(net, "first", "--pack-cache", str(cache))
+    made = files(cache)
+    for f in cache.iterdir():
+        os.utime(f)
+    assert np.array_equal(run(net, "second", "--pack-cache", str(cache)), plain)
+    assert files(cache) == made
