@@ -177,13 +177,15 @@ def largest_difference(onnxd, path, folder, n_inputs, names):
     return worst
 
 
-def measure_batch(a, ours, theirs, folder, seconds):
-    """Both on the inputs in `folder`, by turns."""
+def measure_batch(ours, theirs, folder, seconds, turns):
+    """Both on the inputs in `folder`, by turns of as many runs as `seconds` have room for."""
     begun, ort_begun = ours.begin(folder), theirs.ask(folder)
-    estimate = max(0.02, max(theirs.ask(1)["min_ms"], ours.ask(1)["min_ms"]))
-    per_turn = max(1, min(200, int(1e3 * seconds / a.turns / 2 / estimate)))
+    longest = max(begun["first_run_ms"], ort_begun["first_run_ms"])
+    if longest < 200:  # else the first run tells well enough
+        longest = max(0.02, theirs.ask(1)["min_ms"], ours.ask(1)["min_ms"])
+    per_turn = max(1, min(200, int(1e3 * seconds / turns / 2 / longest)))
     ms = [math.inf, math.inf]
-    for _ in range(a.turns):
+    for _ in range(turns):
         o, t = ours.ask(per_turn), theirs.ask(per_turn)
         ms = [min(ms[0], o["min_ms"]), min(ms[1], t["min_ms"])]
     gflops = 2 * begun["gmacs"] / ms[0] * 1e3
@@ -204,7 +206,7 @@ def measure(a, path, make, names, threads, batches, compare):
         ours, theirs = Onnxd(a.onnxd, path, threads, folders[0]), Ort(path, threads)
         try:
             for batch, folder in zip(batches, folders):
-                result[batch] = measure_batch(a, ours, theirs, folder, a.seconds if batch == 1 else a.seconds / 2)
+                result[batch] = measure_batch(ours, theirs, folder, *((a.seconds, a.turns) if batch == 1 else (a.seconds / 2, 2)))
                 if batch > 1:
                     result[batch]["rss"] = result[batch]["ort_rss"] = 0.0
         finally:
@@ -307,27 +309,18 @@ def plot(rows, key, path):
         f.write("\n".join(svg + ["</svg>\n"]))
 
 
-def main():
-    p = argparse.ArgumentParser()
-    shared = os.path.join(ROOT, "..", "shared")
-    p.add_argument("--onnxd", default=os.path.join(ROOT, "build", "onnxd"))
-    p.add_argument("--zoo", default=os.environ.get("ONNXD_ZOO", os.path.join(shared, "zoo")))
-    p.add_argument("--models", default=os.path.join(shared, "models"))
-    p.add_argument("--cache", default="", help="keep full models here")
-    p.add_argument("--threads", default="1,2")
-    p.add_argument("--batches", default="1,8", help="those above 1 for models whose batch is free")
-    p.add_argument("--seconds", type=float, default=0.3, help="for each model, thread count and batch; half of it for batches above 1")
-    p.add_argument("--turns", type=int, default=3)
-    p.add_argument("--no-compare", dest="compare", action="store_false")
-    p.add_argument("--markdown")
-    p.add_argument("--plot")
-    p.add_argument("--json")
-    p.add_argument("names", nargs="*")
-    a = p.parse_args()
-    batches = [int(b) for b in a.batches.split(",")]
-    threads = [int(t) for t in a.threads.split(",")]
-    name_of = lambda b, t: "batch %d, %d thread%s" % (b, t, "s" if t > 1 else "")
-    rows, failed, begin = [], [], time.time()
+def read_results(paths):
+    rows, failed = [], []
+    for path in paths:
+        with open(path) as f:
+            stored = json.load(f)
+        rows += stored["rows"]
+        failed += stored["failed"]
+    return sorted(rows, key=lambda r: r["name"]), failed
+
+
+def measure_all(a, threads, batches, name_of):
+    rows, failed = [], []
     with tempfile.TemporaryDirectory() as scratch:
         for name, family, path, free, names, make in models(a, scratch):
             row = {"name": name, "family": family}
@@ -343,6 +336,32 @@ def main():
                     print("%-28s %-20s %8.3f ms, ORT %8.3f ms, ratio %.2f, %.1e off, %.1f MiB, ORT %.1f" % (
                         name, name_of(b, t), m["ms"], m["ort_ms"], m["ratio"], m["difference"], m["rss"], m["ort_rss"]), flush=True)
             rows.append(row)
+    return rows, failed
+
+
+def main():
+    p = argparse.ArgumentParser()
+    shared = os.path.join(ROOT, "..", "shared")
+    p.add_argument("--onnxd", default=os.path.join(ROOT, "build", "onnxd"))
+    p.add_argument("--zoo", default=os.environ.get("ONNXD_ZOO", os.path.join(shared, "zoo")))
+    p.add_argument("--models", default=os.path.join(shared, "models"))
+    p.add_argument("--cache", default="", help="keep full models here")
+    p.add_argument("--threads", default="1,2")
+    p.add_argument("--batches", default="1,8", help="those above 1 for models whose batch is free")
+    p.add_argument("--seconds", type=float, default=0.3, help="for each model, thread count and batch; half of it for batches above 1")
+    p.add_argument("--turns", type=int, default=3)
+    p.add_argument("--no-compare", dest="compare", action="store_false")
+    p.add_argument("--markdown")
+    p.add_argument("--plot")
+    p.add_argument("--json", help="write the results there too")
+    p.add_argument("--results", nargs="+", default=[], help="tell of results that --json wrote instead of measuring")
+    p.add_argument("names", nargs="*")
+    a = p.parse_args()
+    batches = [int(b) for b in a.batches.split(",")]
+    threads = [int(t) for t in a.threads.split(",")]
+    name_of = lambda b, t: "batch %d, %d thread%s" % (b, t, "s" if t > 1 else "")
+    begin = time.time()
+    rows, failed = read_results(a.results) if a.results else measure_all(a, threads, batches, name_of)
     keys = [name_of(b, t) for b in batches for t in threads]
     text = ""
     for key in keys:
@@ -364,7 +383,7 @@ def main():
         plot([r for r in rows if keys[0] in r], keys[0], a.plot)
     if a.json:
         with open(a.json, "w") as f:
-            json.dump(rows, f)
+            json.dump({"rows": rows, "failed": failed}, f)
     return 1 if failed else 0
 
 
