@@ -22,7 +22,7 @@ typedef struct ldr_decode_options {
     int channels;          /* wanted: 1 or 3 */
     uint8_t background[3]; /* what lies under transparent pixels */
     /* The extents that matter later: a JPEG may be shrunk by 2, 4 or 8 while decoding as long as both
-     * sides stay at least twice as long as these. 0: never shrink. */
+     * sides stay at least four times as long as these. 0: never shrink. */
     int64_t need_width, need_height;
 } ldr_decode_options;
 
@@ -40,8 +40,8 @@ void ldr_image_decoder_install(void);
 typedef enum ldr_fit {
     LDR_FIT_STRETCH,   /* to width x height, whatever the proportions */
     LDR_FIT_LETTERBOX, /* the largest size inside width x height that keeps proportions, rest padded */
-    LDR_FIT_CROP,      /* shorter side to `shorter`, or all to resize_width x resize_height; then width x height
-                          from the centre, padded where the picture ends */
+    LDR_FIT_CROP,      /* shorter side to `shorter`, or without that the longer to `longer`, or all to resize_width x
+                          resize_height; then width x height from the centre, padded where the picture ends */
     LDR_FIT_SHORTER,   /* shorter side to `shorter`, but the longer one to `longer` at most; no crop */
     LDR_FIT_NONE       /* as it is */
 } ldr_fit;

@@ -266,8 +266,8 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
     bool fixed = p->fit == LDR_FIT_STRETCH || p->fit == LDR_FIT_CROP || (p->fit == LDR_FIT_LETTERBOX && !p->multiple);
     if ((fixed || p->fit == LDR_FIT_LETTERBOX) && (p->width < 1 || p->height < 1))
         return od_fail(st, OD_BAD_MODEL, "'width' and 'height' are wanted: the model leaves them open");
-    if (p->fit == LDR_FIT_CROP && !p->shorter && !(p->resize_width && p->resize_height))
-        return od_fail(st, OD_BAD_MODEL, "'fit' is crop: 'shorter', or 'resize_width' and 'resize_height', are wanted");
+    if (p->fit == LDR_FIT_CROP && !p->shorter && !p->longer && !(p->resize_width && p->resize_height))
+        return od_fail(st, OD_BAD_MODEL, "'fit' is crop: 'shorter' or 'longer', or 'resize_width' and 'resize_height', are wanted");
     if (p->fit == LDR_FIT_SHORTER && !p->shorter) return od_fail(st, OD_BAD_MODEL, "'fit' is shorter: 'shorter' is wanted");
     OD_TRY(check_extent("width", p->width, t.dims[card->nhwc ? 2 : 3], fixed, st));
     OD_TRY(check_extent("height", p->height, t.dims[card->nhwc ? 1 : 2], fixed, st));

@@ -271,7 +271,10 @@ static od_code from_timm(const cJSON *config, const cJSON *cfg, od_arena *a, ldr
                           .rescale = 1 / 255.0f, .mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}};
     p->filter = !strcmp(filter, "bicubic") ? LDR_BICUBIC : !strcmp(filter, "nearest") ? LDR_NEAREST
                 : !strncmp(filter, "lanczos", 7) ? LDR_LANCZOS : LDR_BILINEAR;
-    if (cJSON_IsString(mode) && !strcmp(mode->valuestring, "squash")) {
+    const bool border = cJSON_IsString(mode) && !strcmp(mode->valuestring, "border");
+    if (border) {
+        p->longer = (int64_t)((double)od_min_i64(width, height) / share);
+    } else if (cJSON_IsString(mode) && !strcmp(mode->valuestring, "squash")) {
         p->resize_width = (int64_t)((double)width / share);
         p->resize_height = (int64_t)((double)height / share);
     } else {
@@ -279,6 +282,7 @@ static od_code from_timm(const cJSON *config, const cJSON *cfg, od_arena *a, ldr
     }
     three(get(cfg, "mean"), p->mean);
     three(get(cfg, "std"), p->std);
+    for (int c = 0; border && c < 3; c++) p->pad[c] = (uint8_t)lrintf(255 * fmaxf(0, fminf(p->mean[c], 1)));
     const cJSON *names = get(config, "label_names") ? get(config, "label_names") : get(cfg, "label_names");
     const cJSON *described = get(config, "label_descriptions");
     if (cJSON_IsArray(names) && cJSON_IsObject(described)) { /* names are WordNet's numbers, descriptions are for people */

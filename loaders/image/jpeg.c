@@ -63,9 +63,11 @@ static int exif_orientation(const jpeg_run *r)
     return 1;
 }
 
-/* The largest of 1, 2, 4, 8 by which the picture may shrink while decoding. */
+/* The largest of 1, 2, 4, 8 by which the picture may shrink while decoding. With four times the needed extents left,
+ * levels are within one of those without shrinking but for a hundredth of them; with twice, a quarter of them are not. */
 static unsigned shrink_by(const jpeg_run *r)
 {
+    enum { MARGIN = 4 };
     int64_t w = r->o->need_width, h = r->o->need_height;
     if (w <= 0 || h <= 0) return 1;
     if (r->orientation >= 5) {
@@ -73,7 +75,7 @@ static unsigned shrink_by(const jpeg_run *r)
         h = r->o->need_width;
     }
     unsigned by = 8;
-    while (by > 1 && ((int64_t)r->c.image_width < 2 * w * by || (int64_t)r->c.image_height < 2 * h * by)) by /= 2;
+    while (by > 1 && ((int64_t)r->c.image_width < MARGIN * w * by || (int64_t)r->c.image_height < MARGIN * h * by)) by /= 2;
     return by;
 }
 

@@ -36,8 +36,12 @@ static void resized_extents(const ldr_preprocess *p, int64_t fw, int64_t fh, int
         if (p->resize_width > 0) {
             *rw = p->resize_width;
             *rh = p->resize_height;
-        } else {
+        } else if (p->shorter > 0) {
             to_shorter(size, size, fw, fh, rw, rh);
+        } else { /* as timm rounds */
+            double ratio = fmax(w, h) / (double)p->longer;
+            *rw = llrint(w / ratio);
+            *rh = llrint(h / ratio);
         }
         break;
     case LDR_FIT_SHORTER:

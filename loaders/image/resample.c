@@ -1,8 +1,7 @@
 /* resample.c - pixels of one size into rows of another, and those into the model's input.
  *
- * The result is made row by row. Either the source's rows are resized across as they are needed and kept in a
- * ring just long enough for the filter's height, or one row is made of the source's rows and then resized across
- * (see rows.h), so that everything but the picture itself stays in the cache. */
+ * The result is made row by row: the source's rows are resized across as they are needed and kept in a ring just long
+ * enough for the filter's height, so that everything but the picture itself stays in the cache. */
 #include "engine/base/cpu.h"
 #include "loaders/image/parts.h"
 #include "loaders/image/rows.h"
@@ -33,8 +32,6 @@ typedef struct resampler {
     const int16_t **window;
     int slots;
     int64_t next;         /* source rows before this one have been resized across */
-    const uint8_t **sources; /* instead of the ring: down first */
-    uint8_t *made;
     int64_t full_height, top; /* where OpenCV's bilinear filter finds its two rows */
 } resampler;
 
@@ -57,13 +54,7 @@ static od_code resampler_init(resampler *r, const ldr_pixels *from, ldr_filter f
     bool fine = ldr_taps_make(&r->x, filter, antialias, antialias && overshoots, from->width, full_width, left, width, a) &&
                 ldr_taps_make(&r->y, filter, antialias, false, from->height, full_height, top, height, a);
     if (fine) {
-        bool down_first = height <= from->height && !r->x.cuts && !r->x.overshoots && !r->y.overshoots;
-        r->slots = down_first ? 1 : r->y.n;
-        if (down_first) {
-            r->sources = od_arena_array(a, const uint8_t *, r->y.n);
-            r->made = od_arena_alloc(a, (size_t)(from->width * from->channels) + LDR_ROW_SLACK);
-            if (!r->sources || !r->made) return no_memory(from, full_width, full_height, st);
-        }
+        r->slots = r->y.n;
         r->ring = od_arena_array(a, int16_t *, r->slots);
         r->window = od_arena_array(a, const int16_t *, r->slots);
         fine = r->ring && r->window;
@@ -71,19 +62,6 @@ static od_code resampler_init(resampler *r, const ldr_pixels *from, ldr_filter f
     size_t row = ((size_t)(width * from->channels) + LDR_ROW_SLACK) * sizeof(int16_t);
     for (int i = 0; fine && i < r->slots; i++) fine = (r->ring[i] = od_arena_zalloc(a, row)) != NULL;
     return fine ? OD_OK : no_memory(from, full_width, full_height, st);
-}
-
-static void down_then_across(resampler *r, int64_t i, uint8_t *to)
-{
-    const ldr_pixels *p = r->from;
-    int64_t last = r->x.count - 1, left = (int64_t)r->x.start[0] * p->channels; /* a crop needs not all columns */
-    int64_t right = ((int64_t)r->x.start[last] + r->x.len[last]) * p->channels;
-    for (int j = 0; j < r->y.len[i]; j++) r->sources[j] = p->data + (r->y.start[i] + j) * p->stride + left;
-    r->rows->down_levels(r->sources, r->y.k + i * r->y.n, r->y.len[i], r->y.bits, right - left, r->made + left);
-    int16_t *levels = r->ring[0];
-    r->rows->across(r->made, p->width, p->channels, &r->x, 0, levels);
-    const int64_t n = r->x.count * p->channels;
-    for (int64_t x = 0; x < n; x++) to[x] = (uint8_t)levels[x];
 }
 
 /* OpenCV weighs both rows also at the edge, where they are one and the same: each product is cut. */
@@ -100,10 +78,6 @@ static void resample_row(resampler *r, int64_t i, uint8_t *to)
 {
     const ldr_pixels *p = r->from;
     int64_t start = r->y.start[i], len = r->y.len[i];
-    if (r->made) {
-        down_then_across(r, i, to);
-        return;
-    }
     if (r->next < start) r->next = start;
     for (; r->next < start + len; r->next++)
         r->rows->across(p->data + r->next * p->stride, p->width, p->channels, &r->x, r->keep, r->ring[r->next % r->slots]);

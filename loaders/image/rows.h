@@ -1,9 +1,8 @@
 /* rows.h - the inner loops of resizing and normalising, by rows. Private to loaders/image.
  *
  * A picture is resized as Pillow does it: each row across, rounded to whole levels, then down over those
- * rows. Where it shrinks and no weight is below zero the other order comes out the same within a level, and
- * is faster: fewer rows go across, and going down is cheap. Weights are 16-bit whole numbers whose sum is
- * 1 << bits, so that products of pairs add up in 32.
+ * rows. (The other order gives other levels, by one, in a tenth of the pixels.) Weights are 16-bit whole numbers whose
+ * sum is 1 << bits, so that products of pairs add up in 32.
  * Where a filter has negative weights a level that is off by one in between could end as two, so their first
  * direction has weights in two parts, k * 256 + lo.
  * OpenCV's bilinear filter, which nothing widens, comes out bit for bit: its weights have 11 bits, what lies between the
@@ -48,8 +47,6 @@ typedef struct ldr_rows {
     void (*across)(const uint8_t *row, int64_t width, int channels, const ldr_taps *t, int keep, int16_t *to);
     /* to[i] = the sum of k[j] * rows[j][i] over j < n, divided by 1 << shift, rounded to 0 .. 255; n is at least 1. */
     void (*down)(const int16_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to);
-    /* The same for rows of pixels, `count` levels of each. */
-    void (*down_levels)(const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to);
     /* OpenCV's way down between two rows with 7 bits of fraction, weights of 11 bits. */
     void (*down_pair)(const int16_t *a, const int16_t *b, int16_t ka, int16_t kb, int64_t count, uint8_t *to);
     /* `count` pixels into one row of each plane. Planes have no slack. */
@@ -95,17 +92,6 @@ static inline void ldr_across_from(int64_t i, const uint8_t *row, int channels, 
             if (!keep) sum = sum < 0 ? 0 : sum > 255 ? 255 : sum;
             to[i * channels + c] = (int16_t)sum;
         }
-    }
-}
-
-static inline void ldr_down_levels_from(int64_t i, const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count,
-                                        uint8_t *to)
-{
-    for (; i < count; i++) {
-        int32_t sum = 1 << (shift - 1);
-        for (int j = 0; j < n; j++) sum += k[j] * rows[j][i];
-        sum >>= shift;
-        to[i] = (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
     }
 }
 

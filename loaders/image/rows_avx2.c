@@ -88,28 +88,6 @@ static void down(const int16_t *const *rows, const int16_t *k, int n, int shift,
     }
 }
 
-static void down_levels(const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to)
-{
-    const __m256i half = _mm256_set1_epi32(1 << (shift - 1)), zero = _mm256_setzero_si256();
-    const __m128i by = _mm_cvtsi32_si128(shift);
-    int64_t i = 0;
-    for (; i + 32 <= count; i += 32) { /* unpacking and packing undo each other's order */
-        __m256i s0 = half, s1 = half, s2 = half, s3 = half;
-        for (int j = 0; j < n; j += 2) {
-            __m256i w = weight_pair(k, j, n), p = load(rows[j] + i), q = load(rows[j + 1 < n ? j + 1 : j] + i);
-            __m256i lo = _mm256_unpacklo_epi8(p, q), hi = _mm256_unpackhi_epi8(p, q);
-            s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(_mm256_unpacklo_epi8(lo, zero), w));
-            s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(_mm256_unpackhi_epi8(lo, zero), w));
-            s2 = _mm256_add_epi32(s2, _mm256_madd_epi16(_mm256_unpacklo_epi8(hi, zero), w));
-            s3 = _mm256_add_epi32(s3, _mm256_madd_epi16(_mm256_unpackhi_epi8(hi, zero), w));
-        }
-        __m256i lo = _mm256_packs_epi32(_mm256_sra_epi32(s0, by), _mm256_sra_epi32(s1, by));
-        __m256i hi = _mm256_packs_epi32(_mm256_sra_epi32(s2, by), _mm256_sra_epi32(s3, by));
-        _mm256_storeu_si256((__m256i *)(void *)(to + i), _mm256_packus_epi16(lo, hi));
-    }
-    ldr_down_levels_from(i, rows, k, n, shift, count, to);
-}
-
 /* Sixteen levels that fit sixteen bits. */
 static inline __m256i between(const int16_t *a, const int16_t *b, __m256i ka, __m256i kb)
 {
@@ -188,5 +166,5 @@ static void to_pixels(const uint8_t *row, int64_t count, const ldr_levels *l, fl
     ldr_pixels_from(0, row + 3 * i, count - i, l, to);
 }
 
-const ldr_rows ldr_rows_avx2 = {across, down, down_levels, down_pair, to_planes, to_pixels};
+const ldr_rows ldr_rows_avx2 = {across, down, down_pair, to_planes, to_pixels};
 #endif

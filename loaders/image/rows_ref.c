@@ -16,11 +16,6 @@ static void down(const int16_t *const *rows, const int16_t *k, int n, int shift,
     }
 }
 
-static void down_levels(const uint8_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to)
-{
-    ldr_down_levels_from(0, rows, k, n, shift, count, to);
-}
-
 static void down_pair(const int16_t *a, const int16_t *b, int16_t ka, int16_t kb, int64_t count, uint8_t *to)
 {
     for (int64_t i = 0; i < count; i++) to[i] = (uint8_t)((((ka * a[i]) >> 16) + ((kb * b[i]) >> 16) + 2) >> 2);
@@ -36,4 +31,4 @@ static void to_pixels(const uint8_t *row, int64_t count, const ldr_levels *l, fl
     ldr_pixels_from(0, row, count, l, to);
 }
 
-const ldr_rows ldr_rows_ref = {across, down, down_levels, down_pair, to_planes, to_pixels};
+const ldr_rows ldr_rows_ref = {across, down, down_pair, to_planes, to_pixels};

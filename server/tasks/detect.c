@@ -7,7 +7,8 @@
 #include <string.h>
 
 static const srv_detector *const detectors[] = {
-    &srv_yolov8, &srv_yolov8_seg, &srv_yolov8_pose, &srv_yolov8_obb, &srv_yolov10, &srv_yolov5, &srv_yolov5_heads, &srv_yolov3,
+    &srv_yolov8, &srv_yolov8_seg, &srv_yolov8_pose, &srv_yolov8_obb, &srv_yolov10, &srv_yolov10_seg,
+    &srv_yolov10_pose, &srv_yolov10_obb, &srv_yolov5, &srv_yolov5_heads, &srv_yolov3,
     &srv_yolox, &srv_detr, &srv_rtdetr, &srv_torchvision, &srv_tf_od, &srv_scored_boxes, &srv_ultraface, &srv_ssd, &srv_blazeface,
     &srv_nanodet, &srv_centernet, &srv_fcos, &srv_fastestdet};
 
@@ -69,16 +70,23 @@ float srv_overlap(const srv_box *a, const srv_box *b)
     return both / ((a->x2 - a->x1) * (a->y2 - a->y1) + (b->x2 - b->x1) * (b->y2 - b->y1) - both);
 }
 
-void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most, srv_overlap_fn *overlap)
+/* Does one of the first `n` boxes overlap `box` too much? */
+static bool is_covered(const srv_box *list, int64_t n, const srv_box *box, double iou_threshold, bool agnostic, srv_overlap_fn *overlap)
+{
+    for (int64_t k = 0; k < n; k++)
+        if ((agnostic || list[k].label == box->label) && !((double)overlap(&list[k], box) <= iou_threshold)) return true;
+    return false;
+}
+
+void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most, srv_overlap_fn *overlap, bool fast)
 {
     int64_t kept = 0;
     if (b->n > 1) qsort(b->list, (size_t)b->n, sizeof *b->list, by_score);
     for (int64_t i = 0; i < b->n && kept < most; i++) {
-        bool stays = true;
-        for (int64_t k = 0; k < kept && stays; k++)
-            if (agnostic || b->list[k].label == b->list[i].label)
-                stays = (double)overlap(&b->list[k], &b->list[i]) <= iou_threshold;
-        if (stays) b->list[kept++] = b->list[i];
+        srv_box box = b->list[i];
+        if (is_covered(b->list, fast ? i : kept, &box, iou_threshold, agnostic, overlap)) continue;
+        memmove(b->list + kept + 1, b->list + kept, (size_t)(fast ? i - kept : 0) * sizeof box); /* kept ones first, none lost */
+        b->list[kept++] = box;
     }
     b->n = kept;
 }
@@ -115,7 +123,7 @@ static void suppress(const srv_answer *w, const srv_detector *d, srv_boxes *b)
     srv_overlap_fn *overlap = d->overlap ? d->overlap : srv_overlap;
     double sigma = srv_number(w, "soft_nms", 0);
     if (sigma > 0 && !d->no_nms) soft_nms(b, sigma, w, overlap);
-    else srv_nms(b, d->no_nms ? 1 : w->iou_threshold, w->card->class_agnostic, w->max_detections, overlap);
+    else srv_nms(b, d->no_nms ? 1 : w->iou_threshold, w->card->class_agnostic, w->max_detections, overlap, d->fast_nms);
 }
 
 /* ---- JSON --------------------------------------------------------------------------------- */
@@ -153,7 +161,7 @@ static srv_box upright(const srv_box *b)
 {
     if (b->angle == 0) return *b;
     srv_box out = *b;
-    float c = fabsf(cosf(b->angle)), s = fabsf(sinf(b->angle)), w = b->x2 - b->x1, h = b->y2 - b->y1;
+    float c = fabsf(cosf(b->angle)), s = fabsf(sinf(b->angle)), w = fabsf(b->x2 - b->x1), h = fabsf(b->y2 - b->y1);
     float cx = (b->x1 + b->x2) / 2, cy = (b->y1 + b->y2) / 2, dx = (w * c + h * s) / 2, dy = (w * s + h * c) / 2;
     out.x1 = cx - dx, out.x2 = cx + dx, out.y1 = cy - dy, out.y2 = cy + dy;
     return out;

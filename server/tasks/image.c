@@ -1,7 +1,8 @@
 /* image.c - a picture out.
  *
  * Decoders: "picture" [1, 1 or 3, rows, columns] at its own size, level = x * scale + offset (255, 0); "depth"
- * [1, rows, columns] or [1, 1, rows, columns], at the picture's size, black the least and white the most of it. */
+ * [1, rows, columns] or [1, 1, rows, columns], at the picture's size, black the least and white the most of it. Parameter
+ * align_corners (0): its outermost places lie on the picture's outermost pixels. */
 #include "server/tasks/parts.h"
 
 #include <math.h>
@@ -69,9 +70,11 @@ static od_code read_depth(const srv_answer *w, ldr_pixels *p, float *least, floa
     }
     float scale = *most > *least ? 255 / (*most - *least) : 0;
     srv_between bx, by;
-    if (!srv_place_between(&bx, at->image_width, at->scale_x, at->offset_x, at->input_width, width, w->a) ||
-        !srv_place_between(&by, at->image_height, at->scale_y, at->offset_y, at->input_height, height, w->a))
-        return od_fail(w->st, OD_NO_MEMORY, "no memory for a map");
+    bool corners = srv_number(w, "align_corners", 0) != 0;
+    bool fine = corners ? srv_place_corners(&bx, at->image_width, width, w->a) && srv_place_corners(&by, at->image_height, height, w->a)
+                        : srv_place_between(&bx, at->image_width, at->scale_x, at->offset_x, at->input_width, width, w->a) &&
+                              srv_place_between(&by, at->image_height, at->scale_y, at->offset_y, at->input_height, height, w->a);
+    if (!fine) return od_fail(w->st, OD_NO_MEMORY, "no memory for a map");
     for (int64_t y = 0; y < p->height; y++)
         for (int64_t k = 0; k < p->width; k++) {
             srv_corners c = srv_corners_at(x, width, 1, &bx, &by, k, y);

@@ -97,16 +97,18 @@ typedef struct srv_detector {
     /* More members of a detection's JSON object, each with a comma before it; NULL: none. */
     od_code (*more)(const srv_answer *w, const srv_box *box);
     srv_overlap_fn *overlap; /* NULL: srv_overlap */
+    bool fast_nms;           /* boxes that are gone still suppress others (Bolya et al., "YOLACT") */
     bool no_nms;             /* its boxes do not overlap by training, or suppression is in the graph */
 } srv_detector;
 
-extern const srv_detector srv_yolov8, srv_yolov8_seg, srv_yolov8_pose, srv_yolov8_obb, srv_yolov10, srv_yolov5, srv_yolov5_heads,
+extern const srv_detector srv_yolov8, srv_yolov8_seg, srv_yolov8_pose, srv_yolov8_obb, srv_yolov10, srv_yolov10_seg,
+    srv_yolov10_pose, srv_yolov10_obb, srv_yolov5, srv_yolov5_heads,
     srv_yolov3, srv_yolox, srv_detr, srv_rtdetr, srv_torchvision, srv_tf_od, srv_scored_boxes, srv_ultraface, srv_ssd,
     srv_blazeface, srv_nanodet, srv_centernet, srv_fcos, srv_fastestdet;
 
 /* Keep the best of each heap of overlapping boxes: sorted by score, at most `most`. `agnostic`: boxes of
- * different labels suppress each other too. */
-void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most, srv_overlap_fn *overlap);
+ * different labels suppress each other too. `fast`: so do boxes that are not kept themselves. */
+void srv_nms(srv_boxes *b, double iou_threshold, bool agnostic, int64_t most, srv_overlap_fn *overlap, bool fast);
 
 /* From pixels of the input to those of the picture. */
 double srv_to_picture_x(const srv_answer *w, float x);
@@ -135,6 +137,9 @@ typedef struct srv_between {
 
 /* For `picture` pixels that lie in `input` pixels by scale and offset, of which the map has `map`. false: no memory. */
 bool srv_place_between(srv_between *b, int64_t picture, double scale, double offset, int64_t input, int64_t map, od_arena *a);
+
+/* The same where the map's outermost places lie on the picture's outermost pixels ("align_corners"). */
+bool srv_place_corners(srv_between *b, int64_t picture, int64_t map, od_arena *a);
 
 /* Four neighbours of a map around a pixel of the picture, and where it lies between them. */
 typedef struct srv_corners {

@@ -177,8 +177,9 @@ static void needed_pixels(const ldr_preprocess *p, ldr_decode_options *o)
     if (!p->antialias || p->filter == LDR_NEAREST) return;
     int64_t w = p->width, h = p->height;
     if (p->fit == LDR_FIT_CROP) {
-        w = p->resize_width ? p->resize_width : p->shorter;
-        h = p->resize_height ? p->resize_height : p->shorter;
+        int64_t side = p->shorter ? p->shorter : p->longer;
+        w = p->resize_width ? p->resize_width : side;
+        h = p->resize_height ? p->resize_height : side;
     } else if (p->fit == LDR_FIT_SHORTER) {
         w = h = p->shorter;
     } else if (p->fit == LDR_FIT_LETTERBOX) { /* one side may become much less than the input's; it keeps its margin */

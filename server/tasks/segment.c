@@ -130,9 +130,9 @@ static void label_row(const field *f, const uint16_t *best, const srv_between *b
 
 static void nearest_row(const field *f, const srv_between *bx, const srv_between *by, int64_t y, int64_t width, uint16_t *labels)
 {
-    const float *row = f->x + od_min_i64(by->first[y] + (by->share[y] >= 0.5f), f->height - 1) * f->row;
+    const float *row = f->x + by->first[y] * f->row;
     for (int64_t x = 0; x < width; x++) {
-        float v = row[od_min_i64(bx->first[x] + (bx->share[x] >= 0.5f), f->width - 1) * f->pixel];
+        float v = row[bx->first[x] * f->pixel];
         labels[x] = v >= 0 && v < CLASSES_MAX ? (uint16_t)v : 0;
     }
 }
@@ -177,8 +177,13 @@ static od_code read_map(const srv_answer *w, srv_map *m)
     m->height = p->image_height;
     m->labels = od_arena_alloc(w->a, (size_t)(m->width * m->height) * sizeof *m->labels);
     uint16_t *best = od_arena_alloc(w->a, (size_t)(f.width * f.height) * sizeof *best);
-    if (!m->labels || !best || !srv_place_between(&bx, m->width, p->scale_x, p->offset_x, p->input_width, f.width, w->a) ||
-        !srv_place_between(&by, m->height, p->scale_y, p->offset_y, p->input_height, f.height, w->a))
+    double dx = 0, dy = 0; /* class numbers are those under a pixel's corner, as PyTorch finds the nearest */
+    if (f.how == READ_LABELS) {
+        dx = (double)p->input_width / (double)f.width / 2 - p->scale_x / 2 + 1e-6;
+        dy = (double)p->input_height / (double)f.height / 2 - p->scale_y / 2 + 1e-6;
+    }
+    if (!m->labels || !best || !srv_place_between(&bx, m->width, p->scale_x, p->offset_x + dx, p->input_width, f.width, w->a) ||
+        !srv_place_between(&by, m->height, p->scale_y, p->offset_y + dy, p->input_height, f.height, w->a))
         return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " x %" PRId64 " labels", m->width, m->height);
     if (f.how == READ_ARGMAX) best_classes(&f, best);
     double limit = w->score_threshold;

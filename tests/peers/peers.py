@@ -27,7 +27,7 @@ REPORT = Report()
 
 def answers(onnxd, model, pictures, *flags):
     """What `onnxd predict` says of each picture, with the card it finds itself."""
-    done = subprocess.run([onnxd, "predict", os.fspath(model), *map(os.fspath, pictures), "--json", *map(str, flags)],
+    done = subprocess.run([onnxd, "predict", os.fspath(model), *map(os.fspath, pictures), "--json", "--threads", "1", *map(str, flags)],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -132,3 +132,22 @@ def same_segmentation(family, said, want):
         o = mask_overlap(seen.get(int(index), np.zeros(want.shape, bool)), want == index)
         REPORT.add(family, mask=o)
         assert o >= MASK, (index, o, count)
+
+
+def levels(picture):
+    """A base64 PNG of an answer as an array."""
+    import base64
+    import io
+    from PIL import Image
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+
+
+def same_depth(family, said, want):
+    """A map at the picture's size; ours comes as 255 levels between its least and its most."""
+    image = said["image"]
+    span = image["most"] - image["least"]
+    got = image["least"] + levels(image["png"]).astype(np.float64) / 255 * span
+    assert got.shape == want.shape
+    worst = np.abs(got - want).max() / np.ptp(want)
+    REPORT.add(family, found=1, other=worst)
+    assert span > 0 and worst < 0.004  # a level is 1/255

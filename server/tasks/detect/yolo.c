@@ -4,7 +4,9 @@
  * relative to the input, as of Ultralytics' RT-DETR. Its sisters have more numbers
  * behind the classes: "yolov8-seg" weights of mask prototypes, which are a second output, "yolov8-pose"
  * keypoints (parameter keypoints: [how many, numbers of each]), "yolov8-obb" an angle.
- * "yolov10": [1, boxes, 6], corners, score and class; nothing overlaps any more.
+ * "yolov10" (also v26, and exports with suppression in the graph): [1, boxes, 6], corners, score and class; nothing overlaps
+ *   any more. Parameters normalized (0), centered (0): centre and size instead of corners. "yolov10-seg", "yolov10-pose" and
+ *   "yolov10-obb" (always centered) have the same numbers behind the class as those of v8 behind the classes.
  * "yolov5" (also v7, YOLOX with decoding in the graph): [1, boxes, 5 + classes], with objectness. */
 #include "server/tasks/parts.h"
 
@@ -12,6 +14,18 @@
 #include <string.h>
 
 static int64_t extra_count(const srv_answer *w); /* numbers of a row behind its classes */
+
+/* Rows of finished boxes, where one score and one class stand for the scores of all classes. */
+static bool is_finished(const srv_answer *w)
+{
+    return !strncmp(w->card->decoder, "yolov10", 7);
+}
+
+static bool is_kind(const srv_answer *w, const char *kind)
+{
+    const char *dash = strchr(w->card->decoder, '-');
+    return dash && !strcmp(dash, kind);
+}
 
 static od_code check_columns(const srv_answer *w, int64_t columns, int64_t fixed)
 {
@@ -105,14 +119,13 @@ const srv_detector srv_yolov8 = {.name = "yolov8", .n_outputs = 1, .check = chec
 /* Numbers behind the classes of a row, by the decoder's name and the second output. */
 static int64_t extra_count(const srv_answer *w)
 {
-    const char *name = w->card->decoder;
     int n;
-    if (!strcmp(name, "yolov8-seg")) {
+    if (is_kind(w, "-seg")) {
         bool known = w->n_outputs == 2 && w->outputs[1].rank == 4;
         return known ? od_max_i64(w->outputs[1].dims[1], 0) : 0;
     }
-    if (!strcmp(name, "yolov8-obb")) return 1;
-    if (strcmp(name, "yolov8-pose") != 0) return 0;
+    if (is_kind(w, "-obb")) return 1;
+    if (!is_kind(w, "-pose")) return 0;
     const double *shape = ldr_card_param(w->card, "keypoints", &n);
     bool said = n == 2 && shape[0] >= 1 && shape[0] <= 10000 && shape[1] >= 2 && shape[1] <= 3;
     return said ? (int64_t)shape[0] * (int64_t)shape[1] : 17 * 3; /* COCO's people */
@@ -122,7 +135,7 @@ static int64_t extra_count(const srv_answer *w)
 static float extra_of(const srv_answer *w, const float *x, int32_t source, int64_t k)
 {
     const eng_tensor *t = &w->outputs[0];
-    bool first = channels_first(t);
+    bool first = !is_finished(w) && channels_first(t);
     int64_t channels = first ? t->dims[1] : t->dims[2], at = channels - extra_count(w) + k;
     return first ? x[at * t->dims[2] + source] : x[source * channels + at];
 }
@@ -156,6 +169,7 @@ static float probabilistic_overlap(const srv_box *p, const srv_box *q)
     const double tiny = 1e-7;
     spread s = spread_of(p), t = spread_of(q);
     double dx = (double)(p->x1 + p->x2 - q->x1 - q->x2) / 2, dy = (double)(p->y1 + p->y2 - q->y1 - q->y2) / 2;
+    if (dx * dx + dy * dy > 96 * (s.a + s.b + t.a + t.b)) return 0; /* so far apart that it is less than 1e-5 */
     double a = s.a + t.a, b = s.b + t.b, c = s.c + t.c, det = a * b - c * c + tiny;
     double own = fmax(s.a * s.b - s.c * s.c, 0) * fmax(t.a * t.b - t.c * t.c, 0);
     double distance = (a * dy * dy + b * dx * dx) / det / 4 - c * dx * dy / det / 2;
@@ -183,7 +197,7 @@ static od_code add_corners(const srv_answer *w, const srv_box *b)
 }
 
 const srv_detector srv_yolov8_obb = {.name = "yolov8-obb", .n_outputs = 1, .check = check_v8, .decode = decode_obb,
-                                     .more = add_corners, .overlap = probabilistic_overlap};
+                                     .more = add_corners, .overlap = probabilistic_overlap, .fast_nms = true};
 
 static od_code add_keypoints(const srv_answer *w, const srv_box *b)
 {
@@ -230,29 +244,64 @@ static void sum_prototypes(const srv_answer *w, const float *weights, const floa
     }
 }
 
-/* Which pixels of the picture are the thing: above zero between the places of the map, inside the box. */
-static void fill_mask(const srv_answer *w, const float *sum, const srv_box *b, srv_map *m)
+/* How many places of a finer map lie in one place of the map along an extent, 1, 2 or 4: as many as it takes for the
+ * padding to end between two of them. Ultralytics makes the map so fine before it cuts the padding off. */
+static int64_t fineness(double offset, double scale, int64_t picture, int64_t input, int64_t map)
+{
+    int64_t fine = 1;
+    double end = rint((double)picture * scale + offset), n = (double)input;
+    while (fine < 4 && (fmod(offset * (double)(fine * map), n) != 0 || fmod(end * (double)(fine * map), n) != 0)) fine *= 2;
+    return fine;
+}
+
+/* From which three places of the map a pixel of the picture is made: between the places of the finer map, from its first to
+ * its last that is picture and not padding, each of which lies between places of the map. */
+typedef struct mix {
+    int64_t first;
+    float share[3];
+} mix;
+
+static mix mix_of(int64_t pixel, double scale, double offset, int64_t picture, int64_t input, int64_t map, int64_t fine)
+{
+    double per = (double)(fine * map) / (double)input;
+    double at = (((double)pixel + 0.5) * scale + offset) * per - 0.5;
+    double least = rint(fmax(offset, 0) * per), most = rint(fmin((double)picture * scale + offset, (double)input) * per) - 1;
+    at = fmax(0, fmax(least, fmin(at, most)));
+    double below = floor(at), part = at - below;
+    mix m = {.first = -1};
+    for (int i = 0; i < 2; i++) { /* the finer map's place below and the one above */
+        double x = fmax(0, fmin((fmin(below + i, most) + 0.5) / (double)fine - 0.5, (double)(map - 1)));
+        int64_t place = (int64_t)x;
+        float share = (float)(i ? part : 1 - part), second = (float)(x - floor(x));
+        if (m.first < 0) m.first = place;
+        int64_t k = od_min_i64(place - m.first, 1); /* places of neighbours are neighbours */
+        m.share[k] += share * (1 - second);
+        m.share[k + 1] += share * second;
+    }
+    return m;
+}
+
+/* Which pixels of the picture are the thing: above zero, and their corners inside the box. `row` has room for one of the map, `across` for the picture's. */
+static void fill_mask(const srv_answer *w, const float *sum, const srv_box *b, srv_map *m, float *row, mix *across)
 {
     const ldr_placement *p = w->place;
     const eng_tensor *t = &w->outputs[1];
     int64_t height = t->dims[2], width = t->dims[3];
-    int64_t x0 = srv_index(srv_to_picture_x(w, b->x1), m->width), x1 = srv_index(ceil(srv_to_picture_x(w, b->x2)), m->width);
-    int64_t y0 = srv_index(srv_to_picture_y(w, b->y1), m->height), y1 = srv_index(ceil(srv_to_picture_y(w, b->y2)), m->height);
+    int64_t x0 = srv_index(ceil(srv_to_picture_x(w, b->x1)), m->width), x1 = srv_index(ceil(srv_to_picture_x(w, b->x2)), m->width);
+    int64_t y0 = srv_index(ceil(srv_to_picture_y(w, b->y1)), m->height), y1 = srv_index(ceil(srv_to_picture_y(w, b->y2)), m->height);
+    int64_t fine = od_max_i64(fineness(p->offset_x, p->scale_x, p->image_width, p->input_width, width),
+                              fineness(p->offset_y, p->scale_y, p->image_height, p->input_height, height));
+    for (int64_t x = x0; x < x1; x++) across[x] = mix_of(x, p->scale_x, p->offset_x, p->image_width, p->input_width, width, fine);
     for (int64_t y = y0; y < y1; y++) {
-        double ix = 0, iy = ((double)y + 0.5) * p->scale_y + p->offset_y;
-        double fy = fmax(0, fmin(iy * (double)height / (double)p->input_height - 0.5, (double)(height - 1)));
-        int64_t r0 = (int64_t)fy, r1 = od_min_i64(r0 + 1, height - 1);
-        float ty = (float)(fy - (double)r0);
-        if (!(iy >= (double)b->y1 && iy < (double)b->y2)) continue;
+        mix v = mix_of(y, p->scale_y, p->offset_y, p->image_height, p->input_height, height, fine);
+        for (int64_t x = 0; x < width; x++) row[x] = 0;
+        for (int k = 0; k < 3; k++)
+            for (int64_t x = 0; x < width && v.share[k] != 0; x++) row[x] += v.share[k] * sum[(v.first + k) * width + x];
         for (int64_t x = x0; x < x1; x++) {
-            ix = ((double)x + 0.5) * p->scale_x + p->offset_x;
-            if (!(ix >= (double)b->x1 && ix < (double)b->x2)) continue;
-            double fx = fmax(0, fmin(ix * (double)width / (double)p->input_width - 0.5, (double)(width - 1)));
-            int64_t c0 = (int64_t)fx, c1 = od_min_i64(c0 + 1, width - 1);
-            float tx = (float)(fx - (double)c0);
-            float up = sum[r0 * width + c0] * (1 - tx) + sum[r0 * width + c1] * tx;
-            float down = sum[r1 * width + c0] * (1 - tx) + sum[r1 * width + c1] * tx;
-            m->labels[y * m->width + x] = up * (1 - ty) + down * ty > 0;
+            const mix *h = &across[x];
+            const float *at = row + h->first;
+            float level = h->share[0] * at[0] + h->share[1] * at[1] + h->share[2] * at[2];
+            m->labels[y * m->width + x] = level > 0;
         }
     }
 }
@@ -265,10 +314,12 @@ static od_code add_mask(const srv_answer *w, const srv_box *b)
     int64_t n = w->outputs[1].dims[1], places = w->outputs[1].dims[2] * w->outputs[1].dims[3];
     OD_TRY(srv_map_clear(w));
     float *weights = od_arena_array(w->a, float, n), *sum = od_arena_array(w->a, float, places);
-    if (!weights || !sum) return od_fail(w->st, OD_NO_MEMORY, "no memory for a mask");
+    float *row = od_arena_array(w->a, float, w->outputs[1].dims[3] + 2); /* mixes may read, by nothing, behind its end */
+    mix *across = od_arena_array(w->a, mix, w->place->image_width);
+    if (!weights || !sum || !row || !across) return od_fail(w->st, OD_NO_MEMORY, "no memory for a mask");
     for (int64_t k = 0; k < n; k++) weights[k] = extra_of(w, x, b->source, k);
     sum_prototypes(w, weights, protos, b, sum);
-    fill_mask(w, sum, b, w->map);
+    fill_mask(w, sum, b, w->map, row, across);
     return srv_add_mask(w, w->map, 1, NULL);
 }
 
@@ -279,20 +330,36 @@ const srv_detector srv_yolov8_seg = {.name = "yolov8-seg", .n_outputs = 2, .chec
 
 static od_code check_v10(const srv_answer *w)
 {
-    return srv_want(w, 0, 3, (int64_t[]){1, -1, 6});
+    bool seg = is_kind(w, "-seg");
+    if (seg) OD_TRY(srv_want(w, 1, 4, (int64_t[]){1, -1, -1, -1}));
+    int64_t extra = seg && (w->outputs[1].rank < 0 || w->outputs[1].dims[1] < 0) ? -1 : extra_count(w);
+    return srv_want(w, 0, 3, (int64_t[]){1, -1, extra < 0 ? -1 : 6 + extra});
 }
 
 static od_code decode_v10(const srv_answer *w, srv_boxes *out)
 {
     const float *x = srv_floats(w, 0);
     if (!x) return w->st->code;
-    for (int64_t i = 0; i < w->outputs[0].dims[1]; i++, x += 6)
-        if ((double)x[4] > w->score_threshold && x[5] >= 0 && x[5] < 1e6f)
-            srv_boxes_add(out, (srv_box){x[0], x[1], x[2], x[3], x[4], 0, (int32_t)x[5], (int32_t)i});
+    bool obb = is_kind(w, "-obb"), centered = obb || srv_number(w, "centered", 0) != 0, normalized = srv_number(w, "normalized", 0) != 0;
+    float sx = normalized ? (float)w->place->input_width : 1, sy = normalized ? (float)w->place->input_height : 1;
+    int64_t columns = w->outputs[0].dims[2];
+    for (int64_t i = 0; i < w->outputs[0].dims[1]; i++, x += columns) {
+        if (!((double)x[4] > w->score_threshold && x[5] >= 0 && x[5] < 1e6f)) continue;
+        srv_box b = {x[0] * sx, x[1] * sy, x[2] * sx, x[3] * sy, x[4], 0, (int32_t)x[5], (int32_t)i};
+        if (centered) b = srv_box_around(b.x1, b.y1, b.x2, b.y2, b.score, b.label, i);
+        if (obb) b.angle = x[6];
+        srv_boxes_add(out, b);
+    }
     return OD_OK;
 }
 
 const srv_detector srv_yolov10 = {.name = "yolov10", .n_outputs = 1, .check = check_v10, .decode = decode_v10, .no_nms = true};
+const srv_detector srv_yolov10_seg = {.name = "yolov10-seg", .n_outputs = 2, .check = check_v10, .decode = decode_v10,
+                                      .more = add_mask, .no_nms = true};
+const srv_detector srv_yolov10_pose = {.name = "yolov10-pose", .n_outputs = 1, .check = check_v10, .decode = decode_v10,
+                                       .more = add_keypoints, .no_nms = true};
+const srv_detector srv_yolov10_obb = {.name = "yolov10-obb", .n_outputs = 1, .check = check_v10, .decode = decode_v10,
+                                      .more = add_corners, .no_nms = true};
 
 /* ---- v5 ----------------------------------------------------------------------------------- */
 

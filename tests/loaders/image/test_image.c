@@ -123,12 +123,12 @@ TEST(large_jpegs_shrink_while_decoding)
 {
     ldr_pixels p = gradient(81, 64, 3), out;
     bytes b = jpeg_of(&p, false, 0);
-    CHECK_OK(decode(b, (ldr_decode_options){.need_width = 10, .need_height = 8}, &out));
+    CHECK_OK(decode(b, (ldr_decode_options){.need_width = 5, .need_height = 4}, &out));
     CHECK_EQ(out.width, 21);
     CHECK_EQ(out.full_width, 81);
-    CHECK_OK(decode(b, (ldr_decode_options){.need_width = 21, .need_height = 8}, &out));
+    CHECK_OK(decode(b, (ldr_decode_options){.need_width = 11, .need_height = 4}, &out));
     CHECK_EQ(out.width, 81);
-    CHECK_OK(decode(jpeg_of(&p, false, 6), (ldr_decode_options){.need_width = 8, .need_height = 20}, &out));
+    CHECK_OK(decode(jpeg_of(&p, false, 6), (ldr_decode_options){.need_width = 4, .need_height = 10}, &out));
     CHECK_EQ(out.height, 41);
     CHECK_EQ(out.full_height, 81);
 }
@@ -363,14 +363,6 @@ TEST(the_avx2_rows_equal_the_reference)
                         ldr_rows_avx2.down_pair(a[0], a[1], (int16_t)(2048 - part), (int16_t)part, out * channels, y);
                         CHECK(!memcmp(x, y, (size_t)(out * channels)));
                     }
-                const uint8_t *sources[9];
-                for (int r = 0; r < 9; r++) sources[r] = p.data + r * p.stride;
-                uint8_t *u = od_arena_alloc(&arena, (size_t)p.stride), *v = od_arena_alloc(&arena, (size_t)p.stride);
-                for (int taps = 1; taps <= 9; taps++) {
-                    ldr_rows_ref.down_levels(sources, k, taps, 15, p.stride, u);
-                    ldr_rows_avx2.down_levels(sources, k, taps, 15, p.stride, v);
-                    CHECK(!memcmp(u, v, (size_t)p.stride));
-                }
                 ldr_levels l = {.scale = {0.5f, 2, 3}, .bias = {1, -1, 0.25f}, .channels = channels, .bgr = channels == 3 && way & 2};
                 float *g = od_arena_array(&arena, float, (int64_t)n), *h = od_arena_array(&arena, float, (int64_t)n);
                 ldr_rows_ref.to_pixels(x, out, &l, g);

@@ -152,7 +152,7 @@ def test_yolov8_seg(onnxd, tmp_path, rng):
             continue
         full = np.asarray(Image.fromarray(f32(np.tensordot(k[i], protos, 1))).resize((128, 128), Image.BILINEAR)) > 0
         x1, y1, x2, y2 = (2 * v for v in around(*b[i]))
-        ys, xs = np.mgrid[0:128, 0:128] + 0.5
+        ys, xs = np.mgrid[0:128, 0:128]  # a pixel is inside where its corner is, as Ultralytics has it
         want = full & (xs >= x1) & (xs < x2) & (ys >= y1) & (ys < y2)
         mask = from_rle(g["mask"])
         assert mask.shape == (128, 128)

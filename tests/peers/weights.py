@@ -1,0 +1,45 @@
+"""Random weights that say something."""
+import torch
+
+
+def calibrate_norms(net, *inputs):
+    """Batch norms with what they would have seen in training."""
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None
+    net.train()
+    with torch.no_grad():
+        net(*inputs)
+    net.eval()
+
+
+def spread_logits(net, run, batch, deviation=1.0):
+    """Make up the last linear layer (or convolution) anew: what it sees is centred, and its logits deviate by `deviation` over
+    the pictures, so that classes differ from picture to picture."""
+    last = [m for m in net.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))][-1]
+    seen = []
+    hook = last.register_forward_hook(lambda m, i, o: seen.append(o))
+    with torch.no_grad():
+        run(batch)
+        hook.remove()
+        out = seen[-1]
+        classes = 1 if isinstance(last, torch.nn.Conv2d) else out.ndim - 1
+        others = [d for d in range(out.ndim) if d != classes]
+        mean = out.mean(others)
+        scale = deviation / (out - out.mean(others, keepdim=True)).std()
+        last.weight *= scale
+        last.bias = torch.nn.Parameter(((last.bias if last.bias is not None else 0) - mean) * scale)
+
+
+class Picked(torch.nn.Module):
+    """A network whose outputs are those that `pick` takes from its own."""
+
+    def __init__(self, net, pick):
+        super().__init__()
+        self.net, self.pick = net, pick
+        self.eval()
+        self.requires_grad_(False)
+
+    def forward(self, x):
+        return self.pick(self.net, x)
