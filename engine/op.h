@@ -84,6 +84,7 @@ typedef enum eng_op_flags {
     /* The same for other types, of input 0 and the inputs and outputs of its type: */
     ENG_AS_DOUBLE = 1u << 11, /* knows no integers and bools: run as doubles, cut off behind the point */
     ENG_AS_INT32 = 1u << 12,  /* knows no integers of 8 and 16 bits: run as int32, cut to their width */
+    ENG_FUSES_ACT = 1u << 15, /* honours node->fused.act, of output 0, and no more of it */
 } eng_op_flags;
 
 struct eng_op {

@@ -129,12 +129,12 @@ const eng_op eng_ops[] = {
     {"ReduceLogSumExp", ENG_DOMAIN_ONNX, 1, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, eng_reduce_import, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_log_sum_exp_run},
     {"ReduceLogSumExp", ENG_DOMAIN_ONNX, 18, ENG_T_NUMERIC, ENG_PITCH_IN | ENG_HALF, NULL, NULL, eng_reduce_infer, eng_reduce_layout, NULL, eng_reduce_log_sum_exp_run},
     /* batchnorm.c, layernorm.c */
-    {"BatchNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_batchnorm_infer, eng_batchnorm_layout, NULL, eng_batchnorm_run},
+    {"BatchNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF | ENG_FUSES_ACT, NULL, NULL, eng_batchnorm_infer, eng_batchnorm_layout, NULL, eng_batchnorm_run},
     {"LayerNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
     {"RMSNormalization", ENG_DOMAIN_ONNX, 23, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_layernorm_infer, NULL, NULL, eng_layernorm_run},
     /* channelnorm.c, lpnorm.c */
-    {"InstanceNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_groupnorm_infer, eng_channels_layout, NULL, eng_groupnorm_run},
-    {"GroupNormalization", ENG_DOMAIN_ONNX, 18, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_groupnorm_infer, eng_channels_layout, NULL, eng_groupnorm_run},
+    {"InstanceNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF | ENG_FUSES_ACT, NULL, NULL, eng_groupnorm_infer, eng_channels_layout, NULL, eng_groupnorm_run},
+    {"GroupNormalization", ENG_DOMAIN_ONNX, 18, ENG_T_FLOAT, ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF | ENG_FUSES_ACT, NULL, NULL, eng_groupnorm_infer, eng_channels_layout, NULL, eng_groupnorm_run},
     {"LRN", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, NULL, eng_lrn_infer, NULL, NULL, eng_lrn_run},
     {"LpNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_lpnorm_infer, eng_channels_layout, NULL, eng_lpnorm_run},
     {"MeanVarianceNormalization", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_HALF, NULL, NULL, eng_mvn_infer, NULL, NULL, eng_mvn_run},

@@ -425,3 +425,48 @@ def test_an_if_with_a_free_condition_stays(tmp_path, extent):
     one = n.add("Equal", n.add("Gather", n.add("Shape", x), n.const([1], np.int64)), n.const([1], np.int64))
     y = n.add("Relu", two_ways(n, one, x))
     assert check(tmp_path, n, {"x": feed(3, extent, 6)}, y)["If"] == 1
+
+
+@pytest.mark.parametrize("act", ["Relu", "HardSwish", "Sigmoid"])
+def test_an_activation_goes_into_the_normalization_before_it(tmp_path, act):
+    n = Net()
+    x = n.input("x", "n", 6, 9, 11)
+    a = n.add(act, n.batch_norm(x, 6))
+    b = n.add(act, n.add("InstanceNormalization", x, n.weight(6, shift=1), n.weight(6)))
+    y = n.add("Concat", n.add("Conv", a, n.weight(5, 6, 1, 1)), b, axis=1)
+    left = check(tmp_path, n, {"x": feed(2, 6, 9, 11)}, y)
+    assert left == {"BatchNormalization": 1, "InstanceNormalization": 1, "Conv": 1, "Concat": 1}
+
+
+def test_a_normalization_that_others_read_keeps_its_result(tmp_path):
+    n = Net()
+    b = n.batch_norm(n.input("x", 1, 6, 5, 5), 6)
+    check(tmp_path, n, {"x": feed(1, 6, 5, 5)}, n.add("Relu", b), b)
+
+
+def test_a_normalization_with_its_activation_stays_out_of_the_weights(tmp_path):
+    n = Net()  # the second normalization is folded, the first, which has an activation by then, is not
+    x = n.add("Relu", n.batch_norm(n.input("x", 1, 6, 9, 9), 6))
+    y = n.batch_norm(n.add("Conv", x, n.weight(6, 6, 3, 3)), 6)
+    assert check(tmp_path, n, {"x": feed(1, 6, 9, 9)}, y) == {"BatchNormalization": 1, "Conv": 1}
+
+
+def local_response(n, x, size, before, beta=0.75):
+    s = n.add("Unsqueeze", n.add("Mul", x, x), n.const([1], np.int64))
+    s = n.add("Pad", s, n.const([0, 0, before, 0, 0, 0, 0, size - 1 - before, 0, 0], np.int64))
+    s = n.add("AveragePool", s, kernel_shape=[size, 1, 1], strides=[1, 1, 1])
+    s = n.add("Add", n.add("Mul", n.add("Squeeze", s, n.const([1], np.int64)), n.const(0.7)), n.const(2))
+    return n.add("Div", x, n.add("Pow", s, n.const(beta)))
+
+
+@pytest.mark.parametrize("size,beta", [(5, 0.75), (3, 0.4), (1, 0.75), (9, 0.75)])
+def test_local_response_normalization_is_found_in_its_parts(tmp_path, size, beta):
+    n = Net()
+    y = local_response(n, n.input("x", "n", 7, 6, 5), size, size // 2, beta)
+    assert check(tmp_path, n, {"x": feed(2, 7, 6, 5)}, y) == {"LRN": 1}
+
+
+def test_a_window_to_one_side_is_no_local_response_normalization(tmp_path):
+    n = Net()
+    y = local_response(n, n.input("x", 1, 7, 6, 5), 5, 4)
+    assert "AveragePool" in check(tmp_path, n, {"x": feed(1, 7, 6, 5)}, y)

@@ -104,6 +104,6 @@ od_code eng_batchnorm_run(eng_ctx *c, od_status *st)
             if (c->out[k]) put(c->out[k], i, k & 1 ? running_mean : running_var);
     }
     if (x->dtype == ENG_DOUBLE) apply_double(&v, x, c->out[0], wide, wide + v.channels);
-    else eng_channels_affine(&v, x->data, c->out[0]->data, narrow, narrow + v.channels, 0, c->pool);
+    else eng_channels_affine(&v, x->data, c->out[0]->data, narrow, narrow + v.channels, 0, &c->node->fused, c->pool);
     return OD_OK;
 }

@@ -1,5 +1,6 @@
 /* channelnorm.c - normalizations by channel or group of channels in either layout: InstanceNormalization,
  * GroupNormalization, ONNX Runtime's GroupNorm and SkipGroupNorm, LRN. */
+#include "engine/kernels/elementwise.h"
 #include "engine/kernels/kernels.h"
 #include "engine/ops/channels.h"
 #include "engine/ops/ops.h"
@@ -35,7 +36,7 @@ static od_code run_groups(eng_ctx *c, const eng_channels *v, const float *x, flo
         factor[i] = (float)f;
         factor[count + i] = (float)(eng_tensor_double(bias, ch) - f * (double)mean[g]);
     }
-    eng_channels_affine(v, x, y, factor, factor + count, v->channels, c->pool);
+    eng_channels_affine(v, x, y, factor, factor + count, v->channels, &c->node->fused, c->pool);
     return OD_OK;
 }
 
@@ -209,17 +210,26 @@ typedef struct lrn_job {
 /* One pixel: its channels lie behind each other. */
 static void lrn_row(const lrn_job *j, const float *x, float *y, float *square, float *t)
 {
+    const eng_elementwise *e = eng_elementwise_table();
     int64_t n = j->v.channels;
-    for (int64_t i = 0; i < n; i++) square[i] = x[i] * x[i];
-    for (int64_t i = 0; i < n; i++) {
-        float sum = 0.0f;
-        for (int64_t k = od_max_i64(0, i - j->before); k <= od_min_i64(n - 1, i + j->after); k++) sum += square[k];
-        t[i] = (float)j->bias + (float)j->alpha * sum;
+    const float alpha = (float)j->alpha, bias = (float)j->bias, beta = (float)-j->beta;
+    e->un[ENG_UN_SQUARE](square, x, n);
+    memcpy(t, square, (size_t)n * sizeof *t);
+    for (int64_t d = 1; d < n && d <= j->before; d++) e->bin[ENG_BIN_ADD](t + d, 1, t + d, 1, square, 1, n - d);
+    for (int64_t d = 1; d < n && d <= j->after; d++) e->bin[ENG_BIN_ADD](t, 1, t, 1, square + d, 1, n - d);
+    e->bin[ENG_BIN_MUL](t, 1, t, 1, &alpha, 0, n);
+    e->bin[ENG_BIN_ADD](t, 1, t, 1, &bias, 0, n);
+    if (j->beta == 0.75) { /* nearly always: t * sqrt(t), of the root */
+        e->un[ENG_UN_SQRT](t, t, n);
+        e->un[ENG_UN_SQRT](square, t, n);
+        e->bin[ENG_BIN_MUL](t, 1, t, 1, square, 1, n);
+        e->bin[ENG_BIN_DIV](y, 1, x, 1, t, 1, n);
+        return;
     }
     eng_kernels_get()->log_f32(t, t, n);
-    for (int64_t i = 0; i < n; i++) t[i] *= (float)-j->beta;
+    e->bin[ENG_BIN_MUL](t, 1, t, 1, &beta, 0, n);
     eng_kernels_get()->exp_f32(t, t, n);
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] * t[i];
+    e->bin[ENG_BIN_MUL](y, 1, x, 1, t, 1, n);
 }
 
 static void lrn_double(const lrn_job *j, const double *x, double *y)

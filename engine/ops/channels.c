@@ -1,5 +1,6 @@
 #include "engine/ops/channels.h"
 
+#include "engine/kernels/kernels.h"
 #include "engine/kernels/reduce.h"
 
 static void strides_of(const eng_tensor *t, int64_t pixels, int64_t *item, int64_t *channel, int64_t *pixel)
@@ -24,7 +25,18 @@ typedef struct affine_job {
     const float *x, *scale, *bias;
     float *y;
     int64_t item_step, block, blocks, units, chunks;
+    const eng_epilogue *act;
 } affine_job;
+
+/* The activation, in place, of `rows` rows that lie `stride` apart. */
+static void activate(const eng_epilogue *e, float *y, int64_t rows, int64_t stride, int64_t n)
+{
+    if (stride == n || rows == 1) {
+        eng_kernels_get()->act_f32(e->act, e->alpha, e->beta, y, y, rows * n);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++, y += stride) eng_kernels_get()->act_f32(e->act, e->alpha, e->beta, y, y, n);
+}
 
 static void affine_units(void *arg, int64_t chunk, int slot)
 {
@@ -36,23 +48,26 @@ static void affine_units(void *arg, int64_t chunk, int slot)
         int64_t n = u / j->blocks, at = u % j->blocks * j->block;
         const float *x = j->x + n * v->x_item, *s = j->scale + n * j->item_step, *b = j->bias + n * j->item_step;
         float *y = j->y + n * v->y_item;
-        if (v->x_channel == 1 && v->y_channel == 1) /* a block of pixels */
-            k->affine(x + at * v->x_pixel, v->x_pixel, y + at * v->y_pixel, v->y_pixel, od_min_i64(j->block, v->pixels - at),
-                      v->channels, s, b, 1);
-        else /* one channel */
+        if (v->x_channel == 1 && v->y_channel == 1) { /* a block of pixels */
+            int64_t rows = od_min_i64(j->block, v->pixels - at);
+            k->affine(x + at * v->x_pixel, v->x_pixel, y + at * v->y_pixel, v->y_pixel, rows, v->channels, s, b, 1);
+            if (j->act->act) activate(j->act, y + at * v->y_pixel, rows, v->y_pixel, v->channels);
+        } else { /* one channel */
             k->affine(x + at * v->x_channel, 0, y + at * v->y_channel, 0, 1, v->pixels, s + at, b + at, 0);
+            if (j->act->act) activate(j->act, y + at * v->y_channel, 1, 0, v->pixels);
+        }
     }
 }
 
 void eng_channels_affine(const eng_channels *v, const float *x, float *y, const float *scale, const float *bias,
-                         int64_t item_step, od_pool *pool)
+                         int64_t item_step, const eng_epilogue *act, od_pool *pool)
 {
-    enum { GRAIN = 16384 };
-    affine_job j = {.v = v, .x = x, .y = y, .scale = scale, .bias = bias, .item_step = item_step};
+    enum { GRAIN = 16384, NEAR = 4096 }; /* so that an activation finds its row in the nearest cache */
+    affine_job j = {.v = v, .x = x, .y = y, .scale = scale, .bias = bias, .item_step = item_step, .act = act};
     int64_t total = v->items * v->channels * v->pixels;
     if (!total) return;
     bool pixels = v->x_channel == 1 && v->y_channel == 1;
-    j.block = pixels ? od_max_i64(1, GRAIN / v->channels) : 1;
+    j.block = pixels ? od_max_i64(1, (act->act ? NEAR : GRAIN) / v->channels) : 1;
     j.blocks = od_ceil_div(pixels ? v->pixels : v->channels, j.block);
     j.units = v->items * j.blocks;
     j.chunks = od_min_i64(j.units, eng_chunks(total, GRAIN));

@@ -14,9 +14,9 @@ typedef struct eng_channels {
 /* x and y have one shape and one layout each. Rank 1 is items of one channel. */
 void eng_channels_view(const eng_tensor *x, const eng_tensor *y, eng_channels *v);
 
-/* y = x * scale[channel] + bias[channel], in parallel; item n's lie n * item_step further on. */
+/* y = act(x * scale[channel] + bias[channel]), in parallel; item n's lie n * item_step further on. */
 void eng_channels_affine(const eng_channels *v, const float *x, float *y, const float *scale, const float *bias,
-                         int64_t item_step, od_pool *pool);
+                         int64_t item_step, const eng_epilogue *act, od_pool *pool);
 
 /* Mean and variance (of the population) of every item's `groups` groups of channels, each items * groups
  * long, in two passes. OD_NO_MEMORY. */

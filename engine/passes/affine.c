@@ -105,6 +105,7 @@ static bool find_map(const eng_rewrite *r, const eng_node *n, int x_in, const li
 {
     const eng_tensor *x = eng_rewrite_type(r, n->in[x_in]);
     if (!x || x->dtype != ENG_FLOAT) return false;
+    if (n->fused.act) return false;
     if (eng_node_is(n, "BatchNormalization")) return l->kind != 'm' && l->kind != 'g' ? from_batch_norm(r, n, l->channels, a, b) : x->rank == 2 && from_batch_norm(r, n, l->channels, a, b);
     const eng_tensor *t = n->n_in == 2 ? float_constant(r, n->in[1 - x_in]) : NULL;
     double *to = a;

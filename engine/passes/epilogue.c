@@ -86,7 +86,7 @@ od_code eng_pass_activation(eng_rewrite *r, od_status *st)
         eng_epilogue e;
         if (n->dead || n->n_in < 1 || !find_act(r, n, &e) || !is_float(r, n->in[0])) continue;
         eng_node *maker = eng_rewrite_maker(r, n->in[0], NULL);
-        if (!maker || !(maker->op->flags & ENG_FUSES) || maker->fused.act || !eng_rewrite_private(r, n->in[0])) continue;
+        if (!maker || !(maker->op->flags & (ENG_FUSES | ENG_FUSES_ACT)) || maker->out[0] != n->in[0] || maker->fused.act || !eng_rewrite_private(r, n->in[0])) continue;
         if (maker->fused.residual == ENG_RES_AFTER_ACT) continue;
         if (!eng_rewrite_replace(r, n->out[0], n->in[0])) continue;
         maker->fused.act = e.act;

@@ -61,7 +61,7 @@ static bool read_conv(const eng_rewrite *r, eng_node *n, branch *b)
 static bool read_norm(const eng_rewrite *r, eng_node *n, const branch *like, branch *b)
 {
     const eng_tensor *p[4];
-    if (!eng_node_is(n, "BatchNormalization") || n->n_in < 5 || like->out != like->per_group * like->groups) return false;
+    if (!eng_node_is(n, "BatchNormalization") || n->fused.act || n->n_in < 5 || like->out != like->per_group * like->groups) return false;
     for (int k = 0; k < 4; k++) {
         p[k] = eng_rewrite_constant(r, n->in[k + 1]);
         if (!p[k] || p[k]->dtype != ENG_FLOAT || eng_tensor_count(p[k]) != like->out) return false;

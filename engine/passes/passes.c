@@ -12,6 +12,7 @@ const eng_pass eng_passes[] = {
     {"dead", eng_pass_dead, true, false},              /* what nobody reads goes */
     {"gate", eng_pass_gate, false, false},             /* x * sigmoid(x) and its like become one activation */
     {"patterns", eng_pass_patterns, false, false},     /* Gelu, LayerNormalization, RMSNormalization from their parts */
+    {"lrn", eng_pass_lrn, false, false},               /* local response normalization from its parts */
     {"attention", eng_pass_attention, false, false},   /* softmax(q k^T) v as one operator */
     {"pad", eng_pass_pad, false, false},               /* Pad into the convolution behind it */
     {"affine", eng_pass_affine, false, false},         /* BatchNormalization and scaling into weights */
