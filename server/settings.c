@@ -36,7 +36,7 @@ static const setting settings[] = {
     {"socket_threads", WHOLE, AT(socket_threads), NULL, 2, 1, 64, "threads that read and write sockets"},
     {"max_body", SIZE, AT(max_body), NULL, 64 * MIB, 1, 2 * GIB - 1, "bytes of a request, also after decompression"},
     {"max_body_total", SIZE, AT(max_body_total), NULL, GIB, 0, INT64_MAX, "bytes of all requests at a time; 0: no bound"},
-    {"max_header", SIZE, AT(max_header), NULL, 32 * KIB, 256, MIB, "bytes of a request's headers"},
+    {"max_header", SIZE, AT(max_header), NULL, 16 * KIB, 256, MIB, "bytes of a request's headers"},
     {"max_connections", WHOLE, AT(max_connections), NULL, 1024, 1, 65000, "open connections"},
     {"max_pixels", WHOLE, AT(max_pixels), NULL, 64000000, 1, 1000000000, "width times height of a picture"},
     {"max_json_depth", WHOLE, AT(max_json_depth), NULL, 100, 4, 1000, "brackets inside one another"},

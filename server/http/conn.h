@@ -59,7 +59,7 @@ static inline srv_conn *srv_conn_of(srv_request *r)
     return (srv_conn *)r;
 }
 
-void srv_conn_stage(srv_conn *c, srv_stage stage);
+void srv_conn_stage(srv_conn *c, srv_stage stage, int64_t now);
 
 /* route.c: find r->route and captures for r->path. An error has reply.status set (404, 405 with Allow, 400). */
 od_code srv_route_find(srv_request *r, od_status *st);

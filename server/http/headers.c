@@ -57,10 +57,10 @@ static enum MHD_Result take(void *arg, enum MHD_ValueKind kind, const char *name
 
 bool srv_whole(const char *s, size_t *out)
 {
-    size_t n = strlen(s);
-    if (!n || n > 18 || strspn(s, "0123456789") != n) return false;
-    *out = strtoull(s, NULL, 10);
-    return true;
+    size_t n = 0, value = 0;
+    for (; s[n] >= '0' && s[n] <= '9' && n < 19; n++) value = value * 10 + (size_t)(s[n] - '0');
+    *out = value;
+    return n && n < 19 && !s[n];
 }
 
 od_code srv_head_check(srv_conn *c, bool needs_host, od_status *st)

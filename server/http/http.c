@@ -2,7 +2,7 @@
 
 #include "engine/base/cpu.h"
 #include "engine/base/log.h"
-#include "server/protocols/json.h"
+#include "server/protocols/json_numbers.h"
 #include "server/reply.h"
 #include "server/watch/ids.h"
 
@@ -22,18 +22,18 @@ enum {
     BIG_BODY = 32 << 10,      /* JSON that is parsed on a worker (SRV_ROUTE_WORK_BIG) */
     BIG_BYTES = 4 << 20,      /* and any body */
     ONE_BUFFER = 64 << 10,    /* replies up to this are sent as one buffer */
-    POOL_STEP = 16 << 10
+    POOL_STEP = 8 << 10
 };
 
-void srv_conn_stage(srv_conn *c, srv_stage stage)
+void srv_conn_stage(srv_conn *c, srv_stage stage, int64_t now)
 {
-    atomic_store(&c->since_ns, od_now_ns());
+    atomic_store(&c->since_ns, now);
     atomic_store(&c->stage, (int)stage);
 }
 
 /* ---- the life of a connection's request */
 
-static void clear(srv_conn *c)
+static void clear(srv_conn *c, int64_t now)
 {
     srv_request *r = &c->request;
     srv_http *h = r->http;
@@ -52,7 +52,7 @@ static void clear(srv_conn *c)
     atomic_store(&c->progress, SRV_PROGRESS_RUNNING);
     c->body_cap = c->body_want = c->body_lead = c->charged = c->discarded = 0;
     if (atomic_load(&c->stage) != SRV_STAGE_IDLE) atomic_fetch_sub(&h->active, 1);
-    srv_conn_stage(c, SRV_STAGE_IDLE);
+    srv_conn_stage(c, SRV_STAGE_IDLE, now);
 }
 
 /* libmicrohttpd has read the request line. */
@@ -64,7 +64,8 @@ static void *on_line(void *arg, const char *uri, struct MHD_Connection *mhd)
     if (!c) return NULL;
     srv_request *r = &c->request;
     atomic_fetch_add(&h->active, 1);
-    srv_conn_stage(c, SRV_STAGE_RECEIVING);
+    r->started_ns = od_now_ns();
+    srv_conn_stage(c, SRV_STAGE_RECEIVING, r->started_ns);
     size_t len = strlen(uri), prefix = strlen(h->o.prefix);
     char *target = od_arena_strdup(&r->arena, uri, len), *path = od_arena_strdup(&r->arena, uri, len);
     if (!target || !path) return c;
@@ -108,7 +109,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         pthread_mutex_init(&c->lock, NULL);
         read_peer(c);
         c->request.arena.budget = h->o.budget;
-        clear(c);
+        clear(c, od_now_ns());
         *context = c;
         pthread_mutex_lock(&h->lock);
         bool first = !h->conns;
@@ -123,7 +124,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         *c->link = c->next;
         if (c->next) c->next->link = c->link;
         pthread_mutex_unlock(&h->lock);
-        clear(c);
+        clear(c, 0);
         od_arena_fini(&c->request.arena);
         pthread_mutex_destroy(&c->lock);
         atomic_fetch_sub(&h->connections, 1);
@@ -138,8 +139,9 @@ static void on_completed(void *arg, struct MHD_Connection *mhd, void **context, 
     srv_conn *c = *context;
     (void)mhd;
     if (!c) return;
+    c->request.sent_ns = od_now_ns();
     if (h->o.sent && c->began) h->o.sent(&c->request, why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
-    clear(c);
+    clear(c, c->request.sent_ns);
     *context = NULL;
 }
 
@@ -278,7 +280,7 @@ static enum MHD_Result send_reply(srv_conn *c)
     if (!m) return MHD_NO;
     MHD_add_response_header(m, "Content-Type", p->type ? p->type : "application/json");
     if (p->tensors) {
-        snprintf(length, sizeof length, "%zu", head);
+        *srv_print_int(length, (int64_t)head) = '\0';
         MHD_add_response_header(m, "Inference-Header-Content-Length", length);
     }
     for (int i = 0; i < p->n_headers; i++) MHD_add_response_header(m, p->headers[i].name, p->headers[i].value);
@@ -290,7 +292,7 @@ static enum MHD_Result send_reply(srv_conn *c)
         MHD_add_response_header(m, "Access-Control-Expose-Headers", "Inference-Header-Content-Length, Server-Timing, X-Request-Id");
     }
     if (p->close || atomic_load(&h->draining)) MHD_add_response_header(m, "Connection", "close");
-    srv_conn_stage(c, SRV_STAGE_SENDING);
+    srv_conn_stage(c, SRV_STAGE_SENDING, od_now_ns());
     c->queued = true;
     enum MHD_Result rc = MHD_queue_response(c->mhd, (unsigned)p->status, m);
     MHD_destroy_response(m);
@@ -307,7 +309,6 @@ void srv_request_finish(srv_request *r)
         make_error(r, &st);
     }
     if (!r->reply.status) r->reply.status = 200;
-    r->finished_ns = od_now_ns();
     srv_reply_encode(r);
     pthread_mutex_lock(&c->lock);
     r->gone = NULL;
@@ -384,8 +385,7 @@ static od_code check_head(srv_conn *c, const char *method, const char *version, 
 {
     srv_request *r = &c->request;
     const srv_http_options *o = &r->http->o;
-    r->started_ns = od_now_ns();
-    snprintf(r->method, sizeof r->method, "%s", method);
+    memcpy(r->method, method, strnlen(method, sizeof r->method - 1)); /* the rest is zero */
     srv_id_make(r->id);
     OD_TRY(srv_head_check(c, !strcmp(version, MHD_HTTP_VERSION_1_1), st));
     if (!r->path) return od_fail(st, OD_NO_MEMORY, "no memory for a request");
@@ -461,7 +461,7 @@ static void dispatch(srv_conn *c)
     }
     memset(r->body + r->body_len, 0, SRV_JSON_PAD);
     r->received_ns = od_now_ns();
-    srv_conn_stage(c, SRV_STAGE_WORKING);
+    srv_conn_stage(c, SRV_STAGE_WORKING, r->received_ns);
     unsigned flags = r->route->flags;
     size_t text = r->has_header_part ? r->header_part : r->body_len; /* bytes of tensors are used where they lie */
     bool big = text > BIG_BODY || r->body_len > BIG_BYTES || srv_request_header(r, "Content-Encoding");
@@ -523,7 +523,7 @@ static od_code start(srv_http *h, od_status *st)
         flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
         MHD_OPTION_ARRAY, o->threads > 1 ? pool : none,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections * (unsigned)o->threads, /* it divides by threads; accept.c counts */
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, 2 * o->max_header + 2 * POOL_STEP,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->max_header + POOL_STEP, /* cleared for each request: not too large */
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)POOL_STEP, MHD_OPTION_URI_LOG_CALLBACK, on_line, h,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_STRICT_FOR_CLIENT, 1,

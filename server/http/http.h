@@ -82,7 +82,7 @@ struct srv_request {
     const char *model;          /* for logs: set by handlers, in the arena */
     int64_t version;
     const char *client;         /* name of the token used, or NULL */
-    int64_t started_ns, received_ns, finished_ns; /* head there, body there, reply made */
+    int64_t started_ns, received_ns, sent_ns; /* first line there, body there, reply sent */
     int64_t queue_ns, decode_ns, preprocess_ns, compute_ns, postprocess_ns; /* for Server-Timing; below 0: not so */
     int64_t explain_ns, chain_ns; /* behind those; Server-Timing alone has them */
     int64_t batch_rows;

@@ -60,7 +60,7 @@ static enum MHD_Result compare(void *arg, enum MHD_ValueKind kind, const char *k
 {
     wanted *w = arg;
     (void)kind;
-    if (key_len != w->key_len || strncasecmp(key, w->key, key_len)) return MHD_YES;
+    if (key_len != w->key_len || ((key[0] ^ w->key[0]) & ~0x20) || strncasecmp(key, w->key, key_len)) return MHD_YES;
     w->value = value ? value : "";
     w->value_len = value_len;
     return MHD_NO; /* the first one */

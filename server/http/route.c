@@ -64,7 +64,7 @@ static bool matches(const srv_route *route, const srv_piece *segments, int n, sr
     *n_hits = 0;
     for (int i = 0; i < n; i++) {
         if (*p++ != '/') return false;
-        size_t len = strcspn(p, "/");
+        size_t len = (size_t)(strchrnul(p, '/') - p);
         srv_piece hit;
         if (!segment_matches(p, len, segments[i], &hit)) return false;
         if (hit.data) hits[(*n_hits)++] = hit;
@@ -77,7 +77,8 @@ static int split(const char *path, srv_piece *segments)
 {
     int n = 0;
     while (*path == '/' && path[1]) {
-        size_t len = strcspn(++path, "/");
+        path++;
+        size_t len = (size_t)(strchrnul(path, '/') - path);
         if (n == SEGMENTS) return -1;
         segments[n++] = (srv_piece){path, len};
         path += len;
@@ -100,8 +101,9 @@ od_code srv_route_find(srv_request *r, od_status *st)
     bool special = false; /* "{}:predict" matched: then "{}" alone does not mean this path */
     for (int i = 0; n >= 0 && i < o->n_routes; i++) {
         const srv_route *route = &o->routes[i];
+        if (!matches(route, segments, n, hits, &n_hits)) continue;
         bool verb = strstr(route->pattern, "}:") != NULL;
-        if ((special && !verb) || !matches(route, segments, n, hits, &n_hits)) continue;
+        if (special && !verb) continue;
         special |= verb;
         if (strcmp(route->method, r->method) && !(!strcmp(r->method, "HEAD") && !strcmp(route->method, "GET"))) {
             if (*allow) strcat(allow, ", ");

@@ -21,7 +21,7 @@ static srv_refusal refusal_of(const srv_request *r, bool *refused)
 void srv_seen(srv_request *r, bool complete)
 {
     srv_server *s = srv_server_of(r);
-    int64_t total = od_now_ns() - r->started_ns;
+    int64_t total = r->sent_ns - r->started_ns;
     bool refused, asks = r->model && r->route && (r->route->flags & SRV_ROUTE_INFER) && (r->version || r->code != OD_NOT_FOUND);
     srv_observation o = {
         .model = asks ? r->model : NULL, .version = r->version, .status = r->reply.status,
