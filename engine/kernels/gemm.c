@@ -6,8 +6,26 @@
 
 enum { WIDE = 2 * ENG_NR }; /* columns of the widest tile */
 
+/* Columns are beside each other: some panels at a time, so that what is read of a row fills lines and pages. */
+static void pack_rows(const float *b, int64_t row, int64_t k, int64_t n, float *packed)
+{
+    enum { COLS = 8 * ENG_NR };
+    for (int64_t p = 0; p < n; p += COLS)
+        for (int64_t i = 0; i < k; i++) {
+            const float *from = b + i * row + p;
+            float *to = packed + p * k + i * ENG_NR;
+            int64_t left = od_min_i64(COLS, n - p);
+            for (; left >= ENG_NR; left -= ENG_NR, from += ENG_NR, to += k * ENG_NR) memcpy(to, from, ENG_NR * sizeof *to);
+            for (int64_t j = 0; left && j < ENG_NR; j++) to[j] = j < left ? from[j] : 0.0f;
+        }
+}
+
 void eng_gemm_pack(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, float *packed)
 {
+    if (col == 1) {
+        pack_rows(b, row, k, n, packed);
+        return;
+    }
     eng_transpose_fn *transpose = eng_transposes_get()->by_log2[2];
     for (int64_t p = 0; p < n; p += ENG_NR, packed += k * ENG_NR) {
         int64_t width = od_min_i64(ENG_NR, n - p);
