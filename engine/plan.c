@@ -53,7 +53,7 @@ static eng_step *add_step(planner *p, const eng_node *node, int n_in, int n_out,
     eng_plan *plan = p->plan;
     if (grow_list(p->arena, (void **)&plan->steps, plan->n_steps, &p->cap_steps, sizeof *plan->steps)) {
         eng_step *s = &plan->steps[plan->n_steps];
-        *s = (eng_step){.node = node, .n_in = n_in, .n_out = n_out};
+        *s = (eng_step){.node = node, .n_in = n_in, .n_out = n_out, .ahead = ENG_NONE};
         s->in = od_arena_array(p->arena, int, n_in);
         s->out = od_arena_array(p->arena, int, n_out);
         if (s->in && s->out) {

@@ -36,7 +36,9 @@ typedef struct eng_step {
     int *in, *out;        /* planned values or ENG_NONE */
     int n_in, n_out;
     bool dynamic;
-    int64_t macs;
+    bool left;      /* not run: a later step makes its output in parts */
+    int ahead;      /* which step this one does that for, or ENG_NONE */
+    int64_t macs;   /* with those of steps that are left to it */
 } eng_step;
 
 typedef struct eng_plan {

@@ -1,4 +1,5 @@
 /* plan_memory.c - where the values of a plan lie: which share bytes, and at which offsets. */
+#include "engine/ops/conv.h"
 #include "engine/plan.h"
 
 #include <stdlib.h>
@@ -10,6 +11,17 @@ static int root_of(const eng_plan *plan, int v)
 {
     while (plan->values[v]->where == ENG_AT_ALIAS) v = plan->values[v]->of;
     return v;
+}
+
+/* The step that does the work of step i: itself, or the one that it is left to. */
+static int run_at(const eng_plan *plan, int i)
+{
+    while (plan->steps[i].left) {
+        int by = i + 1;
+        while (plan->steps[by].ahead != i) by++;
+        i = by;
+    }
+    return i;
 }
 
 static void find_lifetimes(eng_plan *plan)
@@ -30,7 +42,7 @@ static void find_lifetimes(eng_plan *plan)
             if (s->in[k] < 0) continue;
             eng_pvalue *r = plan->values[root_of(plan, s->in[k])];
             /* what a dynamic step reads may live on in a view that only the run knows of */
-            int until = s->dynamic ? plan->n_steps : i;
+            int until = s->dynamic ? plan->n_steps : run_at(plan, i);
             if (until > r->last) r->last = until;
         }
     }
@@ -195,6 +207,43 @@ static void place_concats(eng_plan *plan)
     plan->n_steps = kept;
 }
 
+/* ---- convolutions in parts ------------------------------------------------------------------ */
+
+static eng_ctx ctx_of(const eng_plan *plan, const eng_step *s, const eng_tensor **in, eng_tensor **out)
+{
+    for (int k = 0; k < s->n_in; k++) in[k] = s->in[k] < 0 ? NULL : &plan->values[s->in[k]]->t;
+    *out = &plan->values[s->out[0]]->t;
+    return (eng_ctx){.node = s->node, .n_in = s->n_in, .n_out = 1, .in = in, .out = out};
+}
+
+/* Leave a convolution to the one that reads it where that can make it in parts: its output then needs no place. */
+static void join_convs(eng_plan *plan)
+{
+    enum { INPUTS = 4 };
+    for (int i = 1; i < plan->n_steps; i++) {
+        eng_step *s = &plan->steps[i], *f = NULL;
+        const eng_tensor *in[3][INPUTS];
+        eng_tensor *out[3];
+        if (!s->node || s->dynamic || s->n_in < 2 || s->n_in > INPUTS || s->out[0] < 0 || s->in[0] < 0) continue;
+        const eng_pvalue *v = plan->values[s->in[0]];
+        if (v->where != ENG_AT_SCRATCH || v->shared || v->readers != 1 || v->relayout >= 0) continue;
+        for (int k = i - 1; k >= 0 && !f; k--)
+            if (plan->steps[k].n_out && plan->steps[k].out[0] == s->in[0]) f = &plan->steps[k];
+        if (!f || !f->node || f->dynamic || f->n_in > INPUTS) continue;
+        eng_ctx first = ctx_of(plan, f, in[0], &out[0]), second = ctx_of(plan, s, in[1], &out[1]), before;
+        if (f->ahead >= 0) {
+            before = ctx_of(plan, &plan->steps[f->ahead], in[2], &out[2]);
+            first.ahead = &before;
+        }
+        if (!eng_conv_joins(&first, &second)) continue;
+        f->left = true;
+        s->ahead = (int)(f - plan->steps);
+        s->macs += f->macs;
+        f->macs = 0;
+        plan->values[s->in[0]]->where = ENG_AT_NOTHING;
+    }
+}
+
 /* ---- offsets ------------------------------------------------------------------------------ */
 
 typedef struct block {
@@ -249,6 +298,7 @@ static od_code place_blocks(eng_plan *plan, od_arena *scratch, od_status *st)
 od_code eng_plan_place(eng_plan *plan, od_arena *scratch, od_status *st)
 {
     place_concats(plan);
+    join_convs(plan);
     find_lifetimes(plan);
     share_in_place(plan);
     return place_blocks(plan, scratch, st);

@@ -79,7 +79,7 @@ static od_code bind_steps(eng_session *s, od_status *st)
         const eng_step *step = &plan->steps[i];
         eng_ctx *c = &s->ctx[i];
         *c = (eng_ctx){.node = step->node, .n_in = step->n_in, .n_out = step->n_out, .scratch = &s->scratch,
-                       .memory = &s->memory, .pool = s->pool, .session = s};
+                       .memory = &s->memory, .pool = s->pool, .session = s, .ahead = step->ahead < 0 ? NULL : &s->ctx[step->ahead]};
         c->in = od_arena_array(&s->bound, const eng_tensor *, step->n_in);
         c->out = od_arena_array(&s->bound, eng_tensor *, step->n_out);
         if (!c->in || !c->out) return od_fail(st, OD_NO_MEMORY, "no memory for %d steps", plan->n_steps);
@@ -246,6 +246,7 @@ static od_code run_step(eng_session *s, int i, od_status *st)
 {
     const eng_step *step = &s->plan->steps[i];
     eng_ctx *c = &s->ctx[i];
+    if (step->left) return OD_OK;
     if (!step->node) {
         eng_tensor_relayout(c->out[0], c->in[0], s->pool);
         return OD_OK;

@@ -4,27 +4,13 @@
  * are few a padded copy of the input costs little, and a window is one pointer and the same offsets everywhere.
  * Groups of few channels are merged, with zeros where they do not meet. One input channel a group is the
  * depthwise kernel. 3x3 of stride 1 with constant weights may go through Winograd's transforms (winograd.h). */
-#include "engine/ops/conv.h"
+#include "engine/ops/conv_job.h"
 
 #include "engine/kernels/winograd.h"
 #include "engine/ops/ops.h"
 #include "engine/packed.h"
 
 #include <string.h>
-
-/* What packed weights depend on beside the weights. Numbers of int64_t alone: it is also a key. */
-typedef struct conv_form {
-    int64_t group, out, per_group, taps; /* of the weights: [out][per_group][taps] */
-    int64_t merged;                      /* groups taken together as one; 0: depthwise */
-    int64_t winograd;                    /* an eng_winograd_form */
-} conv_form;
-
-typedef struct conv_params {
-    eng_window window;
-    int64_t group;
-    conv_form form;      /* of the constant weights */
-    const float *packed; /* NULL: weights are not constant */
-} conv_params;
 
 /* ---- packing ------------------------------------------------------------------------------- */
 
@@ -45,11 +31,6 @@ static conv_form form_of(const eng_tensor *w, int64_t group)
         while (f.merged * n * 2 <= ENG_NR && group % (f.merged * 2) == 0) f.merged *= 2;
     return f;
 }
-
-/* Groups, and a group's input and output channels, after merging. */
-static int64_t groups_of(const conv_form *f) { return f->group / f->merged; }
-static int64_t inputs_of(const conv_form *f) { return f->per_group * f->merged; }
-static int64_t outputs_of(const conv_form *f) { return f->out / f->group * f->merged; }
 
 static int64_t packed_floats(const conv_form *f)
 {
@@ -176,25 +157,6 @@ od_code eng_conv_infer(eng_ctx *c, od_status *st)
 }
 
 /* ---- running ------------------------------------------------------------------------------- */
-
-typedef struct conv_job {
-    conv_form form;
-    eng_window win;
-    const float *x, *zeros;
-    int64_t x_pitch, channels, pixels; /* input channels; output pixels of all items */
-    const float *packed;
-    eng_gemm end;                      /* c, bias, add, epilogue; rows are output pixels */
-    /* direct sums */
-    int64_t segments, length;          /* taps of a window, and channels; few channels: 1, and all of them */
-    const int64_t *offsets, *places;   /* of each segment (element) from the window's first pixel; in a panel of weights */
-    int64_t whole[3], skipped[3];      /* the window before it was cropped; its first tap that is left */
-    bool few;
-    int64_t block, blocks, split, splits; /* rows of a block; columns of a part, and parts */
-    char *slots;
-    size_t slot_bytes;
-    /* depthwise */
-    int64_t bands, part, parts;  /* output rows, channels */
-} conv_job;
 
 /* Output pixel number -> item and three coordinates. */
 static void pixel_at(const eng_window *w, int64_t pixel, int64_t *at)
@@ -403,19 +365,31 @@ static void cut_blocks(conv_job *j, int64_t threads)
     j->slot_bytes = ((size_t)j->block * ((size_t)j->segments * sizeof(float *) + sizeof(uint64_t)) + 63) & ~(size_t)63;
 }
 
+bool eng_conv_in_place(const conv_job *j)
+{
+    const eng_window *w = &j->win;
+    bool in_place = j->form.merged && j->form.taps == 1 && groups_of(&j->form) == 1;
+    for (int i = 0; i < 3; i++) in_place &= w->stride[i] == 1 && !w->before[i] && w->out[i] == w->in[i];
+    return in_place;
+}
+
+eng_gemm eng_conv_product(const conv_job *j)
+{
+    eng_gemm g = j->end;
+    g.segments = 1;
+    g.length = j->channels;
+    g.a = j->x;
+    g.lda = j->x_pitch;
+    g.b = j->packed;
+    return g;
+}
+
 static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
 {
     enum { FEW = 16, NARROW = 4 }; /* channels; outputs that the kernel sums along channels instead */
     const eng_window *w = &j->win;
-    bool in_place = j->form.taps == 1 && groups_of(&j->form) == 1;
-    for (int i = 0; i < 3; i++) in_place &= w->stride[i] == 1 && !w->before[i] && w->out[i] == w->in[i];
-    if (in_place) {
-        eng_gemm g = j->end;
-        g.segments = 1;
-        g.length = j->channels;
-        g.a = j->x;
-        g.lda = j->x_pitch;
-        g.b = j->packed;
+    if (eng_conv_in_place(j)) {
+        eng_gemm g = eng_conv_product(j);
         eng_gemm_parallel(&g, c->scratch, c->pool);
         return OD_OK;
     }
@@ -445,19 +419,27 @@ static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
 
 /* ---- depthwise ----------------------------------------------------------------------------- */
 
-static void run_band(void *arg, int64_t chunk, int slot)
+eng_depthwise eng_conv_depthwise(const conv_job *j)
 {
-    const conv_job *j = arg;
-    int64_t rows = j->pixels / j->win.out[2], band = chunk / j->parts, part = chunk % j->parts;
-    eng_depthwise d = {.x = j->x, .x_pitch = j->x_pitch, .channels = j->form.out, .w = j->packed, .zeros = j->zeros,
-                       .first = rows * band / j->bands, .last = rows * (band + 1) / j->bands, .from = part * j->part,
-                       .to = od_min_i64((part + 1) * j->part, j->form.out), .end = j->end};
     const eng_window *w = &j->win;
-    (void)slot;
+    eng_depthwise d = {.x = j->x, .x_pitch = j->x_pitch, .channels = j->form.out, .w = j->packed, .zeros = j->zeros,
+                       .last = j->pixels / w->out[2], .to = j->form.out, .end = j->end};
     for (int i = 0; i < 3; i++) {
         d.in[i] = w->in[i], d.out[i] = w->out[i], d.size[i] = w->size[i];
         d.stride[i] = w->stride[i], d.dilation[i] = w->dilation[i], d.before[i] = w->before[i];
     }
+    return d;
+}
+
+static void run_band(void *arg, int64_t chunk, int slot)
+{
+    const conv_job *j = arg;
+    int64_t band = chunk / j->parts, part = chunk % j->parts;
+    eng_depthwise d = eng_conv_depthwise(j);
+    const int64_t rows = d.last;
+    (void)slot;
+    d.first = rows * band / j->bands, d.last = rows * (band + 1) / j->bands;
+    d.from = part * j->part, d.to = od_min_i64((part + 1) * j->part, j->form.out);
     eng_kernels_get()->depthwise_f32(&d);
 }
 
@@ -523,16 +505,25 @@ static void set_end(const eng_ctx *c, conv_job *j)
     }
 }
 
-static od_code run_float(eng_ctx *c, od_status *st)
+od_code eng_conv_setup(eng_ctx *c, conv_job *j, od_status *st)
 {
     const conv_params *p = c->node->params;
     const eng_tensor *x = c->in[0], *w = c->in[1], *y = c->out[0];
-    conv_job j = {.form = p->packed ? p->form : form_of(w, p->group), .win = p->window, .x = x->data, .x_pitch = x->pitch,
-                  .channels = x->dims[1], .packed = p->packed};
-    OD_TRY(eng_window_fit(&j.win, x, w->dims + 2, st));
-    j.pixels = y->dims[1] ? eng_tensor_count(y) / y->dims[1] : 0;
+    *j = (conv_job){.form = p->packed ? p->form : form_of(w, p->group), .win = p->window, .x = x->data, .x_pitch = x->pitch,
+                    .channels = x->dims[1], .packed = p->packed};
+    OD_TRY(eng_window_fit(&j->win, x, w->dims + 2, st));
+    j->pixels = y->dims[1] ? eng_tensor_count(y) / y->dims[1] : 0;
+    set_end(c, j);
+    return OD_OK;
+}
+
+static od_code run_float(eng_ctx *c, od_status *st)
+{
+    const eng_tensor *w = c->in[1];
+    conv_job j;
+    if (c->ahead) return eng_conv_chain_run(c, st);
+    OD_TRY(eng_conv_setup(c, &j, st));
     if (!j.pixels) return OD_OK;
-    set_end(c, &j);
     if (!j.packed) {
         size_t bytes = (size_t)packed_floats(&j.form) * sizeof(float);
         float *to = j.form.merged > 1 ? od_arena_zalloc(c->scratch, bytes) : od_arena_alloc(c->scratch, bytes);

@@ -369,3 +369,22 @@ def test_old_image_operators_agree(beside, rng):
     beside(node("Affine", ["x"], alpha=2.0, beta=0.5), x, opset=9)
     beside(node("Crop", ["x"], border=[1, 2, 2, 1]), x, opset=9)
     beside(node("Crop", ["x"], border=[1, 2, 0, 0], scale=[3, 4]), x, opset=9)
+
+
+@pytest.mark.parametrize("kernel, stride, pads", [(3, 1, [1, 1, 1, 1]), (3, 2, [0, 0, 1, 1]), (5, 2, [2, 1, 2, 3]), (5, 1, [0, 0, 0, 0]), (1, 3, [0] * 4)])
+def test_convolutions_made_in_parts_agree(beside, rng, kernel, stride, pads):
+    """1x1, depthwise, 1x1: maps large enough that the engine makes each band of lines for the next."""
+    wide, out = 72, 24
+    constants = {"a": floats(rng, wide, 10, 1, 1), "ab": floats(rng, wide), "d": floats(rng, wide, 1, kernel, kernel) / kernel, "db": floats(rng, wide),
+                 "p": floats(rng, out, wide, 1, 1) / 8}
+    expand = [node("Conv", ["x", "a", "ab"], ["e"]), node("Clip", ["e", "lo", "hi"], ["f"])]
+    middle = [node("Conv", ["f", "d", "db"], ["g"], group=wide, strides=[stride] * 2, pads=pads), node("Sigmoid", ["g"], ["s"]), node("Mul", ["g", "s"], ["h"])]
+    bounds = {"lo": np.array(0, np.float32), "hi": np.array(6, np.float32)}
+    feeds = {"x": floats(rng, 2, 10, 61, 67)}
+    rows, cols = ((n + pads[i] + pads[i + 2] - kernel) // stride + 1 for i, n in enumerate((61, 67)))
+    for threads in (1, 2):
+        beside([*expand, *middle, node("Conv", ["h", "p"], ["q"]), node("Add", ["q", "r"])], feeds | {"r": floats(rng, 2, out, rows, cols)},
+               constants | bounds, threads=threads, atol=5e-5)
+        beside([*expand, *middle], feeds, constants | bounds, outputs=("h",), threads=threads, atol=5e-5)
+        beside([*expand, *middle, node("Add", ["f", "f"], ["t"])], feeds, constants | bounds, outputs=("h", "t"), threads=threads, atol=5e-5)
+        beside([*middle, node("Conv", ["h", "p"])], {"f": floats(rng, 2, wide, 61, 67)}, constants, threads=threads, atol=5e-5)
