@@ -5,6 +5,7 @@
 #include "engine/packed.h"
 #include "engine/plan.h"
 #include "engine/schema.h"
+#include "engine/tune.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -433,7 +434,9 @@ od_code eng_model_finish(eng_model *m, const eng_load_options *options, od_statu
     OD_TRY(eng_model_probe(m, st));
     OD_TRY(eng_passes_run(m, options, st));
     OD_TRY(for_graphs(m->graph, drop_replaced, NULL, st));
+    if (options->tune) OD_TRY(eng_tune_begin(m, options, st));
     OD_TRY(for_graphs(m->graph, prepare_nodes, options->pool, st));
+    eng_tune_end(m);
     return eng_packs_make(m, options->pool, options->pack_cache, st);
 }
 
@@ -450,6 +453,7 @@ void eng_model_destroy(eng_model *m)
     if (!m) return;
     if (m->graph) for_graphs(m->graph, drop_plans, NULL, &st);
     eng_packs_release(m);
+    eng_tune_end(m);
     od_arena_fini(&m->arena);
     if (m->backing_free) m->backing_free(m->backing);
     free(m);

@@ -111,6 +111,8 @@ struct eng_model {
     /* While eng_model_finish only looks at shapes: eng_node_constant then hides large constants, so
      * that no prepare packs weights that a pass is still to change. */
     bool probing;
+    struct eng_tuning *tuning; /* while it is tuned; private to tune.c */
+    int forced_form;           /* of a model that is a trial of tune.c: the form of its convolution, plus one */
 };
 
 /* An empty model with an empty main graph. OD_NO_MEMORY. */
@@ -149,6 +151,7 @@ typedef struct eng_load_options {
     bool keep_graph;             /* no passes at all but those that running needs */
     struct od_pool *pool;        /* packs weights in parallel; NULL: on this thread */
     bool class_map;              /* where the network ends in global pooling and a linear layer: one more output, see ENG_CLASS_MAP */
+    bool tune;                   /* forms of convolutions are measured instead of looked up, and kept in `pack_cache` */
     const char *pack_cache;      /* folder in which packed weights are kept for the next start; NULL: none */
 } eng_load_options;
 

@@ -51,6 +51,7 @@ static const setting settings[] = {
     {"model_control", TEXT, AT(model_control), "poll", 0, 0, 0, "none, poll (follow the folder), explicit (by request)"},
     {"load_models", TEXT, AT(load_models), NULL, 0, 0, 0, "with explicit: names to load at the start, with commas"},
     {"pack_cache", TEXT, AT(pack_cache), NULL, 0, 0, 0, "folder in which packed weights are kept for the next start"},
+    {"tune", WHOLE, AT(tune), NULL, 0, 0, 1, "1: forms of convolutions are measured at load, and kept in pack_cache"},
     {"served_versions", WHOLE, AT(served_versions), NULL, 1, -1, 1000, "newest versions served of each model; -1: all"},
     {"load_threads", WHOLE, AT(load_threads), NULL, 0, 0, 64, "models loaded at one time; 0: as many as cores, 4 at most"},
     {"max_batch_size", WHOLE, AT(max_batch_size), NULL, 32, 0, 65536, "rows of a run, where a card does not say"},

@@ -18,7 +18,7 @@ typedef struct srv_settings {
     int64_t idle_timeout_s, receive_timeout_s, send_timeout_s, grace_s, compress_above;
     /* models */
     const char *model_control, *load_models, *pack_cache;
-    int64_t max_batch_size, max_queue_delay_us, max_queue, request_timeout_ms, served_versions, load_threads;
+    int64_t max_batch_size, max_queue_delay_us, max_queue, request_timeout_ms, served_versions, load_threads, tune;
     /* seeing */
     const char *log_level, *access_log, *access_log_file;
     int64_t triton_metrics;

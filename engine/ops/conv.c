@@ -9,6 +9,7 @@
 #include "engine/kernels/winograd.h"
 #include "engine/ops/ops.h"
 #include "engine/packed.h"
+#include "engine/tune.h"
 
 #include <string.h>
 
@@ -104,7 +105,8 @@ static eng_winograd_form winograd_form(const eng_graph *g, const eng_node *n, co
         for (int i = 1; i < 3; i++)
             if (x->dims[i + 1] > 0) size[i] = x->dims[i + 1];
     }
-    return eng_winograd_choose(size[0], size[1], size[2], inputs_of(&p->form), outputs_of(&p->form));
+    const eng_tune_layer layer = {od_max_i64(size[0], 1), size[1], size[2], inputs_of(&p->form), outputs_of(&p->form)};
+    return eng_tune_choose(g->model, &layer);
 }
 
 od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)

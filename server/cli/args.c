@@ -72,6 +72,7 @@ bool srv_args_load(srv_args *a, eng_load_options *load)
 {
     if (srv_args_flag(a, "--pack-cache")) load->pack_cache = srv_args_text(a, "--pack-cache");
     else if (srv_args_flag(a, "--disable-passes")) load->disabled_passes = srv_args_text(a, "--disable-passes");
+    else if (srv_args_flag(a, "--tune")) load->tune = true;
     else if (srv_args_flag(a, "--no-passes")) load->keep_graph = true;
     else return false;
     return true;

@@ -39,9 +39,10 @@ typedef struct bench_result {
 
 static const char help[] =
     "usage: onnxd bench MODEL [--batch N] [--threads N] [--seconds S] [--runs N] [--shape NAME=1x3x224x224]...\n"
-    "                   [--json] [--profile] [--disable-passes A,B] [--no-passes] [--inputs DIR] [--paced] [--pack-cache DIR]\n"
+    "                   [--json] [--profile] [--disable-passes A,B] [--no-passes] [--inputs DIR] [--paced] [--pack-cache DIR] [--tune]\n"
     "--inputs DIR  reads input i from DIR/i.npy instead of making it up\n"
     "--pack-cache  keeps packed weights in DIR for the next start\n"
+    "--tune        measures the forms of convolutions instead of looking them up, and keeps what it finds in the pack cache\n"
     "--paced       after the first run, for each line on standard input: a number of runs to do, or a folder of inputs to\n"
     "              go on with, each answered by a line of JSON; to take turns with another program\n";
 

@@ -21,12 +21,13 @@ typedef struct run_options {
 } run_options;
 
 static const char help[] =
-    "usage: onnxd run MODEL --input NAME=FILE.npy ... --output-dir DIR [--threads N] [--pack-cache DIR]\n"
+    "usage: onnxd run MODEL --input NAME=FILE.npy ... --output-dir DIR [--threads N] [--pack-cache DIR] [--tune]\n"
     "                 [--disable-passes A,B] [--no-passes]\n"
     "MODEL            a .onnx file, or a folder that `onnxd serve` would take for a model\n"
     "--input          the tensor for input NAME; inputs with a default may be left out\n"
     "--output-dir     gets one file an output, in graph order: 0_NAME.npy, 1_NAME.npy, ... (made when missing)\n"
     "--pack-cache     keeps packed weights in DIR for the next start (ONNXD_PACK_CACHE)\n"
+    "--tune           measures the forms of convolutions instead of looking them up\n"
     "--disable-passes, --no-passes: leave some or all rewrites of the graph out, to look for a wrong one\n";
 
 static od_code read_inputs(const run_options *o, const eng_graph *g, od_arena *a, eng_tensor *inputs, od_status *st)

@@ -114,7 +114,7 @@ static od_code open_store(serving *s, od_status *st)
     s->server.run_memory = run_memory(s);
     srv_store_options store = {
         .dir = o->models, .initial = s->initial, .n_initial = s->n_initial, .budget = &s->server.memory,
-        .load = {.pool = s->server.pool, .pack_cache = o->pack_cache}, .pool = s->server.pool, .versions = (int)o->served_versions,
+        .load = {.pool = s->server.pool, .pack_cache = o->pack_cache, .tune = o->tune}, .pool = s->server.pool, .versions = (int)o->served_versions,
         .loaders = o->load_threads ? (int)o->load_threads : (int)od_min_i64(4, s->server.workers),
         .batch = {.max_batch_size = o->max_batch_size, .max_queue_delay_us = o->max_queue_delay_us, .max_queue = o->max_queue,
                   .timeout_us = o->request_timeout_ms * 1000, .memory_limit = s->server.run_memory, .budget = &s->server.memory}};
