@@ -44,6 +44,7 @@ $(B)/%.o: %.c | $(B)/proto/onnx.pb-c.h
 
 $(B)/engine/kernels/%.o:        EXTRA += -O3
 $(B)/engine/kernels/%_avx2.o:   EXTRA += -mavx2 -mfma -mf16c
+build-fuzz/engine/kernels/%_avx512.o: EXTRA += -O1 -fno-sanitize=all # clang takes minutes for it otherwise
 $(B)/loaders/image/%.o:         EXTRA += -O3
 $(B)/server/tasks/%.o:          EXTRA += -O3
 $(B)/loaders/image/%_avx2.o:    EXTRA += -mavx2 -mfma

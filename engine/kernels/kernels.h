@@ -50,9 +50,11 @@ enum {
     ENG_WORK_RATIO = 16  /* rows, and columns, of more different sizes are not added up */
 };
 
+/* Columns that are left over would be multiplied plainly, and equal columns must not come out differently: a softmax over
+ * logits of 1e10 shows the last bit. */
 static inline bool eng_gemm_wants_work(const eng_gemm *g)
 {
-    return g->segments == 1 && !g->places && !g->offsets && !g->depth && g->m >= 96 && g->n >= 128 && g->length >= 192 && g->length % 32 == 0;
+    return g->n % ENG_WORK_COLS == 0 && g->segments == 1 && !g->places && !g->offsets && !g->depth && g->m >= 96 && g->n >= 128 && g->length >= 192 && g->length % 32 == 0;
 }
 
 /* Rows of a depthwise convolution on channels-last pixels of three spatial axes (fewer: extents of 1).

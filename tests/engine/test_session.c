@@ -2,6 +2,8 @@
 #include "engine/session.h"
 #include "tests/test.h"
 
+#include <malloc.h>
+
 static eng_model *model;
 static eng_session *session;
 
@@ -134,6 +136,23 @@ static bool always(void *arg)
 {
     (void)arg;
     return true;
+}
+
+TEST(a_thousand_shapes_take_no_more_memory_than_a_hundred)
+{
+    static float x[3 * 1100];
+    size_t before = 0;
+    build();
+    finish();
+    for (int i = 1; i <= 1100; i++) { /* every one of them needs a plan; a few are kept */
+        eng_tensor in = {.dtype = ENG_FLOAT, .rank = 2, .dims = {i % 100 * 11 + i / 100, 3}, .data = x}, out;
+        CHECK_OK(eng_session_run(session, &in, &out, &st));
+        CHECK_EQ(out.dims[0], in.dims[0]);
+        if (i == 100) before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    }
+    size_t after = mallinfo2().uordblks + mallinfo2().hblkhd;
+    CHECK(after < before + (1 << 20));
+    drop();
 }
 
 TEST(a_run_can_be_cancelled)
