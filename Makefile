@@ -175,6 +175,10 @@ bench: .venv/ready ## measure the server with wrk: requests a second, start-up, 
 	@$(MAKE) --no-print-directory -j$(JOBS) all models
 	@.venv/bin/python tests/bench/serving.py --onnxd $(B)/onnxd --models $(DEMO)
 
+answers: .venv/ready ## what the demonstration models say of the photographs, beside their authors' pipelines
+	@$(MAKE) --no-print-directory -j$(JOBS) all models
+	@.venv/bin/python tests/bench/answers.py --onnxd $(B)/onnxd --models $(DEMO)
+
 bench-load: .venv/ready ## measure the server under four times the work it can do: throughput, goodput, patience, liveness
 	@$(MAKE) --no-print-directory -j$(JOBS) all models
 	@.venv/bin/python tests/bench/saturation.py --onnxd $(B)/onnxd --model $(DEMO)/EfficientNet-Lite0
@@ -235,4 +239,4 @@ help: ## this list
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .PHONY: all tests check peers docs conformance zoo layers schemas fmt clean help asan ubsan tsan fuzz cov lint deps models run test \
-        bench bench-load bench-http bench-json bench-ort bench-kernels bench-pictures neon image install uninstall dist
+        answers bench bench-load bench-http bench-json bench-ort bench-kernels bench-pictures neon image install uninstall dist

@@ -1,7 +1,7 @@
 """The server as a client sees it: time from start to first answer, requests a second and latency of
 /predict on a picture with 1 and 32 connections (wrk), resident memory. Prints a Markdown table.
 
-    python3 tests/bench/serving.py [--onnxd build/onnxd] [--models demo] [--images DIR] [--seconds 10]
+    python3 tests/bench/serving.py [--onnxd build/onnxd] [--models demo] [--images DIR] [--seconds 10] [MODEL...]
 
 Each model is served alone by a server of its own. Needs wrk. Exit code 1 when any answer was not 200."""
 import argparse
@@ -94,10 +94,11 @@ def main():
     parser.add_argument("--images", default=str(ROOT.parent / "shared" / "images"), type=pathlib.Path)
     parser.add_argument("--seconds", default=10, type=int)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("only", nargs="*", metavar="MODEL", help="of the folder (all)")
     args = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("wrk is not installed: apt-get install wrk")
-    models = sorted(p for p in args.models.iterdir() if (p / "model.json").exists())
+    models = sorted(p for p in args.models.iterdir() if (p / "model.json").exists() and p.name in (args.only or [p.name]))
     rows, bad = {}, 0
     if not args.json:
         print("| model | start to first answer | 1 connection: requests/s | p50 | p99 | 32 connections: requests/s | p50 "

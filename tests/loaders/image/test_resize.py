@@ -23,11 +23,14 @@ def model(tmp_path_factory):
     return path
 
 
-def seen(onnxd, model, picture, **preprocess):
-    """The levels that the model gets for a picture, as height x width x 3."""
+def seen(onnxd, model, picture, background=0, **preprocess):
+    """The levels that the model gets for a picture, or a file's bytes, as height x width x 3."""
     folder = model.parent
-    picture.save(folder / "picture.png")
-    (folder / "card.json").write_text(json.dumps({"task": "classify", "preprocess": preprocess}))
+    if isinstance(picture, bytes):
+        (folder / "picture.png").write_bytes(picture)
+    else:
+        picture.save(folder / "picture.png")
+    (folder / "card.json").write_text(json.dumps({"task": "classify", "background": background, "preprocess": preprocess}))
     done = subprocess.run([onnxd, "predict", model, folder / "picture.png", "--card", folder / "card.json", "--save-input",
                            folder / "input.npy"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
