@@ -63,7 +63,7 @@ def resident_mb(process):
 
 
 def wrk(port, path, picture, connections, seconds):
-    done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "predict.lua"),
+    done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(HERE / "predict.lua"),
                            f"http://127.0.0.1:{port}{path}"], env={**os.environ, "IMAGE": str(picture)},
                           capture_output=True, text=True, check=True)
     out = done.stdout
