@@ -82,6 +82,22 @@ asan: ## run the C tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(ASAN) tests
 	@ASAN_OPTIONS=allocator_may_return_null=1 sh tests/run_c.sh $(TESTS:%.c=build-asan/%)
 
+# Whatever a sanitizer says of any server of these tests lands in a file, leaks at its exit too.
+REPORTS = build-asan/reports
+asan-http: .venv/ready ## run the tests of server and protocols on a server under these sanitizers
+	@$(MAKE) --no-print-directory -j$(JOBS) $(ASAN) all
+	@rm -rf $(REPORTS) && mkdir -p $(REPORTS)
+	@ONNXD=build-asan/onnxd ASAN_OPTIONS="log_path=$(CURDIR)/$(REPORTS)/asan allocator_may_return_null=1" \
+		UBSAN_OPTIONS="log_path=$(CURDIR)/$(REPORTS)/ubsan print_stacktrace=1" .venv/bin/python -m pytest -q tests/http tests/server; \
+		rc=$$?; ! cat $(REPORTS)/* 2>/dev/null || rc=1; exit $$rc
+
+memcheck: models ## run the demonstration models on photographs under valgrind: no error, no leak
+	@sh tools/deps.sh memcheck
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@for model in $(DEMO)/*/; do \
+		echo "$$model"; ONNXD_ISA=avx2 valgrind -q --leak-check=full --error-exitcode=1 $(B)/onnxd predict --threads 2 $$model \
+			$(MODELS_FROM)/../images/bus.jpg || exit 1; done
+
 ubsan: ## run the C tests under the undefined-behaviour sanitizer alone
 	@$(MAKE) --no-print-directory $(UBSAN) tests
 	@sh tests/run_c.sh $(TESTS:%.c=build-ubsan/%)
@@ -238,5 +254,5 @@ help: ## this list
 	@grep -hE '^[a-z_-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all tests check peers docs conformance zoo layers schemas fmt clean help asan ubsan tsan fuzz cov lint deps models run test \
+.PHONY: all tests check peers docs conformance zoo layers schemas fmt clean help asan asan-http memcheck ubsan tsan fuzz cov lint deps models run test \
         answers bench bench-load bench-http bench-json bench-ort bench-kernels bench-pictures neon image install uninstall dist

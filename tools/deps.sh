@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install the Debian packages that are missing for the named groups, and nothing when none is.
-#   tools/deps.sh [--list] GROUP...     groups: build run test lint fuzz cov bench neon image
+#   tools/deps.sh [--list] GROUP...     groups: build run test lint fuzz cov bench neon memcheck image
 # Needs root or sudo only when something is missing; without either it names what to install.
 set -eu
 
@@ -15,9 +15,10 @@ packages() {
     fuzz) echo clang llvm libclang-rt-dev ;;
     cov) echo lcov ;;
     bench) echo wrk ;;
+    memcheck) echo valgrind ;;
     image) echo buildah debootstrap curl ;;
     neon) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user ;;
-    *) echo "deps.sh: unknown group '$1'; there are build, run, test, lint, fuzz, cov, bench, neon, image" >&2; exit 2 ;;
+    *) echo "deps.sh: unknown group '$1'; there are build, run, test, lint, fuzz, cov, bench, neon, memcheck, image" >&2; exit 2 ;;
     esac
 }
 
