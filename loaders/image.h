@@ -43,7 +43,9 @@ typedef enum ldr_fit {
     LDR_FIT_CROP,      /* shorter side to `shorter`, or without that the longer to `longer`, or all to resize_width x
                           resize_height; then width x height from the centre, padded where the picture ends */
     LDR_FIT_SHORTER,   /* shorter side to `shorter`, but the longer one to `longer` at most; no crop */
-    LDR_FIT_NONE       /* as it is */
+    LDR_FIT_NONE,      /* as it is */
+    LDR_FIT_MULTIPLES  /* to multiples of `multiple`: with width and height to the nearest ones, of the scale that brings
+                          one side there and changes less, else down to the next below */
 } ldr_fit;
 
 typedef enum ldr_filter { LDR_NEAREST, LDR_BILINEAR, LDR_BICUBIC, LDR_LANCZOS, LDR_BOX } ldr_filter;
@@ -51,7 +53,7 @@ typedef enum ldr_filter { LDR_NEAREST, LDR_BILINEAR, LDR_BICUBIC, LDR_LANCZOS, L
 /* From pixels to numbers: y = (x * rescale - mean[c]) / std[c], c in the order of the output. */
 typedef struct ldr_preprocess {
     ldr_fit fit;
-    int64_t width, height; /* of the input; not read by SHORTER and NONE */
+    int64_t width, height; /* of the input; not read by SHORTER and NONE; MULTIPLES: 0 may be */
     int64_t shorter, longer;
     int64_t resize_width, resize_height;
     int64_t multiple;      /* LETTERBOX: the input is the resized picture, padded to multiples of this, instead of

@@ -5,7 +5,7 @@
 
 const char *const ldr_task_names[] = {"none", "classify", "detect", "segment", "pose", "embed", "image", NULL};
 const char *const ldr_color_names[] = {"rgb", "bgr", "gray", NULL};
-static const char *const fit_names[] = {"stretch", "letterbox", "crop", "shorter", "none", NULL};
+static const char *const fit_names[] = {"stretch", "letterbox", "crop", "shorter", "none", "multiples", NULL};
 static const char *const filter_names[] = {"nearest", "bilinear", "bicubic", "lanczos", "box", NULL};
 
 enum { SIDE_MAX = 1 << 20, COUNT_MAX = 1000000 };

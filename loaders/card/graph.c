@@ -269,6 +269,7 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
     if (p->fit == LDR_FIT_CROP && !p->shorter && !p->longer && !(p->resize_width && p->resize_height))
         return od_fail(st, OD_BAD_MODEL, "'fit' is crop: 'shorter' or 'longer', or 'resize_width' and 'resize_height', are wanted");
     if (p->fit == LDR_FIT_SHORTER && !p->shorter) return od_fail(st, OD_BAD_MODEL, "'fit' is shorter: 'shorter' is wanted");
+    if (p->fit == LDR_FIT_MULTIPLES && !p->multiple) return od_fail(st, OD_BAD_MODEL, "'fit' is multiples: 'multiple' is wanted");
     OD_TRY(check_extent("width", p->width, t.dims[card->nhwc ? 2 : 3], fixed, st));
     OD_TRY(check_extent("height", p->height, t.dims[card->nhwc ? 1 : 2], fixed, st));
     for (int c = 0; v->dtype == ENG_UINT8 && c < 3; c++)

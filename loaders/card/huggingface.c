@@ -147,6 +147,14 @@ static void take_resize(const cJSON *j, ldr_preprocess *p)
         p->longer = size.longer;
     }
     const cJSON *divisor = get(j, "size_divisor");
+    if (processor && !strncmp(processor, "GLPN", 4)) {
+        p->fit = LDR_FIT_MULTIPLES;
+        p->multiple = whole(divisor, 32);
+        p->width = p->height = 0;
+    } else if (is_on(j, "keep_aspect_ratio", false) && size.width && size.height) { /* DPT, Depth Anything */
+        p->fit = LDR_FIT_MULTIPLES;
+        p->multiple = whole(get(j, "ensure_multiple_of"), 1);
+    }
     if (p->fit == LDR_FIT_SHORTER && is_on(j, "do_pad", false)) p->multiple = whole(divisor, 0);
 }
 
@@ -157,7 +165,8 @@ static void take_preprocessor(const cJSON *j, const ldr_preprocess *graph, ldr_p
     const cJSON *factor = get(j, "rescale_factor");
     bool said = cJSON_IsNumber(factor) && factor->valuedouble > 0;
     if (is_on(j, "do_rescale", true)) p->rescale = said ? (float)factor->valuedouble : 1 / 255.0f;
-    if (is_on(j, "do_normalize", get(j, "image_mean") != NULL)) {
+    p->bgr = is_on(j, "do_flip_channel_order", false);
+    if (is_on(j, "do_normalize", get(j, "image_mean") && !p->bgr)) { /* MobileViT's says nothing, but has means */
         three(get(j, "image_mean"), p->mean);
         three(get(j, "image_std"), p->std);
     }
@@ -247,10 +256,19 @@ static od_code from_transformers(const cJSON *config, const cJSON *pre, const en
         card->score_threshold = 0.5;
         if (has_sigmoid_scores(name->valuestring)) card->decoder = "rtdetr";
         OD_TRY(take_two(m, name->valuestring, "logits", "pred_boxes", a, card, st));
+        eng_tensor logits = ldr_card_shape(m, m->graph->outputs[card->outputs[0]]);
+        bool as_queries = !strncmp(name->valuestring, "RTDetr", 6) || !strncmp(name->valuestring, "DFine", 5);
+        if (as_queries && logits.rank == 3 && logits.dims[1] > 0) card->max_detections = od_min_i64(logits.dims[1], 1000000);
     } else if (head->decoder && !strcmp(head->decoder, "maskformer")) {
         OD_TRY(take_two(m, name->valuestring, "class_queries_logits", "masks_queries_logits", a, card, st));
     } else {
         OD_TRY(take_output(m, a, card, st));
+    }
+    if (head->decoder && !strcmp(head->decoder, "depth")) {
+        static const double one = 1;
+        static const struct ldr_card_param cubic = {"cubic", 1, &one};
+        card->params = &cubic;
+        card->n_params = 1;
     }
     return take_id2label(get(config, "id2label"), a, card, st);
 }

@@ -51,6 +51,16 @@ static void resized_extents(const ldr_preprocess *p, int64_t fw, int64_t fh, int
         }
         to_shorter(size, exact, fw, fh, rw, rh);
         break;
+    case LDR_FIT_MULTIPLES: { /* GLPN's, and with extents DPT's */
+        double m = (double)od_max_i64(p->multiple, 1), sx = (double)p->width / w, sy = (double)p->height / h;
+        double scale = fabs(1 - sx) < fabs(1 - sy) ? sx : sy;
+        bool near = p->width > 0 && p->height > 0;
+        *rw = (int64_t)((near ? rint(scale * w / m) : floor(w / m)) * m);
+        *rh = (int64_t)((near ? rint(scale * h / m) : floor(h / m)) * m);
+        *rw = od_max_i64(*rw, (int64_t)m);
+        *rh = od_max_i64(*rh, (int64_t)m);
+        break;
+    }
     default:
         *rw = fw;
         *rh = fh;
@@ -73,7 +83,7 @@ od_code ldr_image_place(const ldr_preprocess *p, int64_t full_width, int64_t ful
 {
     int64_t rw, rh, iw = p->width, ih = p->height;
     resized_extents(p, full_width, full_height, &rw, &rh);
-    if (p->fit == LDR_FIT_SHORTER || p->fit == LDR_FIT_NONE || (p->fit == LDR_FIT_LETTERBOX && p->multiple > 0)) {
+    if (p->fit == LDR_FIT_SHORTER || p->fit == LDR_FIT_NONE || p->fit == LDR_FIT_MULTIPLES || (p->fit == LDR_FIT_LETTERBOX && p->multiple > 0)) {
         iw = round_up(rw, p->multiple);
         ih = round_up(rh, p->multiple);
     }

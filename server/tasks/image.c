@@ -2,7 +2,8 @@
  *
  * Decoders: "picture" [1, 1 or 3, rows, columns] at its own size, level = x * scale + offset (255, 0); "depth"
  * [1, rows, columns] or [1, 1, rows, columns], at the picture's size, black the least and white the most of it. Parameter
- * align_corners (0): its outermost places lie on the picture's outermost pixels. */
+ * align_corners (0): its outermost places lie on the picture's outermost pixels; cubic (0): by cubic instead of linear
+ * interpolation, PyTorch's. */
 #include "server/tasks/parts.h"
 
 #include <math.h>
@@ -54,6 +55,52 @@ static od_code read_picture(const srv_answer *w, ldr_pixels *p)
     return OD_OK;
 }
 
+/* Weights of the four places around one that lies `t` behind the second of them: Keys' cubic of a = -3/4. */
+static void cubic_weights(float t, float w[4])
+{
+    const float a = -0.75f;
+    for (int i = 0; i < 4; i++) {
+        float x = fabsf(t + 1 - (float)i);
+        w[i] = x < 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : (((x - 5) * x + 8) * x - 4) * a;
+    }
+}
+
+/* Where a pixel of the picture lies in the map, which may be before its first place or behind its last. */
+static double place(int64_t pixel, double scale, double offset, int64_t input, int64_t map)
+{
+    return (((double)pixel + 0.5) * scale + offset) * (double)map / (double)input - 0.5;
+}
+
+static float cubic_at(const ldr_placement *at, const float *x, int64_t width, int64_t height, int64_t column, int64_t line)
+{
+    double u = place(column, at->scale_x, at->offset_x, at->input_width, width);
+    double v = place(line, at->scale_y, at->offset_y, at->input_height, height);
+    int64_t x0 = (int64_t)floor(u), y0 = (int64_t)floor(v);
+    float wx[4], wy[4], sum = 0;
+    cubic_weights((float)(u - floor(u)), wx);
+    cubic_weights((float)(v - floor(v)), wy);
+    for (int64_t i = 0; i < 4; i++) {
+        const float *row = x + od_max_i64(od_min_i64(y0 - 1 + i, height - 1), 0) * width;
+        for (int64_t j = 0; j < 4; j++) sum += wy[i] * wx[j] * row[od_max_i64(od_min_i64(x0 - 1 + j, width - 1), 0)];
+    }
+    return sum;
+}
+
+/* Twice over the picture: what lies between places may be less than the least of them, or more than the most. */
+static void fill_cubic(const ldr_placement *at, const float *x, int64_t width, int64_t height, float *least, float *most, ldr_pixels *p)
+{
+    for (int64_t y = 0; y < p->height; y++)
+        for (int64_t k = 0; k < p->width; k++) {
+            float d = cubic_at(at, x, width, height, k, y);
+            *least = fminf(*least, d);
+            *most = fmaxf(*most, d);
+        }
+    float scale = *most > *least ? 255 / (*most - *least) : 0;
+    for (int64_t y = 0; y < p->height; y++)
+        for (int64_t k = 0; k < p->width; k++)
+            p->data[y * p->stride + k] = level((cubic_at(at, x, width, height, k, y) - *least) * scale);
+}
+
 static od_code read_depth(const srv_answer *w, ldr_pixels *p, float *least, float *most)
 {
     const eng_tensor *t = &w->outputs[0];
@@ -69,6 +116,10 @@ static od_code read_depth(const srv_answer *w, ldr_pixels *p, float *least, floa
         *most = fmaxf(*most, x[i]);
     }
     float scale = *most > *least ? 255 / (*most - *least) : 0;
+    if (srv_number(w, "cubic", 0) != 0) {
+        fill_cubic(at, x, width, height, least, most, p);
+        return OD_OK;
+    }
     srv_between bx, by;
     bool corners = srv_number(w, "align_corners", 0) != 0;
     bool fine = corners ? srv_place_corners(&bx, at->image_width, width, w->a) && srv_place_corners(&by, at->image_height, height, w->a)

@@ -184,7 +184,7 @@ static void needed_pixels(const ldr_preprocess *p, ldr_decode_options *o)
         w = h = p->shorter;
     } else if (p->fit == LDR_FIT_LETTERBOX) { /* one side may become much less than the input's; it keeps its margin */
         w = h = od_max_i64(w, h);
-    } else if (p->fit == LDR_FIT_NONE) {
+    } else if (p->fit == LDR_FIT_NONE || p->fit == LDR_FIT_MULTIPLES) {
         w = h = 0;
     }
     o->need_width = w;

@@ -150,4 +150,4 @@ def same_depth(family, said, want):
     assert got.shape == want.shape
     worst = np.abs(got - want).max() / np.ptp(want)
     REPORT.add(family, found=1, other=worst)
-    assert span > 0 and worst < 0.004  # a level is 1/255
+    assert span > 0 and worst < 0.006  # a level is 0.004

@@ -55,6 +55,14 @@ def neighbours(at, n):
     return low, (low + 1).clamp(max=n - 1), at - low, inside
 
 
+def has_ops() -> bool:
+    return True
+
+
+def assert_has_ops() -> None:
+    return None
+
+
 def install():
     """Import torchvision; give it the operators if its own library does not load."""
     try:
@@ -78,7 +86,7 @@ def install():
     import torchvision.ops.roi_align  # noqa: F401
     for name in ("torchvision.extension", "torchvision.ops.boxes", "torchvision.ops.roi_align"):
         module = sys.modules[name]
-        for attribute, value in (("_has_ops", lambda: True), ("_assert_has_ops", lambda: None)):
+        for attribute, value in (("_has_ops", has_ops), ("_assert_has_ops", assert_has_ops)):
             if hasattr(module, attribute):
                 setattr(module, attribute, value)
     return torchvision

@@ -327,6 +327,28 @@ TEST(tensors_that_do_not_fit_are_refused)
     CHECK_CODE(ldr_image_to_tensor(&p, &pre, &at, false, &i, &arena, &st), OD_BAD_TYPE);
 }
 
+TEST(sides_go_to_multiples)
+{
+    ldr_placement at;
+    ldr_preprocess p = {.fit = LDR_FIT_MULTIPLES, .multiple = 32, .channels = 3};
+    CHECK_OK(ldr_image_place(&p, 810, 1085, &at, &st)); /* the next below, as GLPN */
+    CHECK_EQ(at.input_width, 800);
+    CHECK_EQ(at.input_height, 1056);
+    p = (ldr_preprocess){.fit = LDR_FIT_MULTIPLES, .multiple = 14, .width = 70, .height = 70, .channels = 3};
+    CHECK_OK(ldr_image_place(&p, 1280, 720, &at, &st)); /* proportions kept, near the extents, as Depth Anything */
+    CHECK_EQ(at.input_height, 70);
+    CHECK_EQ(at.input_width, 126);
+}
+
+TEST(a_crop_may_keep_the_longer_side)
+{
+    ldr_placement at;
+    ldr_preprocess p = {.fit = LDR_FIT_CROP, .width = 100, .height = 100, .longer = 110, .channels = 3}; /* timm's border */
+    CHECK_OK(ldr_image_place(&p, 220, 110, &at, &st));
+    CHECK_EQ((int)at.offset_x, -5);
+    CHECK_EQ((int)at.offset_y, 22);
+}
+
 /* ---- the loops ---------------------------------------------------------------------------- */
 
 #if defined(__x86_64__)

@@ -1,0 +1,235 @@
+"""Hugging Face transformers: models made from their configurations, exported as Optimum names things, with config.json and
+preprocessor_config.json as save_pretrained writes them; their own image processors before and behind."""
+import types
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from PIL import Image
+
+from peers import REPORT, SCORE, answers, clipped, same_classes, same_depth, same_detections, same_segmentation
+from weights import Picked, calibrate_norms, spread_logits
+
+SIDE = 128  # of inputs: small, but not so small that JPEGs shrink while they are decoded
+
+
+def opened(pictures):
+    return [Image.open(p).convert("RGB") for p in pictures]
+
+
+def export(model, processor, folder, example, outputs, axes=None):
+    """What `optimum-cli export onnx` leaves: the graph with Optimum's names, beside it the two configurations."""
+    def pick(net, x):
+        found = net(pixel_values=x)
+        return tuple(found[k] for k in outputs)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    axes = axes or {"pixel_values": {0: "batch", 2: "height", 3: "width"}}
+    torch.onnx.export(Picked(model, pick), (example,), folder / "model.onnx", dynamo=False, input_names=["pixel_values"],
+                      output_names=list(outputs), dynamic_axes=axes, opset_version=17)
+    return folder / "model.onnx"
+
+
+def run(model, processor, image):
+    with torch.no_grad():
+        return model(**{"pixel_values": processor(images=image, return_tensors="pt")["pixel_values"]})
+
+
+# ---- classifiers ---------------------------------------------------------------------------------
+
+LABELS = {"id2label": {i: f"thing {i}" for i in range(30)}, "label2id": {f"thing {i}": i for i in range(30)}}
+CLASSIFIERS = {
+    "vit": (hf.ViTForImageClassification, hf.ViTConfig, hf.ViTImageProcessor,
+            {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96, "image_size": SIDE},
+            {"size": {"height": SIDE, "width": SIDE}}),
+    "beit": (hf.BeitForImageClassification, hf.BeitConfig, hf.BeitImageProcessor,
+             {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96, "image_size": SIDE},
+             {"size": {"height": 144, "width": 144}, "do_center_crop": True, "crop_size": {"height": SIDE, "width": SIDE}}),
+    "deit": (hf.DeiTForImageClassification, hf.DeiTConfig, hf.DeiTImageProcessor,
+             {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96, "image_size": SIDE},
+             {"size": {"height": 144, "width": 144}, "crop_size": {"height": SIDE, "width": SIDE}}),
+    "swin": (hf.SwinForImageClassification, hf.SwinConfig, hf.ViTImageProcessor,
+             {"embed_dim": 24, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "image_size": SIDE},
+             {"size": {"height": SIDE, "width": SIDE}, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}),
+    "convnext": (hf.ConvNextForImageClassification, hf.ConvNextConfig, hf.ConvNextImageProcessor,
+                 {"hidden_sizes": [16, 32], "depths": [1, 1], "num_stages": 2}, {"size": {"shortest_edge": SIDE}, "crop_pct": 0.875}),
+    "resnet": (hf.ResNetForImageClassification, hf.ResNetConfig, hf.ConvNextImageProcessor,
+               {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"},
+               {"size": {"shortest_edge": SIDE}, "crop_pct": 0.95}),
+    "mobilevit": (hf.MobileViTForImageClassification, hf.MobileViTConfig, hf.MobileViTImageProcessor,
+                  {"hidden_sizes": [24, 32, 40], "neck_hidden_sizes": [8, 8, 16, 16, 24, 24, 48], "image_size": SIDE},
+                  {"size": {"shortest_edge": 147}, "crop_size": {"height": SIDE, "width": SIDE}}),
+    "dinov2": (hf.Dinov2ForImageClassification, hf.Dinov2Config, hf.BitImageProcessor,
+               {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 140, "patch_size": 14},
+               {"size": {"shortest_edge": 160}, "crop_size": {"height": 140, "width": 140}}),
+    "siglip": (hf.SiglipForImageClassification, hf.SiglipConfig, hf.SiglipImageProcessor,
+               {"vision_config": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96,
+                                  "image_size": SIDE}, "text_config": {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 3}},
+               {"size": {"height": SIDE, "width": SIDE}}),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classes(onnxd, pictures, tmp_path, name):
+    kind, config, processing, sizes, steps = CLASSIFIERS[name]
+    torch.manual_seed(1)
+    model, processor = kind(config(**sizes, **LABELS)).eval(), processing(**steps)
+    batch = torch.cat([processor(images=im, return_tensors="pt")["pixel_values"] for im in opened(pictures)])
+    calibrate_norms(model, batch)
+    spread_logits(model, model, batch)
+    path = export(model, processor, tmp_path, batch[:1], ("logits",), {"pixel_values": {0: "batch"}})
+    for x, said in zip(batch, answers(onnxd, path, pictures)):
+        with torch.no_grad():
+            scores = model(pixel_values=x[None]).logits[0].softmax(0).numpy()
+        same_classes(f"transformers {name}", said, scores, LABELS["id2label"])
+
+
+def test_several_labels(onnxd, pictures, tmp_path):
+    kind, config, processing, sizes, steps = CLASSIFIERS["vit"]
+    torch.manual_seed(1)
+    model, processor = kind(config(**sizes, **LABELS, problem_type="multi_label_classification")).eval(), processing(**steps)
+    batch = torch.cat([processor(images=im, return_tensors="pt")["pixel_values"] for im in opened(pictures)])
+    spread_logits(model, model, batch)
+    path = export(model, processor, tmp_path, batch[:1], ("logits",), {"pixel_values": {0: "batch"}})
+    for x, said in zip(batch, answers(onnxd, path, pictures)):
+        with torch.no_grad():
+            same_classes("transformers vit, several labels", said, model(pixel_values=x[None]).logits[0].sigmoid().numpy())
+
+
+# ---- detectors -----------------------------------------------------------------------------------
+
+BACKBONE = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None,
+            "backbone_config": hf.ResNetConfig(embedding_size=16, hidden_sizes=[16, 24, 32, 48], depths=[1, 1, 1, 1], layer_type="basic",
+                                               out_features=["stage4"])}
+SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+         "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "num_queries": 40}
+NAMES = {"id2label": {i: f"thing {i}" for i in range(8)}, "label2id": {f"thing {i}": i for i in range(8)}}
+
+
+def levels_of(config):
+    return {**BACKBONE, "backbone_config": hf.ResNetConfig(**{**config, "out_features": ["stage2", "stage3", "stage4"]})}
+
+
+RESNET = {"embedding_size": 16, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+SHORT = {"size": {"shortest_edge": 160, "longest_edge": 260}}
+DETECTORS = {
+    "detr": (lambda: hf.DetrForObjectDetection(hf.DetrConfig(**SMALL, **BACKBONE, **NAMES)), lambda: hf.DetrImageProcessor(**SHORT)),
+    "conditional_detr": (lambda: hf.ConditionalDetrForObjectDetection(hf.ConditionalDetrConfig(**SMALL, **BACKBONE, **NAMES)),
+                         lambda: hf.ConditionalDetrImageProcessor(**SHORT)),
+    "deformable_detr": (lambda: hf.DeformableDetrForObjectDetection(hf.DeformableDetrConfig(
+        **SMALL, **levels_of(RESNET), **NAMES, num_feature_levels=4)), lambda: hf.DeformableDetrImageProcessor(**SHORT)),
+    "yolos": (lambda: hf.YolosForObjectDetection(hf.YolosConfig(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96,
+                                                                image_size=[96, 128], num_detection_tokens=40, **NAMES)),
+              lambda: hf.YolosImageProcessor(size={"height": 96, "width": 128})),
+    "rt_detr": (lambda: hf.RTDetrForObjectDetection(hf.RTDetrConfig(
+        backbone_config=hf.RTDetrResNetConfig(**{**RESNET, "out_features": ["stage2", "stage3", "stage4"]}),
+        encoder_in_channels=[24, 32, 48], encoder_hidden_dim=32, d_model=32, encoder_ffn_dim=48, decoder_ffn_dim=48, decoder_layers=2,
+        encoder_attention_heads=2, decoder_attention_heads=2, decoder_in_channels=[32, 32, 32], num_queries=40, **NAMES)),
+        lambda: hf.RTDetrImageProcessor(size={"height": 128, "width": 160})),
+    "d_fine": (lambda: hf.DFineForObjectDetection(hf.DFineConfig(
+        backbone_config=hf.HGNetV2Config(out_features=["stage2", "stage3", "stage4"]),
+        encoder_in_channels=[512, 1024, 2048], encoder_hidden_dim=32, d_model=32, encoder_ffn_dim=48, decoder_ffn_dim=48, decoder_layers=2,
+        encoder_attention_heads=2, decoder_attention_heads=2, decoder_in_channels=[32, 32, 32], num_queries=40, **NAMES)),
+        lambda: hf.RTDetrImageProcessor(size={"height": 128, "width": 160})),
+}
+
+
+def spread_queries(model, batch):
+    """Class logits of the queries from -2 to 3, boxes of all sizes."""
+    heads = [m for n, m in model.named_modules() if n.split(".")[-1] == "class_labels_classifier" or "class_embed" in n]
+    linear = {id(m): m for h in heads for m in h.modules() if isinstance(m, torch.nn.Linear)}.values()
+    with torch.no_grad():
+        for n, m in model.named_modules():
+            if "bbox" in n and isinstance(m, torch.nn.Linear) and m.out_features == 4:
+                m.weight += torch.randn_like(m.weight) * 0.2
+        logits = torch.cat([model(pixel_values=x[None]).logits for x in batch])
+        for m in linear:
+            m.weight *= 4 / (logits.max() - logits.mean())
+            m.bias[:] = (m.bias - logits.mean()) * 4 / (logits.max() - logits.mean())
+
+
+def run_export(path, processor, image):
+    """A trace keeps the extents and the order of queries of the picture that it was made with, so that these exports answer
+    otherwise than the networks themselves: what counts is the export."""
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path)
+    x = processor(images=image, return_tensors="pt")["pixel_values"].numpy()
+    return types.SimpleNamespace(**{o.name: torch.tensor(v) for o, v in zip(session.get_outputs(), session.run(None, {"pixel_values": x}))})
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detections(onnxd, pictures, tmp_path, name):
+    torch.manual_seed(1)
+    model, processor = DETECTORS[name][0]().eval(), DETECTORS[name][1]()
+    batch = [processor(images=im, return_tensors="pt")["pixel_values"][0] for im in opened(pictures)]
+    spread_queries(model, batch)
+    path = export(model, processor, tmp_path, batch[0][None], ("logits", "pred_boxes"))
+    found = 0
+    for im, said in zip(opened(pictures), answers(onnxd, path, pictures, "--score-threshold", 0.3)):
+        out = run_export(path, processor, im) if name in ("deformable_detr", "rt_detr", "d_fine") else run(model, processor, im)
+        result = processor.post_process_object_detection(out, threshold=0.3, target_sizes=[im.size[::-1]])[0]
+        want = [{"label": int(l), "score": float(s), "box": clipped(b, *im.size)}
+                for b, l, s in zip(result["boxes"].tolist(), result["labels"], result["scores"])]
+        found += len(same_detections(f"transformers {name}", said, want, 0.3))
+    assert found > 10
+
+
+# ---- maps ----------------------------------------------------------------------------------------
+
+def test_segformer(onnxd, pictures, tmp_path):
+    torch.manual_seed(1)
+    model = hf.SegformerForSemanticSegmentation(hf.SegformerConfig(
+        hidden_sizes=[16, 24, 32, 48], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=32, **NAMES)).eval()
+    processor = hf.SegformerImageProcessor(size={"height": 128, "width": 128})
+    batch = torch.cat([processor(images=im, return_tensors="pt")["pixel_values"] for im in opened(pictures)])
+    calibrate_norms(model, batch)
+    spread_logits(model, model, batch)
+    path = export(model, processor, tmp_path, batch[:1], ("logits",))
+    for im, said in zip(opened(pictures), answers(onnxd, path, pictures)):
+        out = run(model, processor, im)
+        want = processor.post_process_semantic_segmentation(out, target_sizes=[im.size[::-1]])[0]
+        same_segmentation("transformers segformer", said, want.numpy())
+
+
+@pytest.mark.parametrize("name", ["dpt", "glpn", "depth_anything"])
+def test_depth(onnxd, pictures, tmp_path, name):
+    torch.manual_seed(1)
+    if name == "dpt":
+        model = hf.DPTForDepthEstimation(hf.DPTConfig(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48,
+                                                      image_size=128, backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[16, 16, 32, 32],
+                                                      fusion_hidden_size=16, is_hybrid=False))
+        processor = hf.DPTImageProcessor(size={"height": 128, "width": 128})
+    elif name == "glpn":
+        model = hf.GLPNForDepthEstimation(hf.GLPNConfig(hidden_sizes=[16, 24, 32, 48], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2],
+                                                        decoder_hidden_size=16))
+        processor = hf.GLPNImageProcessor()
+    else:
+        model = hf.DepthAnythingForDepthEstimation(hf.DepthAnythingConfig(
+            backbone_config=hf.Dinov2Config(hidden_size=48, num_hidden_layers=4, num_attention_heads=3, image_size=70, patch_size=14,
+                                            out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False),
+            reassemble_hidden_size=48, neck_hidden_sizes=[16, 16, 32, 32], fusion_hidden_size=16))
+        processor = hf.DPTImageProcessor(size={"height": 70, "width": 70}, keep_aspect_ratio=True, ensure_multiple_of=14)
+    model.eval()
+    example = processor(images=opened(pictures)[0], return_tensors="pt")["pixel_values"]
+    path = export(model, processor, tmp_path, example, ("predicted_depth",))
+    for im, said in zip(opened(pictures), answers(onnxd, path, pictures)):
+        out = run_export(path, processor, im) if name == "depth_anything" else run(model, processor, im)
+        want = processor.post_process_depth_estimation(out, target_sizes=[im.size[::-1]])[0]["predicted_depth"]
+        same_depth(f"transformers {name}", said, want.numpy())
+
+
+def test_embedding(onnxd, pictures, tmp_path):
+    torch.manual_seed(1)
+    model = hf.CLIPVisionModelWithProjection(hf.CLIPVisionConfig(hidden_size=48, num_hidden_layers=2, num_attention_heads=3,
+                                                                 intermediate_size=96, image_size=SIDE, patch_size=16, projection_dim=32)).eval()
+    processor = hf.CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    batch = torch.cat([processor(images=im, return_tensors="pt")["pixel_values"] for im in opened(pictures)])
+    path = export(model, processor, tmp_path, batch[:1], ("image_embeds",), {"pixel_values": {0: "batch"}})
+    for x, said in zip(batch, answers(onnxd, path, pictures)):
+        with torch.no_grad():
+            want = model(pixel_values=x[None]).image_embeds[0]
+        off = np.abs(np.array(said["embedding"]) - (want / want.norm()).numpy()).max()
+        REPORT.add("transformers clip, vision", found=1, other=off)
+        assert off < SCORE
