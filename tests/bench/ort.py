@@ -75,6 +75,11 @@ def ort_child(path, threads, lines, answer):
         answer({"load_ms": load, "first_run_ms": first, "growth_mb": growth()})
 
 
+def die_with_parent():
+    """A stopped process would outlive a parent that is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Paced:
     """A process that answers a line with a line of JSON, and is stopped in between."""
 
@@ -109,7 +114,7 @@ class Onnxd(Paced):
         ask, self.to = os.pipe()
         self.back, answer = os.pipe()
         self.p = subprocess.Popen([onnxd, "bench", path, "--paced", "--threads", str(threads), "--inputs", inputs],
-                                  stdin=ask, stdout=answer, stderr=self.errors)
+                                  stdin=ask, stdout=answer, stderr=self.errors, preexec_fn=die_with_parent)
         self.pid = self.p.pid
         os.close(ask)
         os.close(answer)
@@ -137,6 +142,7 @@ class Ort(Paced):
         if self.pid == 0:
             code = 1
             try:
+                die_with_parent()
                 os.close(self.to)
                 os.close(self.back)
                 with os.fdopen(ask) as lines:
