@@ -1,6 +1,7 @@
 /* binary.c - arithmetic on two tensors that broadcast: Add, Sub, Mul, Div, Pow, Mod, PRelu.
  * Integers wrap. Dividing an integer by zero gives 0. */
 #include "engine/kernels/elementwise.h"
+#include "engine/ops/channels.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/ops.h"
 
@@ -244,8 +245,37 @@ od_code eng_sub_run(eng_ctx *c, od_status *st)
     return arith_run(c, sub_rows, (int)OD_COUNT(sub_rows), ENG_BIN_SUB, st);
 }
 
+/* `by` has a factor for each channel of x, as squeeze-and-excitation ends. */
+static bool is_channel_scale(const eng_tensor *x, const eng_tensor *by, const eng_tensor *y)
+{
+    if (x->dtype != ENG_FLOAT || x->rank < 3 || by->rank != x->rank || x->layout != ENG_CL || y->layout != ENG_CL) return false;
+    if (!eng_dims_equal(x, y) || by->dims[1] != x->dims[1] || (by->dims[0] != 1 && by->dims[0] != x->dims[0])) return false;
+    return eng_tensor_count(by) == by->dims[0] * by->dims[1];
+}
+
+/* y = x * by; rows as short as an image's channels would each cost a call. */
+static od_code scale_channels(eng_ctx *c, const eng_tensor *x, const eng_tensor *by, od_status *st)
+{
+    const eng_epilogue plain = {.act = ENG_ACT_NONE};
+    eng_channels v;
+    float *none = od_arena_array(c->scratch, float, x->dims[1]);
+    if (!none) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " channels", x->dims[1]);
+    for (int64_t i = 0; i < x->dims[1]; i++) none[i] = -0.0f; /* what leaves every sum as it is */
+    eng_channels_view(x, c->out[0], &v);
+    for (int64_t n = 0; n < v.items; n++) {
+        const int64_t step = by->dims[0] == 1 ? 0 : by->layout == ENG_CL ? by->pitch : by->dims[1];
+        eng_channels one = v;
+        one.items = 1;
+        eng_channels_affine(&one, (const float *)x->data + n * v.x_item, (float *)c->out[0]->data + n * v.y_item,
+                            (const float *)by->data + n * step, none, 0, &plain, c->pool);
+    }
+    return OD_OK;
+}
+
 od_code eng_mul_run(eng_ctx *c, od_status *st)
 {
+    for (int k = 0; k < 2; k++)
+        if (is_channel_scale(c->in[k], c->in[1 - k], c->out[0])) return scale_channels(c, c->in[k], c->in[1 - k], st);
     return arith_run(c, mul_rows, (int)OD_COUNT(mul_rows), ENG_BIN_MUL, st);
 }
 
