@@ -470,3 +470,11 @@ def test_a_window_to_one_side_is_no_local_response_normalization(tmp_path):
     n = Net()
     y = local_response(n, n.input("x", 1, 7, 6, 5), 5, 4)
     assert "AveragePool" in check(tmp_path, n, {"x": feed(1, 7, 6, 5)}, y)
+
+
+def test_a_second_relu_goes(tmp_path):
+    n = Net()
+    x = n.add("Relu", n.add("Conv", n.input("x", 1, 3, 9, 9), n.weight(8, 3, 3, 3)))
+    y = n.add("Conv", n.add("Relu", x), n.weight(4, 8, 1, 1))
+    z = n.add("ReduceMean", n.add("Relu", x), axes=[2, 3])
+    assert check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, y, z) == {"Conv": 2, "ReduceMean": 1}

@@ -239,7 +239,8 @@ static void combine_row(float *y, const float *w, int64_t k, const float *rows, 
         .un = {abs_row, neg_row, sqrt_row, reciprocal_row, floor_row, ceil_row, round_row, sign_row, square_row, \
                cube_row, relu_row, softsign_row, pow_1_2_row, pow_3_4_row},                                     \
         .par = {clip_row, leaky_row, hard_sigmoid_row, hard_swish_row, threshold_row, shrink_row},              \
-        .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row, .gather_32 = gather_32_row, .widen_u8 = widen_u8_row,                              \
+        .cmp = {eq_row, lt_row, gt_row, le_row, ge_row}, .where_32 = where_32_row,                              \
+        .gather_32 = gather_32_row, .widen_u8 = widen_u8_row,                                                   \
         .quantize_8 = quantize_8_row, .dequantize_u8 = dequantize_u8_row, .dequantize_s8 = dequantize_s8_row,   \
         .requantize = requantize_row, .mac_u8 = mac_u8_row, .mac_s8 = mac_s8_row, .mac_s16 = mac_s16_row,       \
         .dot = dot_row, .combine = combine_row,                                                                 \

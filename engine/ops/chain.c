@@ -11,8 +11,8 @@
 bool eng_chain_takes(const eng_node *n)
 {
     static const char *const others[] = {"Mean", "BitCast"}; /* walk twice, or not at all */
-    const unsigned flags = ENG_EW & ~ENG_HALF;
-    if (n->domain != ENG_DOMAIN_ONNX || (n->op->flags & (flags | ENG_AS_DOUBLE | ENG_AS_INT32)) != flags || n->fused.act || n->fused.residual) return false;
+    const unsigned flags = ENG_EW & ~ENG_HALF, all = flags | ENG_AS_DOUBLE | ENG_AS_INT32;
+    if (n->domain != ENG_DOMAIN_ONNX || (n->op->flags & all) != flags || n->fused.act || n->fused.residual) return false;
     for (size_t i = 0; i < OD_COUNT(others); i++)
         if (!strcmp(n->op_type, others[i])) return false;
     bool more = !strcmp(n->op_type, "Clip") || !strcmp(n->op_type, "Where");

@@ -86,8 +86,13 @@ od_code eng_pass_activation(eng_rewrite *r, od_status *st)
         eng_epilogue e;
         if (n->dead || n->n_in < 1 || !find_act(r, n, &e) || !is_float(r, n->in[0])) continue;
         eng_node *maker = eng_rewrite_maker(r, n->in[0], NULL);
-        if (!maker || !(maker->op->flags & (ENG_FUSES | ENG_FUSES_ACT)) || maker->out[0] != n->in[0] || maker->fused.act || !eng_rewrite_private(r, n->in[0])) continue;
-        if (maker->fused.residual == ENG_RES_AFTER_ACT) continue;
+        if (!maker || maker->fused.residual == ENG_RES_AFTER_ACT) continue;
+        if (e.act == ENG_ACT_RELU && maker->fused.act == ENG_ACT_RELU) {
+            if (eng_rewrite_replace(r, n->out[0], n->in[0])) eng_rewrite_kill(r, n); /* a second one does nothing */
+            continue;
+        }
+        if (!(maker->op->flags & (ENG_FUSES | ENG_FUSES_ACT)) || maker->out[0] != n->in[0]) continue;
+        if (maker->fused.act || !eng_rewrite_private(r, n->in[0])) continue;
         if (!eng_rewrite_replace(r, n->out[0], n->in[0])) continue;
         maker->fused.act = e.act;
         maker->fused.alpha = e.alpha;

@@ -26,7 +26,8 @@ static bool zeros_around(const eng_rewrite *r, int v, int *u, int64_t *before, i
     for (const eng_node *n; (n = eng_rewrite_maker(r, *u, "Pad")) != NULL; *u = n->in[0]) {
         const eng_tensor *x = eng_rewrite_type(r, n->in[0]), *pads = n->n_in > 1 ? eng_rewrite_constant(r, n->in[1]) : NULL;
         double value = 0.0;
-        if (!x || !pads || eng_tensor_count(pads) != 2 * x->rank || !eng_node_string_is(n, "mode", "constant", "constant")) return false;
+        if (!x || !pads || eng_tensor_count(pads) != 2 * x->rank) return false;
+        if (!eng_node_string_is(n, "mode", "constant", "constant")) return false;
         if (n->n_in > 3 && n->in[3] >= 0) return false;
         if (n->n_in > 2 && n->in[2] >= 0 && (!eng_rewrite_scalar(r, n->in[2], &value) || value != 0.0)) return false;
         for (int d = 0; d < 2 * x->rank; d++)
@@ -41,8 +42,10 @@ static bool zeros_around(const eng_rewrite *r, int v, int *u, int64_t *before, i
 static bool mean_along_depth(const eng_node *n, int64_t *size)
 {
     int64_t count, strides;
-    const int64_t *kernel = eng_node_ints(n, "kernel_shape", &count), *stride = eng_node_ints(n, "strides", &strides), *pads, *dilations;
-    if (!kernel || count < 1 || !eng_node_string_is(n, "auto_pad", "NOTSET", "NOTSET") || eng_node_int(n, "ceil_mode", 0)) return false;
+    const int64_t *kernel = eng_node_ints(n, "kernel_shape", &count), *pads, *dilations;
+    const int64_t *stride = eng_node_ints(n, "strides", &strides);
+    if (!kernel || count < 1 || !eng_node_string_is(n, "auto_pad", "NOTSET", "NOTSET")) return false;
+    if (eng_node_int(n, "ceil_mode", 0)) return false;
     for (int64_t i = 0; i < strides; i++)
         if (stride[i] != 1) return false;
     for (int64_t i = 1; i < count; i++)

@@ -371,7 +371,9 @@ static bool follow_where(follower *f, const eng_node *n, ints *y)
 {
     const ints *c = n->n_in == 3 ? ints_of(f, n->in[0]) : NULL, *side[2];
     if (!c || !(side[0] = ints_of(f, n->in[2])) || !(side[1] = ints_of(f, n->in[1]))) return false;
-    if ((c->n != y->n && c->n != 1) || (side[0]->n != y->n && side[0]->n != 1) || (side[1]->n != y->n && side[1]->n != 1)) return false;
+    if (c->n != y->n && c->n != 1) return false;
+    for (int k = 0; k < 2; k++)
+        if (side[k]->n != y->n && side[k]->n != 1) return false;
     for (int i = 0; i < y->n; i++) {
         int at = c->n == 1 ? 0 : i;
         const ints *s = side[c->x[at] != 0];
