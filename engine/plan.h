@@ -52,12 +52,17 @@ typedef struct eng_plan {
     size_t scratch_bytes;
     int refs;
     uint64_t used_at; /* for leaving the cache */
+
+    struct eng_plan *part; /* the plan to run `parts` times instead, or NULL; see parts.c */
+    int64_t parts;
+    bool *divided; /* by input: cut along axis 0, not the same for each part */
 } eng_plan;
 
 /* A plan for `g` at the shapes of `inputs` (g->n_inputs), from the cache when it is there. The caller
  * owns a reference. Any thread. Errors name the node. */
 od_code eng_plan_acquire(eng_plan **out, eng_graph *g, const eng_tensor *inputs, od_pool *pool, od_status *st);
-void eng_plan_release(eng_plan *plan);
+void eng_plan_release(eng_plan *plan); /* NULL is accepted */
+eng_plan *eng_plan_keep(eng_plan *plan); /* one more reference */
 
 /* The parts of it. A plan for these shapes, not from the cache; one reference is the caller's. */
 od_code eng_plan_build(eng_plan **out, const eng_graph *g, const eng_tensor *inputs, od_pool *pool, od_status *st);
@@ -65,6 +70,9 @@ void eng_plan_free(eng_plan *plan);
 
 /* Give each value of a plan whose steps are there its place. OD_NO_MEMORY. */
 od_code eng_plan_place(eng_plan *plan, od_arena *scratch, od_status *st);
+
+/* Let a plan of a batch run in parts where its items have nothing to do with each other and it pays. In parts.c. */
+void eng_plan_divide(eng_plan *whole, od_pool *pool);
 
 /* Free the cache of `g`. */
 void eng_plans_destroy(eng_graph *g);

@@ -6,7 +6,7 @@
 
 enum { PLANS_MAX = 16 /* cached plans of a graph; the least recently used gives way */ };
 
-/* One lock for all caches: it is held for a look-up only. */
+/* One lock for all caches: it is held for looking up and letting go. */
 static pthread_mutex_t plans_lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct eng_plans {
@@ -38,6 +38,16 @@ static eng_plan *find_cached(eng_graph *g, const eng_tensor *inputs)
     return NULL;
 }
 
+/* One reference less, under the lock. */
+static void drop(eng_plan *plan)
+{
+    while (plan && --plan->refs == 0) {
+        eng_plan *part = plan->part;
+        eng_plan_free(plan);
+        plan = part;
+    }
+}
+
 /* Put `plan` into the cache, which takes a reference; the least recently used one gives way. */
 static void cache_plan(eng_graph *g, eng_plan *plan)
 {
@@ -48,7 +58,7 @@ static void cache_plan(eng_graph *g, eng_plan *plan)
         at = 0;
         for (int i = 1; i < c->n; i++)
             if (c->plan[i]->used_at < c->plan[at]->used_at) at = i;
-        if (--c->plan[at]->refs == 0) eng_plan_free(c->plan[at]);
+        drop(c->plan[at]);
     } else {
         c->n++;
     }
@@ -65,10 +75,11 @@ od_code eng_plan_acquire(eng_plan **out, eng_graph *g, const eng_tensor *inputs,
     if (*out) return OD_OK;
     eng_plan *plan = NULL;
     OD_TRY(eng_plan_build(&plan, g, inputs, pool, st));
+    eng_plan_divide(plan, pool);
     pthread_mutex_lock(&plans_lock);
     eng_plan *other = find_cached(g, inputs); /* somebody may have been faster */
     if (other) {
-        eng_plan_free(plan);
+        drop(plan);
         plan = other;
     } else {
         cache_plan(g, plan);
@@ -78,13 +89,19 @@ od_code eng_plan_acquire(eng_plan **out, eng_graph *g, const eng_tensor *inputs,
     return OD_OK;
 }
 
+eng_plan *eng_plan_keep(eng_plan *plan)
+{
+    pthread_mutex_lock(&plans_lock);
+    plan->refs++;
+    pthread_mutex_unlock(&plans_lock);
+    return plan;
+}
+
 void eng_plan_release(eng_plan *plan)
 {
-    if (!plan) return;
     pthread_mutex_lock(&plans_lock);
-    bool last = --plan->refs == 0;
+    drop(plan);
     pthread_mutex_unlock(&plans_lock);
-    if (last) eng_plan_free(plan);
 }
 
 void eng_plans_destroy(eng_graph *g)

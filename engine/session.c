@@ -12,6 +12,8 @@ typedef struct child {
     eng_session *session;
 } child;
 
+enum { OTHERS_MAX = 64 };
+
 struct eng_session {
     eng_model *model;
     eng_graph *graph;
@@ -32,6 +34,7 @@ struct eng_session {
     od_arena carried[2]; /* of a subgraph: what eng_subgraph_carry copied last, and before that */
     int turn;
     child *children;
+    eng_session *others[OTHERS_MAX]; /* without a pool: they run parts of a batch beside each other */
     bool (*cancelled)(void *);
     void *cancel_arg;
     bool profiling;
@@ -99,16 +102,11 @@ static void unbind(eng_session *s)
     od_arena_reset(&s->bound);
 }
 
-static od_code bind(eng_session *s, const eng_tensor *inputs, od_status *st)
+static od_code bind(eng_session *s, eng_plan *plan, od_status *st)
 {
-    eng_plan *plan = NULL;
-    OD_TRY(eng_plan_acquire(&plan, s->graph, inputs, s->pool, st));
-    if (plan == s->plan) {
-        eng_plan_release(plan);
-        return OD_OK;
-    }
+    if (plan == s->plan) return OD_OK;
     unbind(s);
-    s->plan = plan;
+    s->plan = eng_plan_keep(plan);
     if (plan->scratch_bytes > s->block_size) {
         od_block_free(s->block, s->block_size);
         s->block = NULL;
@@ -306,14 +304,108 @@ static od_code check_input(const eng_graph *g, int i, const eng_tensor *t, od_st
                    eng_tensor_text(t, have, sizeof have), eng_tensor_text(&want, wanted, sizeof wanted));
 }
 
-static od_code run(eng_session *s, const eng_tensor *inputs, eng_tensor *outputs, od_status *st)
+/* Run the bound plan. */
+static od_code run_once(eng_session *s, const eng_tensor *inputs, eng_tensor *outputs, od_status *st)
 {
-    od_arena_reset(&s->memory);
-    od_arena_reset(&s->scratch);
-    OD_TRY(bind(s, inputs, st));
     bind_inputs(s, inputs);
     OD_TRY(run_steps(s, st));
     return collect_outputs(s, outputs, st);
+}
+
+/* A batch that runs in parts. */
+typedef struct parts_job {
+    eng_session *s;
+    const eng_plan *whole;
+    const eng_tensor *inputs;
+    eng_tensor *outputs; /* of the whole batch */
+    int64_t parts, runners; /* parts to share out */
+    od_status status[OTHERS_MAX];
+} parts_job;
+
+/* Run part `p` on `s`, to which the part's plan is bound. */
+static od_code run_part(parts_job *job, eng_session *s, int64_t p, od_status *st)
+{
+    int n_in = s->graph->n_inputs, n_out = s->graph->n_outputs;
+    eng_tensor *in = od_arena_array(&s->memory, eng_tensor, n_in), *out = od_arena_array(&s->memory, eng_tensor, n_out);
+    if (!in || !out) return od_fail(st, OD_NO_MEMORY, "no memory for the parts of a batch");
+    for (int i = 0; i < n_in; i++) {
+        int64_t strides[ENG_MAX_RANK];
+        in[i] = job->inputs[i];
+        if (!job->whole->divided[i]) continue;
+        in[i].dims[0] /= job->whole->parts;
+        eng_tensor_strides(&in[i], strides);
+        in[i].data = (char *)in[i].data + p * in[i].dims[0] * strides[0] * (int64_t)eng_dtype_size(in[i].dtype);
+    }
+    OD_TRY(run_once(s, in, out, st));
+    for (int k = 0; k < n_out; k++) {
+        size_t bytes = eng_tensor_bytes(&out[k]);
+        memcpy((char *)job->outputs[k].data + (size_t)p * bytes, out[k].data, bytes);
+    }
+    return OD_OK;
+}
+
+static void run_share(void *arg, int64_t runner, int slot)
+{
+    parts_job *job = arg;
+    unsigned was = od_cpu_float_fast();
+    (void)slot;
+    for (int64_t p = runner; p < job->parts && job->status[runner].code == OD_OK; p += job->runners)
+        run_part(job, job->s->others[runner], p, &job->status[runner]);
+    od_cpu_float_restore(was);
+}
+
+/* A session for each runner, ready to run parts. */
+static od_code ready_others(eng_session *s, const eng_plan *whole, int64_t runners, od_status *st)
+{
+    for (int64_t r = 0; r < runners; r++) {
+        eng_session *o = s->others[r];
+        if (!o) {
+            OD_TRY(eng_session_create(&o, s->model, NULL, s->memory_limit, st));
+            s->others[r] = o;
+        }
+        eng_session_set_cancel(o, s->cancelled, s->cancel_arg);
+        od_arena_reset(&o->memory);
+        od_arena_reset(&o->scratch);
+        OD_TRY(bind(o, whole->part, st));
+    }
+    return OD_OK;
+}
+
+/* Run a batch in parts: as many at once as there are idle workers, and what is left over with all of them. */
+static od_code run_parts(eng_session *s, const eng_plan *whole, const eng_tensor *inputs, eng_tensor *outputs, od_status *st)
+{
+    parts_job job = {.s = s, .whole = whole, .inputs = inputs, .outputs = outputs};
+    job.runners = s->profiling ? 1 : od_min_i64(od_min_i64(od_pool_idle(s->pool) + 1, whole->parts), OTHERS_MAX);
+    for (int k = 0; k < s->graph->n_outputs; k++) {
+        outputs[k] = whole->values[whole->outputs[k]]->t;
+        outputs[k].data = od_arena_alloc(&s->memory, eng_tensor_bytes(&outputs[k]));
+        if (!outputs[k].data) return od_fail(st, OD_NO_MEMORY, "no memory for output %d", k);
+    }
+    if (job.runners > 1) {
+        job.parts = whole->parts - whole->parts % job.runners;
+        OD_TRY(ready_others(s, whole, job.runners, st));
+        od_pool_for(s->pool, job.runners, run_share, &job);
+        for (int64_t r = 0; r < job.runners; r++) {
+            if (job.status[r].code == OD_OK) continue;
+            *st = job.status[r];
+            return st->code;
+        }
+    }
+    if (job.parts < whole->parts) OD_TRY(bind(s, whole->part, st));
+    for (int64_t p = job.parts; p < whole->parts; p++) OD_TRY(run_part(&job, s, p, st));
+    return OD_OK;
+}
+
+static od_code run(eng_session *s, const eng_tensor *inputs, eng_tensor *outputs, od_status *st)
+{
+    eng_plan *plan = NULL;
+    od_arena_reset(&s->memory);
+    od_arena_reset(&s->scratch);
+    OD_TRY(eng_plan_acquire(&plan, s->graph, inputs, s->pool, st));
+    od_code rc = plan->part ? run_parts(s, plan, inputs, outputs, st) : bind(s, plan, st);
+    if (!plan->part && rc == OD_OK) rc = run_once(s, inputs, outputs, st);
+    eng_plan_release(plan);
+    return rc;
 }
 
 od_code eng_model_check_inputs(const eng_model *model, const eng_tensor *inputs, od_status *st)
@@ -409,6 +501,7 @@ void eng_session_destroy(eng_session *s)
         eng_session_destroy(c->session);
         free(c);
     }
+    for (int i = 0; i < OTHERS_MAX; i++) eng_session_destroy(s->others[i]);
     unbind(s);
     od_arena_fini(&s->bound);
     od_arena_fini(&s->scratch);
@@ -430,6 +523,7 @@ size_t eng_session_bytes(const eng_session *s)
     size_t n = s->block_size + od_arena_bytes(&s->bound) + od_arena_bytes(&s->scratch) + od_arena_bytes(&s->memory) +
                od_arena_bytes(&s->carried[0]) + od_arena_bytes(&s->carried[1]);
     for (child *c = s->children; c; c = c->next) n += eng_session_bytes(c->session);
+    for (int i = 0; i < OTHERS_MAX && s->others[i]; i++) n += eng_session_bytes(s->others[i]);
     return n;
 }
 
@@ -464,7 +558,7 @@ od_code eng_session_cost(eng_session *s, const eng_tensor *inputs, int64_t *macs
     OD_TRY(eng_plan_acquire(&plan, s->graph, inputs, s->pool, st));
     *macs = 0;
     for (int i = 0; i < plan->n_steps; i++) *macs += plan->steps[i].macs;
-    *planned = plan->scratch_bytes;
+    *planned = (plan->part ? plan->part : plan)->scratch_bytes;
     eng_plan_release(plan);
     return OD_OK;
 }

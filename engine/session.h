@@ -29,7 +29,7 @@ od_code eng_session_run(eng_session *s, const eng_tensor *inputs, eng_tensor *ou
 /* Would a run accept these inputs' types and shapes? The errors of eng_session_run. */
 od_code eng_model_check_inputs(const eng_model *model, const eng_tensor *inputs, od_status *st);
 
-/* Called between nodes; a non-zero return ends the run with OD_CANCELLED. NULL: none. */
+/* Called between nodes, from threads of the pool too; a non-zero return ends the run with OD_CANCELLED. NULL: none. */
 void eng_session_set_cancel(eng_session *s, bool (*cancelled)(void *), void *arg);
 
 /* Bytes held for runs by this session. */
