@@ -70,6 +70,11 @@ static void *on_line(void *arg, const char *uri, struct MHD_Connection *mhd)
     char *target = od_arena_strdup(&r->arena, uri, len), *path = od_arena_strdup(&r->arena, uri, len);
     if (!target || !path) return c;
     r->target = target;
+    if (*path != '/' && strstr(path, "://")) { /* "http://host/v2", as to a proxy: what stands behind the host */
+        path = strstr(path, "://") + 3;
+        path += strcspn(path, "/?");
+        if (*path != '/') path--, *path = '/'; /* of what stood there nothing is needed */
+    }
     char *query = strchr(path, '?');
     if (query) *query = '\0';
     r->query = query ? query + 1 : "";
