@@ -99,6 +99,7 @@ static od_code read_parameters(srv_request *r, load_request *q, od_status *st)
         while (srv_json_member(&j, &key, st)) {
             if (srv_str_is(key, "config")) {
                 OD_TRY(srv_json_string(&j, &text, st));
+                if (!text.len) continue; /* none */
                 q->config = od_arena_strdup(&r->arena, text.ptr, text.len);
                 if (!q->config) return od_fail(st, OD_NO_MEMORY, "no memory for a configuration");
             } else if (key.len > 5 && !memcmp(key.ptr, "file:", 5)) {
