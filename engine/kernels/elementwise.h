@@ -78,6 +78,8 @@ typedef struct eng_elementwise {
     void (*mac_s8)(int32_t *sum, int32_t a, const int8_t *b, int64_t n);
     void (*mac_s16)(int32_t *sum, int32_t a, const int16_t *b, int64_t n);
     float (*dot)(const float *a, const float *b, int64_t n); /* in an order of its own */
+    /* rank[i] = how many of the first n keys are larger than key[i], or equal and before it; i below n rounded up to 8 */
+    void (*rank_s32)(const int32_t *key, int32_t *rank, int32_t n);
     /* y[i] += the sum of w[k] * rows[k * ld + i] over k */
     void (*combine)(float *y, const float *w, int64_t k, const float *rows, int64_t ld, int64_t n);
 } eng_elementwise;

@@ -217,6 +217,22 @@ static float dot_row(const float *a, const float *b, int64_t n)
     return sum[0] + all;
 }
 
+static void rank_s32_row(const int32_t *key, int32_t *rank, int32_t n)
+{
+    const int32_t whole = (n + 7) / 8 * 8;
+    int32_t all = 0;
+    for (int32_t j = 0; j < whole; j++) rank[j] = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t v = key[i];
+        ROW_LOOP
+        for (int32_t j = 0; j < whole; j++) rank[j] += v > key[j];
+    }
+    for (int32_t j = 0; j < n; j++) all += rank[j];
+    if (all == n * (n - 1) / 2) return; /* every pair has a larger one: no two are equal */
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t j = i + 1; j < n; j++) rank[j] += key[i] == key[j];
+}
+
 static void combine_row(float *y, const float *w, int64_t k, const float *rows, int64_t ld, int64_t n)
 {
     int64_t at = 0;
@@ -243,7 +259,7 @@ static void combine_row(float *y, const float *w, int64_t k, const float *rows, 
         .gather_32 = gather_32_row, .widen_u8 = widen_u8_row,                                                   \
         .quantize_8 = quantize_8_row, .dequantize_u8 = dequantize_u8_row, .dequantize_s8 = dequantize_s8_row,   \
         .requantize = requantize_row, .mac_u8 = mac_u8_row, .mac_s8 = mac_s8_row, .mac_s16 = mac_s16_row,       \
-        .dot = dot_row, .combine = combine_row,                                                                 \
+        .dot = dot_row, .rank_s32 = rank_s32_row, .combine = combine_row,                                       \
     }
 
 #endif

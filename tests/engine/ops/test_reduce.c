@@ -8,6 +8,33 @@ static void fill(void)
     for (int i = 0; i < 24; i++) x[i] = (float)(i % 7) - 2.0f;
 }
 
+/* Short lines take another way than long ones. */
+TEST(the_best_of_a_short_line_are_those_of_a_long_one) {
+    static float line[70];
+    static int64_t whole[70];
+    int64_t k = 9;
+    for (int large = 0; large < 2; large++)
+        for (int kind = 0; kind < 3; kind++) {
+            int64_t first[9];
+            for (int n = 0; n < 2; n++) { /* what comes behind the first 40 loses */
+                for (int i = 0; i < 70; i++) {
+                    int v = i * 13 % 11 - 5;
+                    if (i >= 40) v = large ? -100 : 100;
+                    line[i] = i == 7 && large ? NAN : i == 8 ? -0.0f : (float)v;
+                    whole[i] = kind == 2 && i < 40 ? (int64_t)v << 40 : v;
+                }
+                op_case c = {.n_in = 0};
+                CASE_IN(&c, kind ? ENG_INT64 : ENG_FLOAT, kind ? (void *)whole : (void *)line, 1, n ? 70 : 40);
+                CASE_IN(&c, ENG_INT64, &k, 1);
+                case_int(&c, "largest", large);
+                CHECK_OK(case_run(&c, "TopK", &st));
+                if (!n) memcpy(first, c.out.data, kind ? sizeof first : 9 * sizeof(float));
+                else CHECK(!memcmp(first, c.out.data, kind ? sizeof first : 9 * sizeof(float)));
+                case_end(&c);
+            }
+        }
+}
+
 TEST(the_place_of_an_extreme_is_the_first_or_the_last_and_nan_is_passed_over) {
     static float line[2 * 41];
     for (int i = 0; i < 82; i++) line[i] = (float)(i * 11 % 17);
