@@ -14,6 +14,7 @@ typedef struct eng_window {
     int64_t kernel[3];     /* kernel_shape; 0: absent */
     eng_auto_pad auto_pad;
     bool ceil_mode;        /* a last window that only begins inside the input counts too */
+    bool overhang;         /* of pools: an input smaller than the window, by less than a stride, has one window */
     /* from eng_window_fit */
     int64_t size[3], in[3], out[3];
 } eng_window;

@@ -26,7 +26,7 @@ od_code eng_global_pool_infer(eng_ctx *c, od_status *st)
     if (!x || x->rank < 3) return od_fail(st, OD_BAD_SHAPE, "an input of rank 3 or more is wanted");
     int64_t dims[ENG_MAX_RANK] = {x->dims[0], x->dims[1]};
     for (int i = 2; i < x->rank; i++) {
-        if (!x->dims[i]) return od_fail(st, OD_BAD_SHAPE, "spatial axis %d is empty", i);
+        if (!x->dims[i] && x->dims[0] && x->dims[1]) return od_fail(st, OD_BAD_SHAPE, "spatial axis %d is empty", i);
         dims[i] = 1;
     }
     double p = eng_lp_order(c->node);

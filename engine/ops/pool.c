@@ -51,6 +51,7 @@ od_code eng_pool_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st
     if (!w) return od_fail(st, OD_NO_MEMORY, "no memory for a window");
     n->params = w;
     OD_TRY(eng_window_read(n, w, st));
+    w->overhang = true;
     if (!w->kernel[2]) return od_fail(st, OD_BAD_MODEL, "kernel_shape is missing");
     return OD_OK;
 }

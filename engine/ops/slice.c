@@ -17,12 +17,13 @@ static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
     return v < lo ? lo : v > hi ? hi : v;
 }
 
-/* Python's rule: negative positions count from the end, all are brought into range. */
+/* Negative positions count from the end, all are brought into range: unlike in Python a start before the
+ * first element is the first one for negative steps too. */
 static void slice_axis(slice *s, int axis, int64_t extent, int64_t start, int64_t end, int64_t step)
 {
     if (start < 0) start = start < -extent ? -1 : start + extent;
     if (end < 0) end = end < -extent ? -1 : end + extent;
-    start = step > 0 ? clamp(start, 0, extent) : clamp(start, -1, extent - 1);
+    start = step > 0 ? clamp(start, 0, extent) : clamp(start, od_min_i64(0, extent - 1), extent - 1);
     end = step > 0 ? clamp(end, 0, extent) : clamp(end, -1, extent - 1);
     int64_t span = step > 0 ? end - start : start - end;
     if (step == INT64_MIN) step++;

@@ -124,6 +124,21 @@ TEST(slice_takes_the_ends_of_all_numbers) {
     case_end(&c);
 }
 
+TEST(a_backward_slice_from_before_the_first_element_begins_at_it) {
+    for (int64_t extent = 0; extent <= 6; extent += 3) {
+        op_case c = {0};
+        CASE_IN(&c, ENG_FLOAT, six, extent);
+        LIST(&c, -8);
+        LIST(&c, -9);
+        LIST(&c, 0);
+        LIST(&c, -2);
+        CHECK_OK(case_run(&c, "Slice", &st));
+        CHECK_EQ(c.out.dims[0], extent ? 1 : 0);
+        if (extent) CHECK_NEAR(F(c, 0), six[0], 0);
+        case_end(&c);
+    }
+}
+
 TEST(gathers_refuse_indices_out_of_range) {
     static const char *const ops[] = {"Gather", "GatherElements", "GatherND"};
     static const int64_t bad[] = {3, -4, INT64_MAX, INT64_MIN};

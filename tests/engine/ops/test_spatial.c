@@ -77,7 +77,7 @@ TEST(a_pool_refuses_attributes_that_contradict_themselves)
     pool_case(&c, 0);
     CHECK_CODE(case_run(&c, "MaxPool", &st), OD_BAD_ARGUMENT);
     case_end(&c);
-    pool_case(&c, 6);
+    pool_case(&c, 7);
     CHECK_CODE(case_run(&c, "AveragePool", &st), OD_BAD_SHAPE);
     CHECK_HAS(st.msg, "does not fit");
     case_end(&c);
@@ -92,6 +92,41 @@ TEST(a_pool_refuses_attributes_that_contradict_themselves)
     pool_case(&c, 2);
     case_int(&c, "p", 0);
     CHECK_CODE(case_run(&c, "LpPool", &st), OD_BAD_ARGUMENT);
+    case_end(&c);
+}
+
+TEST(an_input_that_lacks_less_than_a_stride_of_its_window_has_one)
+{
+    static const float two[2] = {1, 2};
+    static const struct {
+        const char *op;
+        int64_t k, stride, ceil, windows;
+        float want;
+    } cases[] = {{"AveragePool", 3, 2, 0, 1, 1.5f}, {"AveragePool", 4, 3, 1, 1, 1.5f}, {"MaxPool", 4, 3, 0, 1, 2},
+                 {"MaxPool", 3, 1, 0, 0, 0}, {"MaxPool", 4, 2, 1, 0, 0}, {"AveragePool", 5, 2, 0, 0, 0}, {"MaxPool", 6, 2, 0, -1, 0}};
+    for (size_t i = 0; i < OD_COUNT(cases); i++) {
+        op_case c = {.n_in = 0};
+        CASE_IN(&c, ENG_FLOAT, two, 1, 1, 2);
+        INTS(&c, "kernel_shape", cases[i].k);
+        INTS(&c, "strides", cases[i].stride);
+        case_int(&c, "ceil_mode", cases[i].ceil);
+        case_int(&c, "count_include_pad", 1);
+        last(&c, 0);
+        CHECK_CODE(case_run(&c, cases[i].op, &st), cases[i].windows < 0 ? OD_BAD_SHAPE : OD_OK);
+        if (cases[i].windows >= 0) CHECK_EQ(c.out.dims[2], cases[i].windows);
+        if (cases[i].windows > 0) CHECK_NEAR(F(c, 0), cases[i].want, 1e-6);
+        case_end(&c);
+    }
+    op_case c = {.n_in = 0};
+    CASE_IN(&c, ENG_FLOAT, two, 1, 1, 0);
+    INTS(&c, "kernel_shape", 1);
+    INTS(&c, "strides", 2);
+    CHECK_CODE(case_run(&c, "MaxPool", &st), OD_BAD_SHAPE); /* an empty axis has no window */
+    case_end(&c);
+    CASE_IN(&c, ENG_FLOAT, two, 1, 1, 2);
+    CASE_IN(&c, ENG_FLOAT, ramp, 1, 1, 3);
+    INTS(&c, "strides", 2);
+    CHECK_CODE(case_run(&c, "Conv", &st), OD_BAD_SHAPE); /* nor has a convolution */
     case_end(&c);
 }
 
@@ -142,6 +177,11 @@ TEST(an_empty_batch_is_pooled_to_an_empty_one)
     CASE_IN(&c, ENG_FLOAT, ramp, 1, 3, 0, 4);
     last(&c, 0);
     CHECK_CODE(case_run(&c, "GlobalAveragePool", &st), OD_BAD_SHAPE);
+    case_end(&c);
+    CASE_IN(&c, ENG_FLOAT, ramp, 0, 3, 0, 4); /* no average of nothing is asked for */
+    last(&c, 0);
+    CHECK_OK(case_run(&c, "GlobalAveragePool", &st));
+    CHECK_EQ(c.out.dims[2], 1);
     case_end(&c);
 }
 
