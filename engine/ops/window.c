@@ -72,7 +72,7 @@ od_code eng_window_fit(eng_window *w, const eng_tensor *x, const int64_t *size, 
             continue;
         }
         int64_t room = w->in[i] + w->before[i] + w->after[i] - reach;
-        if (room < 0 && (!w->overhang || w->in[i] < 1 || room / w->stride[i] < -1))
+        if (room < 0 && (!w->overhang || (w->in[i] < 1 && x->dims[0] && x->dims[1]) || room / w->stride[i] < -1))
             return od_fail(st, OD_BAD_SHAPE, "a window of %" PRId64 " does not fit %" PRId64 " padded by %" PRId64 " and %" PRId64,
                            reach, w->in[i], w->before[i], w->after[i]);
         /* Below 0 the division cuts off as for ONNX's shapes: one window, and none where a whole stride is missing. */

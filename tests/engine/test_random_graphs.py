@@ -7,8 +7,8 @@ A graph is a chain of random operators with random attributes over a few tensors
 0 and 1 among them), of which some are constants and some inputs whose extents are declared free. ONNX Runtime says which
 nodes are valid: a node that it refuses is dropped. Left out is where both may be right: Floor, Ceil and Round, which make a whole
 number of the last bit, of anything but inputs; align_corners where the scale makes a broken length, which ONNX Runtime cuts off
-and ONNX's own results keep; padding counted by windows larger than it. Prints the graphs that differ, and what differs, with
-exit code 1, and the seeds whose graphs crashed ONNX Runtime."""
+and ONNX's own results keep; padding counted by windows larger than the input; auto_pad of pools with gaps; a mean of nothing.
+Prints the graphs that differ, and what differs, with exit code 1, and the seeds whose graphs crashed ONNX Runtime."""
 import argparse
 import os
 import pathlib
@@ -109,6 +109,8 @@ class Maker:
             op = pick("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp")
             axes = sorted(set(int(a) for a in rng.integers(-r, r, rng.integers(1, 3)))) if r else []
             keep = dict(keepdims=int(chance(0.5)))
+            if op == "ReduceMean" and not v.size:
+                op = "ReduceSum"
             if op == "ReduceSum" or self.opset >= 18:
                 return op, [x] + ([self.constant(np.array(axes, I))] if axes else []), keep
             return op, [x], dict(keep, **(dict(axes=axes) if axes else {}))
@@ -162,7 +164,8 @@ class Maker:
                 return op, [x], {}
             k = [int(rng.integers(1, 4)) for _ in range(r - 2)]
             attrs = dict(kernel_shape=k, strides=[int(pick(1, 2, 3)) for _ in k])
-            attrs.update(dict(pads=[int(rng.integers(0, d)) for d in k * 2]) if chance(0.5) else dict(auto_pad=pick("SAME_UPPER", "SAME_LOWER", "VALID")))
+            same = ("SAME_UPPER", "SAME_LOWER") if all(s <= d for s, d in zip(attrs["strides"], k)) else ()
+            attrs.update(dict(pads=[int(rng.integers(0, d)) for d in k * 2]) if chance(0.5) else dict(auto_pad=pick(*same, "VALID")))
             if op == "AveragePool":
                 attrs["count_include_pad"] = int(chance(0.5) and all(n <= d for n, d in zip(k, shape[2:])))
             if op != "LpPool":

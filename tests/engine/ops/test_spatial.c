@@ -123,6 +123,12 @@ TEST(an_input_that_lacks_less_than_a_stride_of_its_window_has_one)
     INTS(&c, "strides", 2);
     CHECK_CODE(case_run(&c, "MaxPool", &st), OD_BAD_SHAPE); /* an empty axis has no window */
     case_end(&c);
+    CASE_IN(&c, ENG_FLOAT, two, 0, 1, 0); /* of no batch it has as many as its shape says */
+    INTS(&c, "kernel_shape", 1);
+    last(&c, 0);
+    CHECK_OK(case_run(&c, "MaxPool", &st));
+    CHECK_EQ(c.out.dims[2], 0);
+    case_end(&c);
     CASE_IN(&c, ENG_FLOAT, two, 1, 1, 2);
     CASE_IN(&c, ENG_FLOAT, ramp, 1, 1, 3);
     INTS(&c, "strides", 2);
