@@ -343,11 +343,21 @@ static size_t written(const eng_plan *plan)
     return bytes;
 }
 
+/* Bytes of weights that a run reads. */
+static size_t weights(const eng_plan *plan)
+{
+    const eng_graph *g = plan->graph;
+    size_t bytes = 0;
+    for (int v = 0; v < g->n_values; v++)
+        if (g->values[v].constant && plan->values[v]->readers) bytes += eng_tensor_bytes(g->values[v].constant);
+    return bytes > g->model->packed_bytes ? bytes : g->model->packed_bytes;
+}
+
 /* Weights are read again by each part: they must not be much more than what an item's results are. Parts are
  * of one item then, since those of a few were never better than both, measured. */
 static bool pays(const eng_plan *whole, int64_t n)
 {
-    return whole->scratch_bytes > NEAR_BYTES && whole->graph->model->packed_bytes / 4 <= written(whole) / (size_t)n;
+    return whole->scratch_bytes > NEAR_BYTES && weights(whole) / 4 <= written(whole) / (size_t)n;
 }
 
 void eng_plan_divide(eng_plan *whole, od_pool *pool)
