@@ -21,7 +21,7 @@ TEST(the_best_of_a_short_line_are_those_of_a_long_one) {
                     int v = i * 13 % 11 - 5;
                     if (i >= 40) v = large ? -100 : 100;
                     line[i] = i == 7 && large ? NAN : i == 8 ? -0.0f : (float)v;
-                    whole[i] = kind == 2 && i < 40 ? (int64_t)v << 40 : v;
+                    whole[i] = kind == 2 && i < 40 ? v * ((int64_t)1 << 40) : v;
                 }
                 op_case c = {.n_in = 0};
                 CASE_IN(&c, kind ? ENG_INT64 : ENG_FLOAT, kind ? (void *)whole : (void *)line, 1, n ? 70 : 40);
