@@ -40,25 +40,28 @@ static inline vf apply(eng_act act, vf alpha, vf beta, vf x)
         }                                                      \
     } while (0)
 
+#define EACH_ACT(CASE)          \
+    CASE(ENG_ACT_RELU);         \
+    CASE(ENG_ACT_CLIP);         \
+    CASE(ENG_ACT_LEAKY_RELU);   \
+    CASE(ENG_ACT_SIGMOID);      \
+    CASE(ENG_ACT_SILU);         \
+    CASE(ENG_ACT_HARD_SIGMOID); \
+    CASE(ENG_ACT_HARD_SWISH);   \
+    CASE(ENG_ACT_GELU_ERF);     \
+    CASE(ENG_ACT_GELU_TANH);    \
+    CASE(ENG_ACT_TANH);         \
+    CASE(ENG_ACT_MISH);         \
+    CASE(ENG_ACT_ELU);          \
+    CASE(ENG_ACT_SOFTPLUS)
+
 static void act_row(eng_act act, float alpha, float beta, const float *x, float *y, int64_t n)
 {
     const vf a = VM(alpha), b = VM(beta);
 #define CASE(A) \
     case A: FOR_ROW(x, y, n, apply(A, a, b, v)); break
     switch (act) { /* one loop each, so that the choice is made once */
-        CASE(ENG_ACT_RELU);
-        CASE(ENG_ACT_CLIP);
-        CASE(ENG_ACT_LEAKY_RELU);
-        CASE(ENG_ACT_SIGMOID);
-        CASE(ENG_ACT_SILU);
-        CASE(ENG_ACT_HARD_SIGMOID);
-        CASE(ENG_ACT_HARD_SWISH);
-        CASE(ENG_ACT_GELU_ERF);
-        CASE(ENG_ACT_GELU_TANH);
-        CASE(ENG_ACT_TANH);
-        CASE(ENG_ACT_MISH);
-        CASE(ENG_ACT_ELU);
-        CASE(ENG_ACT_SOFTPLUS);
+        EACH_ACT(CASE);
     default: FOR_ROW(x, y, n, v); break;
     }
 #undef CASE
@@ -200,19 +203,7 @@ static __attribute__((noinline)) void finish_tile(int rows, int width, const flo
 #define CASE(A) \
     case A: finish_rows(A, rows, width, t, c, ldc, e); break
     switch (e->act) { /* one loop each, so that the choice is made once */
-        CASE(ENG_ACT_RELU);
-        CASE(ENG_ACT_CLIP);
-        CASE(ENG_ACT_LEAKY_RELU);
-        CASE(ENG_ACT_SIGMOID);
-        CASE(ENG_ACT_SILU);
-        CASE(ENG_ACT_HARD_SIGMOID);
-        CASE(ENG_ACT_HARD_SWISH);
-        CASE(ENG_ACT_GELU_ERF);
-        CASE(ENG_ACT_GELU_TANH);
-        CASE(ENG_ACT_TANH);
-        CASE(ENG_ACT_MISH);
-        CASE(ENG_ACT_ELU);
-        CASE(ENG_ACT_SOFTPLUS);
+        EACH_ACT(CASE);
     default: finish_rows(ENG_ACT_NONE, rows, width, t, c, ldc, e); break;
     }
 #undef CASE
