@@ -213,6 +213,9 @@ def make_case(schema, newest, template, choice):
     n, values = template
     constraints = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
     attrs = {a.name: helper.get_attribute_value(a) for a in n.attribute if a.name in schema.attributes}
+    attrs = {k: float(v) if schema.attributes[k].type == defs.OpSchema.AttrType.FLOAT else v for k, v in attrs.items()}
+    if "consumed_inputs" in schema.attributes: # the first versions' hint which inputs may be overwritten
+        attrs["consumed_inputs"] = [0] * len(values)
     names, feeds, kinds = [], {}, {}
     bound = dict(choice)
     for i, value in enumerate(values):
