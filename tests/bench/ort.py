@@ -316,13 +316,14 @@ def plot(rows, key, path):
 
 
 def read_results(paths):
-    rows, failed = [], []
+    rows, failed = {}, []
     for path in paths:
         with open(path) as f:
             stored = json.load(f)
-        rows += stored["rows"]
+        for row in stored["rows"]:
+            rows.setdefault(row["name"], {}).update(row)
         failed += stored["failed"]
-    return sorted(rows, key=lambda r: r["name"]), failed
+    return sorted(rows.values(), key=lambda r: r["name"]), failed
 
 
 def measure_all(a, threads, batches, name_of):
@@ -330,9 +331,10 @@ def measure_all(a, threads, batches, name_of):
     with tempfile.TemporaryDirectory() as scratch:
         for name, family, path, free, names, make in models(a, scratch):
             row = {"name": name, "family": family}
-            for t in threads:
+            possible = [b for b in batches if b == 1 or free]
+            for t in threads if possible else []:
                 try:
-                    done = measure(a, path, make, names, t, [b for b in batches if b == 1 or free], a.compare and t == threads[0])
+                    done = measure(a, path, make, names, t, possible, a.compare and t == threads[0])
                 except (RuntimeError, subprocess.SubprocessError) as e:
                     failed.append("%s (%d threads): %s" % (name, t, e))
                     print("FAIL %s" % failed[-1], flush=True)
