@@ -70,6 +70,8 @@ od_code eng_ms_attention_infer(eng_ctx *c, od_status *st)
     int64_t scores[4] = {s.items, s.heads, s.rows, s.past + s.rows};
     OD_TRY(eng_ms_check_bias(more, scores, st));
     OD_TRY(eng_ms_check_mask(mask, scores, st));
+    if ((s.past || (c->n_out > 1 && c->out[1])) && s.width[2] != s.width[0])
+        return od_fail(st, OD_UNSUPPORTED, "present of values wider than keys");
     OD_TRY(eng_set_out(c, 0, type, 3, (int64_t[]){s.items, s.rows, s.width[2]}, st));
     return eng_set_out(c, 1, type, 5, (int64_t[]){2, s.items, s.heads, s.past + s.rows, s.width[0] / s.heads}, st);
 }
@@ -198,7 +200,6 @@ od_code eng_ms_attention_run(eng_ctx *c, od_status *st)
     if (a.scale == 0.0f) a.scale = (float)(1.0 / sqrt((double)d));
     float *present = c->n_out > 1 && c->out[1] ? c->out[1]->data : s.past ? od_arena_array(c->scratch, float, 2 * half) : NULL;
     if (s.past && !present) return od_fail(st, OD_NO_MEMORY, "no memory for keys and values");
-    if (present && s.width[2] != s.width[0]) return od_fail(st, OD_UNSUPPORTED, "present of values wider than keys");
     for (int i = 0; present && i < 2; i++) { /* keys, then values */
         eng_att_view before = {0}, *now = i ? &a.v : &a.k;
         eng_tensor out = {.dtype = ENG_FLOAT, .rank = 4, .dims = {s.items, s.heads, total, d}, .data = present + i * half}, old = out;
