@@ -27,10 +27,9 @@ static const char *find_key(const char *header, const char *key)
     size_t len = strlen(key);
     for (const char *at = header; (at = strstr(at, key)); at += len) {
         if (at == header || (at[-1] != '\'' && at[-1] != '"') || at[len] != at[-1]) continue;
-        at += len + 1;
-        at += strspn(at, " ");
-        if (*at != ':') continue;
-        return at + 1 + strspn(at + 1, " ");
+        const char *then = at + len + 1;
+        then += strspn(then, " ");
+        if (*then == ':') return then + 1 + strspn(then + 1, " ");
     }
     return NULL;
 }

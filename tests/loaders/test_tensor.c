@@ -138,6 +138,8 @@ TEST(what_is_no_array_is_refused)
     CHECK_CODE(READ(), OD_UNSUPPORTED);
     write_npy(1, "{}", "", 0);
     CHECK_CODE(READ(), OD_UNSUPPORTED);
+    write_npy(1, "{} 'descr'", "", 0); /* a key at the very end */
+    CHECK_CODE(READ(), OD_UNSUPPORTED);
     write_npy(1, "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "", 0);
     CHECK_CODE(READ(), OD_UNSUPPORTED);
     CHECK_HAS(st.msg, "records");
