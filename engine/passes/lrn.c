@@ -63,7 +63,7 @@ static bool mean_along_depth(const eng_node *n, int64_t *size)
 static bool is_square(const eng_rewrite *r, int v, int x)
 {
     const eng_node *n = eng_rewrite_maker(r, v, NULL);
-    double e;
+    double e = 0;
     if (!n || n->n_in != 2 || n->in[0] != x) return false;
     return eng_node_is(n, "Mul") ? n->in[1] == x : eng_node_is(n, "Pow") && eng_rewrite_scalar(r, n->in[1], &e) && e == 2.0;
 }

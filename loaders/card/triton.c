@@ -117,7 +117,9 @@ static void read_policy(const cJSON *policy, ldr_versions *v)
     if (latest) set_latest(v, od_max_i64(whole(cJSON_GetObjectItemCaseSensitive(latest, "num_versions")), 1));
     else if (cJSON_GetObjectItemCaseSensitive(policy, "all")) set_latest(v, -1);
     else if (specific)
-        cJSON_ArrayForEach(one, cJSON_GetObjectItemCaseSensitive(specific, "versions")) add_version(v, whole(one));
+        cJSON_ArrayForEach(one, cJSON_GetObjectItemCaseSensitive(specific, "versions")) {
+            add_version(v, whole(one));
+        }
 }
 
 bool ldr_triton_read_json(const char *json, ldr_triton *f)

@@ -5,6 +5,7 @@
 
 #if __has_include(<openjpeg-2.5/openjpeg.h>)
 #include <openjpeg-2.5/openjpeg.h>
+#include <math.h>
 #include <string.h>
 
 enum { STREAM_CREATE, STREAM_DESTROY, SET_READ, SET_SKIP, SET_SEEK, SET_DATA, SET_LENGTH, CREATE, DESTROY, DEFAULTS, SETUP, HEADER, DECODE, IMAGE_DESTROY, FUNCTIONS };
@@ -58,7 +59,7 @@ static int sample(const opj_image_comp_t *c, int64_t x, int64_t y)
 
 static uint8_t level(double v)
 {
-    return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)(v + 0.5);
+    return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)lround(v);
 }
 
 static od_code take_pixels(const opj_image_t *image, const ldr_decode_options *o, od_arena *a, ldr_pixels *out, od_status *st)
