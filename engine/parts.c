@@ -5,7 +5,7 @@
  * instead, each thread over another one: results stay near, and threads meet once a run and not once a layer.
  * What is lost is that weights are read once a part.
  *
- * That items are apart is shown operator by operator on two plans, of the whole batch and of a part: every
+ * That items are apart is shown operator by operator on two plans, of the whole batch and of one item: every
  * value either is the same in both, or has as many times the extent 0 as there are times the items and comes
  * from an operator that is known to keep rows of axis 0 apart. Anything else: the batch runs as a whole. */
 #include "engine/plan.h"
@@ -23,7 +23,7 @@ typedef enum kind {
 
 typedef struct look {
     const eng_plan *whole, *part;
-    int64_t n, m; /* items of each */
+    int64_t n;    /* items of the batch */
     kind *kinds;  /* by value of the graph, once it is computed */
 } look;
 
@@ -42,7 +42,7 @@ static bool scales(const look *l, const eng_tensor *whole, const eng_tensor *par
     if (whole->rank < 1 || whole->rank != part->rank || whole->dtype != part->dtype) return false;
     for (int d = 1; d < whole->rank; d++)
         if (whole->dims[d] != part->dims[d]) return false;
-    return whole->dims[0] / l->n == part->dims[0] / l->m && whole->dims[0] % l->n == 0 && part->dims[0] % l->m == 0;
+    return whole->dims[0] / l->n == part->dims[0] && whole->dims[0] % l->n == 0;
 }
 
 static bool same_value(const eng_tensor *a, const eng_tensor *b)
@@ -57,12 +57,9 @@ static bool same_rows(const look *l, const eng_tensor *whole, const eng_tensor *
     if (!scales(l, whole, part) || whole->layout != ENG_ROW || part->layout != ENG_ROW || whole->dtype == ENG_STRING ||
         whole->dtype >= ENG_SEQUENCE)
         return false;
-    size_t item = eng_tensor_bytes(whole) / (size_t)l->n;
-    const char *first = whole->data;
-    for (int64_t i = 1; i < l->n; i++)
-        if (memcmp(first + (size_t)i * item, first, item)) return false;
-    for (int64_t i = 0; i < l->m; i++)
-        if (memcmp((const char *)part->data + (size_t)i * item, first, item)) return false;
+    size_t item = eng_tensor_bytes(part);
+    for (int64_t i = 0; i < l->n; i++)
+        if (memcmp((const char *)whole->data + (size_t)i * item, part->data, item)) return false;
     return true;
 }
 
@@ -378,10 +375,9 @@ void eng_plan_divide(eng_plan *whole, od_pool *pool)
         divided[i] = l.kinds[g->inputs[i]] == ITEMS;
     }
     if (l.n < 2 || !pays(whole, l.n)) goto done;
-    l.m = 1;
     for (int i = 0; i < g->n_inputs; i++) {
         inputs[i] = whole->key[i];
-        if (divided[i]) inputs[i].dims[0] = l.m;
+        if (divided[i]) inputs[i].dims[0] = 1;
     }
     od_status ignored;
     if (eng_plan_build(&part, g, inputs, pool, &ignored) != OD_OK) goto done;
@@ -389,7 +385,7 @@ void eng_plan_divide(eng_plan *whole, od_pool *pool)
     if (!items_apart(&l, &a)) goto done;
     whole->part = part;
     whole->divided = divided;
-    whole->parts = l.n / l.m;
+    whole->parts = l.n;
     part = NULL;
 done:
     eng_plan_free(part);

@@ -74,7 +74,8 @@ def boxes_of(result):
             for x, s, c in zip(b.xyxy.tolist(), b.conf.tolist(), b.cls.tolist())]
 
 
-DETECTORS = ["yolov3-tiny", "yolov5n", "yolov6n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
+DETECTORS = ["yolov3-tiny", "yolov5n", "yolov6n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n",
+             "rtdetr-resnet50"]
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -167,15 +168,6 @@ def test_classes(onnxd, pictures, tmp_path, name):
     model, path = exported(name, pictures, tmp_path)
     for picture, said in zip(pictures, answers(onnxd, path, pictures)):
         same_classes(f"Ultralytics {name}", said, predicted(model, picture).probs.data.numpy(), model.names)
-
-
-@pytest.mark.parametrize("name", ["rtdetr-resnet50"])
-def test_queries(onnxd, pictures, tmp_path, name):
-    model, path = exported(name, pictures, tmp_path)
-    found = 0
-    for picture, said in zip(pictures, answers(onnxd, path, pictures)):
-        found += len(same_detections(f"Ultralytics {name}", said, boxes_of(predicted(model, picture)), 0.25))
-    assert found > 20
 
 
 def test_semantic_map(onnxd, pictures, tmp_path):
