@@ -11,6 +11,8 @@ are said to be and left out. ONNX Runtime runs with all its optimisations and it
 
 Memory is the growth of the resident set from just before the model is loaded to its peak until after the
 runs at batch 1, less the growth of what is mapped from files (the programs themselves), of both alike.
+
+Loading is told of some models apart: in processes that do nothing else, by turns, without and with a folder of packed weights.
 """
 import argparse
 import ctypes
@@ -19,6 +21,7 @@ import math
 import os
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +33,14 @@ import onnxruntime as ort
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIMIT = 120  # seconds that any answer may take
+LOADS = "resnet50,vgg11_narrow_head,mobilenet_v2,efficientnet_b0,convnext_tiny,vit_tiny_p16,yolov8n"
+LOADING = """## Loading
+
+From the file to a session that can run, each in a process of its own that does nothing else, by turns; the file lies in the page
+cache. The median of all turns (and the smallest); the ratio is ONNX Runtime's time divided by onnxd's. With packed weights: a second
+start with `--pack-cache`.
+
+"""
 
 
 def status_mb(name):
@@ -44,16 +55,20 @@ def memory_before():
     return status_mb("VmRSS:") - status_mb("RssFile:")
 
 
-def ort_child(path, threads, lines, answer):
-    """In a process of its own: what `onnxd bench --paced` does, by ONNX Runtime."""
-    before = memory_before()
-    growth = lambda: status_mb("VmHWM:") - status_mb("RssFile:") - before
+def ort_session(path, threads):
     o = ort.SessionOptions()
     o.intra_op_num_threads, o.inter_op_num_threads, o.log_severity_level = threads, 1, 3
     o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     t = time.perf_counter()
     s = ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
-    load = 1e3 * (time.perf_counter() - t)
+    return s, 1e3 * (time.perf_counter() - t)
+
+
+def ort_child(path, threads, lines, answer):
+    """In a process of its own: what `onnxd bench --paced` does, by ONNX Runtime."""
+    before = memory_before()
+    growth = lambda: status_mb("VmHWM:") - status_mb("RssFile:") - before
+    s, load = ort_session(path, threads)
     feed = None
     for line in lines:
         line = line.strip()
@@ -160,6 +175,48 @@ class Ort(Paced):
 
     def reap(self):
         os.waitpid(self.pid, 0)
+
+
+def ort_load(path, threads):
+    """Milliseconds to a session, in a process of its own."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            die_with_parent()
+            os.write(write, b"%.6f" % ort_session(path, threads)[1])
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as f:
+        text = f.read()
+    os.waitpid(pid, 0)
+    return float(text)
+
+
+def onnxd_load(onnxd, path, threads, cache=None):
+    """(milliseconds to a session, milliseconds of the first run)"""
+    args = [onnxd, "bench", path, "--threads", str(threads), "--runs", "1", "--json"] + (["--pack-cache", cache] if cache else [])
+    told = json.loads(subprocess.run(args, check=True, capture_output=True, timeout=LIMIT).stdout)
+    return told["load_ms"], told["first_run_ms"]
+
+
+def measure_load(a, name, path, threads):
+    """By turns in fresh processes, the file's pages in memory: the medians and smallest of loading."""
+    with open(path, "rb") as f:
+        while f.read(1 << 24):
+            pass
+    times = {"ort": [], "cold": [], "cached": []}
+    with tempfile.TemporaryDirectory() as cache:
+        onnxd_load(a.onnxd, path, threads, cache)
+        for _ in range(a.load_turns):
+            times["ort"].append(ort_load(path, threads))
+            times["cold"].append(onnxd_load(a.onnxd, path, threads)[0])
+            times["cached"].append(onnxd_load(a.onnxd, path, threads, cache)[0])
+    result = {"name": name, "threads": threads}
+    for way, ms in times.items():
+        result[way] = {"median": statistics.median(ms), "min": min(ms)}
+    return result
 
 
 def largest_difference(onnxd, path, folder, n_inputs, names):
@@ -316,18 +373,29 @@ def plot(rows, key, path):
 
 
 def read_results(paths):
-    rows, failed = {}, []
+    rows, failed, loads = {}, [], {}
     for path in paths:
         with open(path) as f:
             stored = json.load(f)
         for row in stored["rows"]:
             rows.setdefault(row["name"], {}).update(row)
         failed += stored["failed"]
-    return sorted(rows.values(), key=lambda r: r["name"]), failed
+        loads.update({(m["name"], m["threads"]): m for m in stored.get("loads", [])})
+    return sorted(rows.values(), key=lambda r: r["name"]), failed, [loads[k] for k in sorted(loads)]
+
+
+def load_table(loads):
+    out = ["| model | threads | ORT ms | onnxd ms | ratio | with packed weights | ratio |", "|---|---|---|---|---|---|---|"]
+    both = lambda t: "%.1f (%.1f)" % (t["median"], t["min"])
+    ratio = lambda m, way: "**%.1f** (%.1f)" % tuple(m["ort"][k] / m[way][k] for k in ("median", "min"))
+    for m in loads:
+        out.append("| %s | %d | %s | %s | %s | %s | %s |" % (m["name"], m["threads"], both(m["ort"]), both(m["cold"]), ratio(m, "cold"),
+                                                          both(m["cached"]), ratio(m, "cached")))
+    return "\n".join(out) + "\n"
 
 
 def measure_all(a, threads, batches, name_of):
-    rows, failed = [], []
+    rows, failed, loads = [], [], []
     with tempfile.TemporaryDirectory() as scratch:
         for name, family, path, free, names, make in models(a, scratch):
             row = {"name": name, "family": family}
@@ -344,7 +412,10 @@ def measure_all(a, threads, batches, name_of):
                     print("%-28s %-20s %8.3f ms, ORT %8.3f ms, ratio %.2f, %.1e off, %.1f MiB, ORT %.1f" % (
                         name, name_of(b, t), m["ms"], m["ort_ms"], m["ratio"], m["difference"], m["rss"], m["ort_rss"]), flush=True)
             rows.append(row)
-    return rows, failed
+            for t in threads if name in a.loads else []:
+                loads.append(measure_load(a, name, path, t))
+                print("%-28s loading, %d threads: %s" % (name, t, loads[-1]), flush=True)
+    return rows, failed, loads
 
 
 def main():
@@ -355,9 +426,11 @@ def main():
     p.add_argument("--models", default=os.path.join(shared, "models"))
     p.add_argument("--cache", default="", help="keep full models here")
     p.add_argument("--threads", default="1,2")
-    p.add_argument("--batches", default="1,8", help="those above 1 for models whose batch is free")
+    p.add_argument("--batches", default="1,8", help="those above 1 for models whose batch is free; \"\": only loading")
     p.add_argument("--seconds", type=float, default=0.3, help="for each model, thread count and batch; half of it for batches above 1")
     p.add_argument("--turns", type=int, default=3)
+    p.add_argument("--loads", default=LOADS, help="models whose loading is measured apart")
+    p.add_argument("--load-turns", type=int, default=9)
     p.add_argument("--no-compare", dest="compare", action="store_false")
     p.add_argument("--markdown")
     p.add_argument("--plot")
@@ -365,17 +438,20 @@ def main():
     p.add_argument("--results", nargs="+", default=[], help="tell of results that --json wrote instead of measuring")
     p.add_argument("names", nargs="*")
     a = p.parse_args()
-    batches = [int(b) for b in a.batches.split(",")]
+    batches = [int(b) for b in a.batches.split(",") if b]
     threads = [int(t) for t in a.threads.split(",")]
     name_of = lambda b, t: "batch %d, %d thread%s" % (b, t, "s" if t > 1 else "")
     begin = time.time()
-    rows, failed = read_results(a.results) if a.results else measure_all(a, threads, batches, name_of)
+    a.loads = a.loads.split(",")
+    rows, failed, loads = read_results(a.results) if a.results else measure_all(a, threads, batches, name_of)
     keys = [name_of(b, t) for b in batches for t in threads]
     text = ""
     for key in keys:
         chosen = [r for r in rows if key in r]
         if chosen:
             text += "## %s\n\n%s\n" % (key[0].upper() + key[1:], table(chosen, key))
+    if loads:
+        text += LOADING + load_table(loads) + "\n"
     if failed:
         text += "Not measured: %s.\n" % "; ".join(failed)
     print("\n" + text)
@@ -387,11 +463,11 @@ def main():
                     "time divided by onnxd's; the peak is that of a loop of multiply-adds on as many threads (fewer operations,\n"
                     "as in Winograd's convolution, can pass it); memory is the growth of the resident set from before loading to\n"
                     "its peak until after the runs, without the programs' own files.\n\n" + text)
-    if a.plot and rows:
+    if a.plot and rows and keys:
         plot([r for r in rows if keys[0] in r], keys[0], a.plot)
     if a.json:
         with open(a.json, "w") as f:
-            json.dump({"rows": rows, "failed": failed}, f)
+            json.dump({"rows": rows, "failed": failed, "loads": loads}, f)
     return 1 if failed else 0
 
 
