@@ -48,6 +48,7 @@ build-fuzz/engine/kernels/%_avx512.o: EXTRA += -O1 -fno-sanitize=all # clang tak
 $(B)/loaders/image/%.o:         EXTRA += -O3
 $(B)/server/tasks/%.o:          EXTRA += -O3
 $(B)/loaders/image/%_avx2.o:    EXTRA += -mavx2 -mfma
+$(B)/server/protocols/%_avx2.o: EXTRA += -mavx2 -mfma -fno-tree-slp-vectorize -mbmi -mbmi2 -mlzcnt -mpopcnt # which all processors with the first two have
 $(B)/engine/kernels/%_avx512.o: EXTRA += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c
 
 $(B)/tests/%: tests/%.c $(B)/libonnxd.a

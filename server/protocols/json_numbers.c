@@ -1,8 +1,12 @@
 #include "server/protocols/json_numbers.h"
 
+#include "engine/base/cpu.h"
+#include "server/protocols/decimals.h"
+
 #include <errno.h>
 #include <float.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,33 +111,22 @@ static inline bool near_tie(double x)
     return (uint32_t)(bits & 0x1fffffff) - (0x10000000u - 8) <= 16;
 }
 
-static inline const char *scan_float(const char *p, float *out)
+/* Below: what a decimal is as a value of each type; false when only its text can tell, or the type has no such value. */
+static inline bool float_of(const decimal *d, float *out)
 {
-    decimal d;
-    const char *rest = scan(p, &d);
-    if (!rest) return NULL;
-    if (!d.cut && d.e >= -POWERS && d.e <= POWERS) {
-        double x = (double)(int64_t)d.m * power10[d.e + POWERS];
-        if (__builtin_expect((x >= (double)FLT_MIN && x < (double)FLT_MAX && !near_tie(x)) || !d.m, 1)) {
-            float f = (float)x;
-            uint32_t bits;
-            memcpy(&bits, &f, 4);
-            bits |= (uint32_t)d.negative << 31; /* signs are random: no branch */
-            memcpy(out, &bits, 4);
-            return rest;
-        }
-    }
-    *out = strtof(p, NULL);
-    return isinf(*out) ? NULL : rest;
-}
-
-const char *srv_scan_float(const char *p, float *out)
-{
-    return scan_float(p, out);
+    if (d->cut || d->e < -POWERS || d->e > POWERS) return false;
+    double x = (double)(int64_t)d->m * power10[d->e + POWERS];
+    if (__builtin_expect((!(x >= (double)FLT_MIN && x < (double)FLT_MAX) || near_tie(x)) && d->m, 0)) return false;
+    float f = (float)x;
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    bits |= (uint32_t)d->negative << 31; /* signs are random: no branch */
+    memcpy(out, &bits, 4);
+    return true;
 }
 
 /* m * 10^e in one exact step, or false: too long, too large, or a tie that only more digits could decide. */
-static inline bool exact_double(const decimal *d, double *x)
+static inline bool magnitude(const decimal *d, double *x)
 {
     if (d->cut) return false;
     if (d->m <= 1ull << 53 && d->e >= -EXACT_POWERS && d->e <= EXACT_POWERS) {
@@ -156,42 +149,58 @@ static inline bool exact_double(const decimal *d, double *x)
 #endif
 }
 
+static inline bool double_of(const decimal *d, double *out)
+{
+    if (!magnitude(d, out)) return false;
+    if (d->negative) *out = -*out;
+    return true;
+}
+
+/* The magnitude of a number that is whole ("3", "3.0" and "3e2" are). */
+static inline bool whole_of(const decimal *d, uint64_t *out)
+{
+    uint64_t m = d->m;
+    if (d->cut) return false;
+    for (int e = m ? d->e : 0; e < 0; e++) {
+        if (m % 10) return false;
+        m /= 10;
+    }
+    for (int e = m ? d->e : 0; e > 0; e--)
+        if (__builtin_mul_overflow(m, 10u, &m)) return false;
+    *out = m;
+    return true;
+}
+
+const char *srv_scan_float(const char *p, float *out)
+{
+    decimal d;
+    const char *rest = scan(p, &d);
+    if (!rest || float_of(&d, out)) return rest;
+    *out = strtof(p, NULL);
+    return isinf(*out) ? NULL : rest;
+}
+
 const char *srv_scan_double(const char *p, double *out)
 {
     decimal d;
     const char *rest = scan(p, &d);
-    if (!rest) return NULL;
-    if (exact_double(&d, out)) {
-        if (d.negative) *out = -*out;
-        return rest;
-    }
+    if (!rest || double_of(&d, out)) return rest;
     *out = strtod(p, NULL);
     return isinf(*out) ? NULL : rest;
 }
 
-/* The number's magnitude when it is whole ("3", "3.0" and "3e2" are). */
 static inline const char *scan_whole(const char *p, uint64_t *m, bool *negative)
 {
     decimal d;
     const char *rest = scan(p, &d);
-    if (!rest || (d.cut && d.e < 0)) return NULL;
-    if (d.cut) { /* 19 digits, and 20 that are not too large, still fit */
-        char *end;
-        errno = 0;
-        *m = strtoull(p + d.negative, &end, 10);
-        *negative = d.negative;
-        return errno || d.e || end != rest ? NULL : rest;
-    }
-    if (!d.m) d.e = 0;
-    for (; d.e < 0; d.e++) {
-        if (d.m % 10) return NULL;
-        d.m /= 10;
-    }
-    for (; d.e > 0; d.e--)
-        if (__builtin_mul_overflow(d.m, 10u, &d.m)) return NULL;
-    *m = d.m;
+    if (!rest) return NULL;
     *negative = d.negative;
-    return rest;
+    if (whole_of(&d, m)) return rest;
+    if (!d.cut || d.e) return NULL;
+    char *end; /* 19 digits, and 20 that are not too large, still fit */
+    errno = 0;
+    *m = strtoull(p + d.negative, &end, 10);
+    return errno || end != rest ? NULL : rest;
 }
 
 const char *srv_scan_int64(const char *p, int64_t *out)
@@ -247,7 +256,7 @@ static const char *scan_special(const char *p, double *out)
 
 static inline const char *one_float(const char *p, float *out)
 {
-    const char *rest = scan_float(p, out);
+    const char *rest = srv_scan_float(p, out);
     double x;
     if (__builtin_expect(rest != NULL, 1) || !(rest = scan_special(p, &x))) return rest;
     *out = (float)x;
@@ -258,6 +267,28 @@ static inline const char *one_double(const char *p, double *out)
 {
     const char *rest = srv_scan_double(p, out);
     return rest ? rest : scan_special(p, out);
+}
+
+static inline bool half_of(const decimal *d, uint16_t *out)
+{
+    double x;
+    if (!double_of(d, &x)) return false;
+    *out = srv_double_to_half(x);
+    return true;
+}
+
+static inline bool bfloat16_of(const decimal *d, uint16_t *out)
+{
+    double x;
+    if (!double_of(d, &x)) return false;
+    *out = srv_double_to_bfloat16(x);
+    return true;
+}
+
+static inline bool bool_of(const decimal *d, uint8_t *out)
+{
+    *out = d->m == 1;
+    return d->m <= 1 && !d->e && !d->negative;
 }
 
 static inline const char *one_half(const char *p, uint16_t *out)
@@ -285,14 +316,22 @@ static inline const char *one_bool(const char *p, uint8_t *out)
 }
 
 #define ONE_INT(type, largest, smallest)                                     \
+    static inline bool type##_in(uint64_t m, bool negative, type *out)       \
+    {                                                                        \
+        *out = (type)(negative ? 0 - m : m);                                 \
+        return m <= (negative ? (uint64_t)(smallest) : (uint64_t)(largest)); \
+    }                                                                        \
+    static inline bool type##_of(const decimal *d, type *out)            \
+    {                                                                        \
+        uint64_t m;                                                          \
+        return whole_of(d, &m) && type##_in(m, d->negative, out);            \
+    }                                                                        \
     static inline const char *one_##type(const char *p, type *out)           \
     {                                                                        \
         uint64_t m;                                                          \
         bool negative;                                                       \
         const char *rest = scan_whole(p, &m, &negative);                     \
-        if (!rest || m > (negative ? (uint64_t)(smallest) : (uint64_t)(largest))) return NULL; \
-        *out = (type)(negative ? 0 - m : m);                                 \
-        return rest;                                                         \
+        return rest && type##_in(m, negative, out) ? rest : NULL;            \
     }
 ONE_INT(int8_t, INT8_MAX, 128)
 ONE_INT(int16_t, INT16_MAX, 32768)
@@ -303,13 +342,102 @@ ONE_INT(uint16_t, UINT16_MAX, 0)
 ONE_INT(uint32_t, UINT32_MAX, 0)
 ONE_INT(uint64_t, UINT64_MAX, 0)
 
+/* ---- many at a time, where the processor can */
+
+typedef struct variant {
+    void (*read)(const char *text, const char *end, srv_decimals *out);
+    int (*floats)(const srv_decimals *d, int from, int to, float *out);
+} variant;
+
+static const variant *choose_variant(void)
+{
+    static const variant none;
+    static _Atomic(const variant *) chosen; /* asking the processor is slow in a virtual machine */
+    const variant *v = atomic_load_explicit(&chosen, memory_order_relaxed);
+    if (v) return v;
+    v = &none;
+#if defined(__x86_64__)
+    static const variant avx2 = {srv_decimals_avx2, srv_decimals_floats_avx2};
+    if (od_cpu_isa() & OD_ISA_AVX2) v = &avx2;
+#endif
+    atomic_store_explicit(&chosen, v, memory_order_relaxed);
+    return v;
+}
+
+/* Numbers `from` .. `to` - 1 as values of each type: how many, ending before one that only its text can tell. */
+static int many_of_float(const variant *v, const srv_decimals *d, int from, int to, float *out)
+{
+    return v->floats(d, from, to, out);
+}
+
+static inline decimal whole_decimal(const srv_decimals *d, int i)
+{
+    enum { EIGHT_DIGITS = 100000000, MOST_HIGH = 90 /* with it m would not fit 63 bits */ };
+    const uint32_t *part = d->digits[i];
+    return (decimal){.m = ((uint64_t)part[1] * EIGHT_DIGITS + part[2]) * EIGHT_DIGITS + part[3], .cut = part[1] >= MOST_HIGH,
+                     .e = -(d->form[i].behind % SRV_DECIMALS_NO_POINT), .negative = d->form[i].negative};
+}
+
+#define MANY_OF(name, type)                                                                                 \
+    static int many_of_##name(const variant *v, const srv_decimals *d, int from, int to, type *out)         \
+    {                                                                                                       \
+        (void)v;                                                                                            \
+        for (int i = from; i < to; i++) {                                                                   \
+            decimal one = whole_decimal(d, i);                                                              \
+            if (!name##_of(&one, out++)) return i - from;                                                   \
+        }                                                                                                   \
+        return to - from;                                                                                   \
+    }
+MANY_OF(double, double)
+MANY_OF(half, uint16_t)
+MANY_OF(bfloat16, uint16_t)
+MANY_OF(bool, uint8_t)
+MANY_OF(int8_t, int8_t)
+MANY_OF(int16_t, int16_t)
+MANY_OF(int32_t, int32_t)
+MANY_OF(int64_t, int64_t)
+MANY_OF(uint8_t, uint8_t)
+MANY_OF(uint16_t, uint16_t)
+MANY_OF(uint32_t, uint32_t)
+MANY_OF(uint64_t, uint64_t)
+
+/* When to try for many numbers at a time: not where that gave few, as in rows of three, or of 1e-5. */
+typedef struct pace {
+    int64_t next, wait; /* elements */
+} pace;
+enum { MANY = 64, FEW = 16, LONGEST_WAIT = 4096 };
+
+static void keep_pace(pace *s, int64_t n, int got, bool ended)
+{
+    s->wait = got >= FEW ? 0 : od_min_i64(s->wait * 2 + FEW, LONGEST_WAIT);
+    s->next = n + s->wait + ended; /* what ended them is read alone */
+}
+
 /* An array of one type, flat or nested: brackets are followed but only the elements count. On success the
  * place behind it; else NULL, with `at` where it went wrong. */
 #define SCAN_ARRAY(name, type)                                                              \
-    static const char *array_##name(const char *p, int max_depth, type *to, int64_t count, int64_t *n, const char **at) \
+    static const char *many_##name(const variant *v, const srv_json *j, const char *p, type *to, int64_t count, int64_t *n, pace *s) \
+    {                                                                                       \
+        srv_decimals d;                                                                     \
+        v->read(p, j->end, &d);                                                             \
+        int most = (int)od_min_i64(d.count, count - *n), i = 0;                             \
+        for (;; i++) {                                                                      \
+            i += many_of_##name(v, &d, i, most, to + *n + i);                         \
+            if (i == most || !one_##name(srv_json_space(i ? p + d.comma[i - 1] + 1 : p), to + *n + i)) break; \
+        }                                                                                   \
+        *n += i;                                                                            \
+        keep_pace(s, *n, i, d.commas > i);                             \
+        return i ? p + d.comma[i - 1] + 1 : p;                                              \
+    }                                                                                       \
+    static const char *array_##name(const srv_json *j, int max_depth, type *to, int64_t count, int64_t *n, const char **at) \
     {                                                                                       \
         int depth = 0;                                                                      \
+        pace s = {0};                                                                       \
+        const char *p = j->at;                                                              \
+        const variant *v = count >= MANY ? choose_variant() : NULL;                         \
+        if (!v || !v->read) s.next = INT64_MAX;                                             \
         for (*n = 0;;) {                                                                    \
+            if (*n >= s.next && depth && p - j->begin >= SRV_DECIMALS_BEHIND && count - *n >= MANY) p = many_##name(v, j, p, to, count, n, &s); \
             p = srv_json_space(p);                                                          \
             *at = p;                                                                        \
             if (*p == '[') {                                                                \
@@ -350,19 +478,19 @@ od_code srv_json_numbers(srv_json *j, eng_tensor *t, od_status *st)
     int depth = j->max_depth - j->depth;
     const char *at = j->at, *rest = NULL;
     switch (t->dtype) {
-    case ENG_FLOAT: rest = array_float(at, depth, t->data, count, &n, &at); break;
-    case ENG_DOUBLE: rest = array_double(at, depth, t->data, count, &n, &at); break;
-    case ENG_FLOAT16: rest = array_half(at, depth, t->data, count, &n, &at); break;
-    case ENG_BFLOAT16: rest = array_bfloat16(at, depth, t->data, count, &n, &at); break;
-    case ENG_BOOL: rest = array_bool(at, depth, t->data, count, &n, &at); break;
-    case ENG_INT8: rest = array_int8_t(at, depth, t->data, count, &n, &at); break;
-    case ENG_INT16: rest = array_int16_t(at, depth, t->data, count, &n, &at); break;
-    case ENG_INT32: rest = array_int32_t(at, depth, t->data, count, &n, &at); break;
-    case ENG_INT64: rest = array_int64_t(at, depth, t->data, count, &n, &at); break;
-    case ENG_UINT8: rest = array_uint8_t(at, depth, t->data, count, &n, &at); break;
-    case ENG_UINT16: rest = array_uint16_t(at, depth, t->data, count, &n, &at); break;
-    case ENG_UINT32: rest = array_uint32_t(at, depth, t->data, count, &n, &at); break;
-    case ENG_UINT64: rest = array_uint64_t(at, depth, t->data, count, &n, &at); break;
+    case ENG_FLOAT: rest = array_float(j, depth, t->data, count, &n, &at); break;
+    case ENG_DOUBLE: rest = array_double(j, depth, t->data, count, &n, &at); break;
+    case ENG_FLOAT16: rest = array_half(j, depth, t->data, count, &n, &at); break;
+    case ENG_BFLOAT16: rest = array_bfloat16(j, depth, t->data, count, &n, &at); break;
+    case ENG_BOOL: rest = array_bool(j, depth, t->data, count, &n, &at); break;
+    case ENG_INT8: rest = array_int8_t(j, depth, t->data, count, &n, &at); break;
+    case ENG_INT16: rest = array_int16_t(j, depth, t->data, count, &n, &at); break;
+    case ENG_INT32: rest = array_int32_t(j, depth, t->data, count, &n, &at); break;
+    case ENG_INT64: rest = array_int64_t(j, depth, t->data, count, &n, &at); break;
+    case ENG_UINT8: rest = array_uint8_t(j, depth, t->data, count, &n, &at); break;
+    case ENG_UINT16: rest = array_uint16_t(j, depth, t->data, count, &n, &at); break;
+    case ENG_UINT32: rest = array_uint32_t(j, depth, t->data, count, &n, &at); break;
+    case ENG_UINT64: rest = array_uint64_t(j, depth, t->data, count, &n, &at); break;
     default: return srv_json_fail(j, st, "%s cannot be written as JSON numbers", eng_dtype_name(t->dtype));
     }
     if (rest && n == count) {

@@ -1,7 +1,8 @@
 /* json_numbers.h - numbers between JSON text and tensors, correctly rounded in both directions.
  *
  * Reading: up to 18 digits become one integer and one multiplication; only where that could round to a
- * neighbour (the result lies within a few units of a tie) strtod decides. Writing: the shortest decimal
+ * neighbour (the result lies within a few units of a tie) strtod decides. Long arrays are read many numbers at
+ * a time where the processor can (decimals.h). Writing: the shortest decimal
  * that reads back as the same number. Texts end in SRV_JSON_PAD zero bytes (json.h). */
 #ifndef SRV_JSON_NUMBERS_H
 #define SRV_JSON_NUMBERS_H

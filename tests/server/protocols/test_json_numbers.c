@@ -82,6 +82,112 @@ TEST(floats_are_read_correctly_rounded) {
     }
 }
 
+/* The numbers that are hard to round, as text: middles between neighbours in full and a digit beside them, 17 to 24 digits, values of
+ * floats and doubles as clients print them, the ends of the range. */
+static void hard_number(char *text)
+{
+    uint32_t a = next(), b = next();
+    float x = float_of((a & 0x807fffff) | (90 + b % 76) << 23); /* 1e-11 .. 1e12 */
+    double middle = ((double)x + (double)nextafterf(x, INFINITY)) / 2;
+    switch (b >> 8 & 15) {
+    case 0: snprintf(text, 80, "%.*f", 1 + (int)(a % 22), middle); break;
+    case 1: snprintf(text, 80, "%.40f", middle); break;
+    case 2: snprintf(text, 80, "%.17g", nextafter(middle, a & 1 ? INFINITY : -INFINITY)); break;
+    case 3: snprintf(text, 80, "%.19e", middle); break;
+    case 4: snprintf(text, 80, "%.9g", (double)x); break;
+    case 5: snprintf(text, 80, "%.17g", (double)x); break;
+    case 6: snprintf(text, 80, "%u.%09u%09u", a % 10, a % 1000000000, b % 1000000000); break;
+    case 7: snprintf(text, 80, "-0.%05u%09u%09u", b % 100000, a % 1000000000, b % 1000000000); break;
+    case 8: snprintf(text, 80, "%u%09u%05u", a % 4000000000u, b % 1000000000, a % 100000); break;
+    case 9: snprintf(text, 80, "%.*f", (int)(b % 10), (double)float_of(a & 0x3fffffff)); break;
+    case 10: snprintf(text, 80, "%.9g", (double)float_of(a & 0x7fffff)); break; /* below the smallest normal */
+    case 11: snprintf(text, 80, "%u", a >> b % 32); break;
+    case 12: snprintf(text, 80, "%u.%ue%d", a % 10, b, (int)(a >> 8) % 70 - 45); break;
+    case 13: snprintf(text, 80, "%.*f", 1 + (int)(a % 4), (double)(int32_t)b / 1e7); break;
+    case 14: snprintf(text, 80, "-%u.%0*u", a % 300, 1 + (int)(b % 9), b % 10); break;
+    default: snprintf(text, 80, "%s", a & 1 ? "-0" : a & 2 ? "0.000000000000000000000001" : "-0.0"); break;
+    }
+    if (!isfinite(strtof(text, NULL))) strcpy(text, "3.4028235e38");
+}
+
+/* Arrays long enough to be read many numbers at a time, each element beside the C library. */
+TEST(long_arrays_are_read_correctly_rounded) {
+    enum { N = 1000, ROUNDS = 2500 };
+    static char text[N * 84 + SRV_JSON_PAD];
+    static char number[N][80];
+    static float floats[N];
+    static double doubles[N];
+    for (int round = 0; round < ROUNDS; round++) {
+        char *to = stpcpy(text, round % 3 == 2 ? "[[" : "[");
+        for (int i = 0; i < N; i++) {
+            hard_number(number[i]);
+            if (i) to = stpcpy(to, round % 3 == 0 ? "," : round % 3 == 1 || i % 97 ? ", " : "] ,[");
+            to = stpcpy(to, number[i]);
+        }
+        to = stpcpy(to, round % 3 == 2 ? "]]" : "]");
+        memset(to, 0, SRV_JSON_PAD);
+        bool wide = round % 8 == 7;
+        eng_tensor t = {.dtype = wide ? ENG_DOUBLE : ENG_FLOAT, .rank = 1, .dims = {N}, .data = wide ? (void *)doubles : floats};
+        srv_json j = srv_json_init(text, (size_t)(to - text), &arena, 0);
+        CHECK_OK(srv_json_numbers(&j, &t, &st));
+        for (int i = 0; i < N; i++) {
+            double want = wide ? strtod(number[i], NULL) : (double)strtof(number[i], NULL), got = wide ? doubles[i] : (double)floats[i];
+            if (memcmp(&want, &got, sizeof want)) TEST_FAIL("%s read as %.17g, wanted %.17g", number[i], got, want);
+        }
+    }
+}
+
+static bool takes(srv_json j, eng_tensor *t)
+{
+    return srv_json_numbers(&j, t, &st) == OD_OK && srv_json_finish(&j, &st) == OD_OK;
+}
+
+TEST(a_number_that_is_none_is_found_anywhere_in_a_long_array) {
+    enum { N = 300 };
+    static const char *const bad[] = {"01", "00", "-01.5", "1.", ".5", "-.5", "-", "", "--1", "+1", "1 2", "0x1", "1..2", "1.2.3", ".", "1e", "1a", "1-",
+                                      "1.5]", "[1", "{}", "\"1\"", "00.5", "1.5 .5", "123456789012345678901234567890.", "1/2", "1:2", "  -", "- 1"};
+    static const char *const good[] = {"1e2", "-0", "0.0", "  7", "7 ", "null", "NaN", "1\n", "\t2", "12345678901234567890123", "-0.00000000000000000000000001", "[3]"};
+    static char text[N * 24];
+    static float values[N];
+    for (int k = 0; k < 2 * (int)OD_COUNT(bad); k++) {
+        const char *item = k % 2 ? bad[k / 2] : good[(size_t)k / 2 % OD_COUNT(good)];
+        for (int at = 0; at < N; at++) {
+            char *to = stpcpy(text, "[");
+            for (int i = 0; i < N; i++) to = stpcpy(stpcpy(to, !i ? "" : at & 1 ? ", " : ","), i == at ? item : i % 5 ? "-0.25" : "1");
+            to = stpcpy(to, "]");
+            memset(to, 0, SRV_JSON_PAD);
+            eng_tensor t = {.dtype = ENG_FLOAT, .rank = 1, .dims = {N}, .data = values};
+            if (takes(srv_json_init(text, (size_t)(to - text), &arena, 0), &t) == k % 2) TEST_FAIL("'%s' at %d: %s", item, at, k % 2 ? "taken" : "refused");
+            if (k % 2 == 0 && item[0] != 'n' && item[0] != 'N')
+                for (int i = 0; i < N; i++) CHECK(values[i] == (i == at ? strtof(item[0] == '[' ? item + 1 : item, NULL) : i % 5 ? -0.25f : 1));
+        }
+    }
+}
+
+TEST(long_arrays_of_each_type_keep_their_bounds) {
+    enum { N = 200 };
+    static const struct { eng_dtype dtype; const char *good, *bad; } cases[] = {
+        {ENG_UINT8, "255", "256"}, {ENG_INT8, "-128", "-129"}, {ENG_INT16, "32767", "32768"}, {ENG_UINT16, "65535", "-1"},
+        {ENG_INT32, "-2147483648", "2147483648"}, {ENG_UINT32, "4294967295", "4294967296"}, {ENG_INT64, "-9223372036854775808", "9223372036854775808"},
+        {ENG_UINT64, "18446744073709551615", "18446744073709551616"}, {ENG_BOOL, "true", "2"}, {ENG_INT32, "3.0", "3.5"}};
+    static char text[N * 24];
+    static uint64_t values[N];
+    for (size_t k = 0; k < OD_COUNT(cases); k++)
+        for (int at = 0; at < 2 * N; at++) {
+            char *to = stpcpy(text, "[");
+            for (int i = 0; i < N; i++) to = stpcpy(stpcpy(to, i ? "," : ""), i != at / 2 ? i % 2 ? "1" : "0" : at & 1 ? cases[k].bad : cases[k].good);
+            to = stpcpy(to, "]");
+            memset(to, 0, SRV_JSON_PAD);
+            eng_tensor t = {.dtype = cases[k].dtype, .rank = 1, .dims = {N}, .data = values};
+            if (takes(srv_json_init(text, (size_t)(to - text), &arena, 0), &t) == (at & 1)) TEST_FAIL("%s at %d", at & 1 ? cases[k].bad : cases[k].good, at / 2);
+            if (at & 1) continue;
+            for (int i = 0; i < N; i++) {
+                int64_t want = i != at / 2 ? i % 2 : cases[k].dtype == ENG_BOOL ? 1 : (int64_t)strtoull(cases[k].good, NULL, 10);
+                CHECK_EQ(eng_tensor_int(&t, i), want);
+            }
+        }
+}
+
 TEST(doubles_are_read_correctly_rounded_and_print_back) {
     char text[96] = {0};
     for (int i = 0; i < 300000; i++) {
