@@ -97,16 +97,41 @@ static void multiply_part(void *arg, int64_t chunk, int slot)
     eng_kernels_get()->gemm_f32(&part);
 }
 
+/* Of the largest part times the parts that a thread has. */
+static int64_t time_of_parts(const product *p, int64_t threads)
+{
+    int64_t rows = od_ceil_div(p->g->m / p->row_unit, p->row_parts) * p->row_unit + p->g->m % p->row_unit;
+    int64_t cols = od_ceil_div(od_ceil_div(p->g->n, p->col_unit), p->col_parts) * p->col_unit;
+    return od_ceil_div(p->row_parts * p->col_parts, threads) * rows * cols;
+}
+
+/* Rows are cut first: threads then find what they wrote before. Where that is uneven, more is cut of the columns. */
+static void cut(product *p, int64_t parts, int64_t threads)
+{
+    enum { ROWS = 48 }; /* of a part at least: B passes through once a part */
+    int64_t most = od_min_i64(parts, od_max_i64(p->g->m / ROWS, 1)), least = INT64_MAX / 8;
+    most -= most > 1 && most % 2; /* halves of a map for two threads */
+    product best = *p;
+    for (p->row_parts = most; p->row_parts > 0; p->row_parts /= 2) {
+        p->col_parts = od_min_i64(od_ceil_div(parts, p->row_parts), od_ceil_div(p->g->n, p->col_unit));
+        int64_t time = time_of_parts(p, threads);
+        if (time >= least / 8 * 7) continue;
+        least = time;
+        best = *p;
+    }
+    *p = best;
+}
+
 void eng_gemm_parallel(const eng_gemm *g, od_arena *scratch, od_pool *pool)
 {
     enum {
-        ROWS = 48,     /* of a part at least: B passes through once a part */
+        FEWEST = 8,    /* rows: fewer wait as long for B to come from memory */
         WORK = 1 << 17 /* multiply-adds of a part at least: some microseconds */
     };
     int64_t threads = od_pool_slots(pool), parts = threads * 4;
-    double work = (double)g->m * (double)g->n * (double)(g->segments * g->length) / WORK;
+    double work = (double)od_max_i64(g->m, FEWEST) * (double)g->n * (double)(g->segments * g->length) / WORK;
     if (g->m < 1 || g->n < 1) return;
-    product p = {.g = g, .row_unit = 1, .col_unit = WIDE};
+    product p = {.g = g, .row_unit = 1, .col_unit = WIDE, .row_parts = 1, .col_parts = 1};
     if (eng_gemm_wants_work(g)) {
         p.work = od_arena_alloc(scratch, (size_t)(threads * ENG_WORK_FLOATS) * sizeof(float));
         p.row_unit = ENG_WORK_ROWS; /* also without room, where it is plain tiles */
@@ -114,10 +139,6 @@ void eng_gemm_parallel(const eng_gemm *g, od_arena *scratch, od_pool *pool)
         parts = threads * 2;
     }
     if (work < (double)parts) parts = (int64_t)work;
-    if (threads == 1) parts = 1;
-    p.row_parts = od_min_i64(parts, od_max_i64(g->m / ROWS, 1));
-    p.row_parts -= p.row_parts > 1 && p.row_parts % 2; /* halves of a map for two threads */
-    p.col_parts = od_min_i64(od_ceil_div(parts, od_max_i64(p.row_parts, 1)), od_ceil_div(g->n, p.col_unit));
-    if (parts < 2) p.row_parts = p.col_parts = 1;
-    od_pool_for(parts < 2 ? NULL : pool, p.row_parts * p.col_parts, multiply_part, &p);
+    if (threads > 1 && parts > 1) cut(&p, parts, threads);
+    od_pool_for(pool, p.row_parts * p.col_parts, multiply_part, &p);
 }
