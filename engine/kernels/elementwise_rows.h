@@ -219,13 +219,19 @@ static float dot_row(const float *a, const float *b, int64_t n)
 
 static void rank_s32_row(const int32_t *key, int32_t *rank, int32_t n)
 {
-    const int32_t whole = (n + 7) / 8 * 8;
+    typedef int32_t lanes __attribute__((vector_size(32)));
     int32_t all = 0;
-    for (int32_t j = 0; j < whole; j++) rank[j] = 0;
-    for (int32_t i = 0; i < n; i++) {
-        const int32_t v = key[i];
-        ROW_LOOP
-        for (int32_t j = 0; j < whole; j++) rank[j] += v > key[j];
+    for (int32_t j = 0; j < n; j += 8) {
+        lanes k, sum = {0}, more = {0};
+        memcpy(&k, key + j, sizeof k);
+        int32_t i = 0;
+        for (; i + 2 <= n; i += 2) { /* a comparison that holds is -1 */
+            sum -= key[i] > k;
+            more -= key[i + 1] > k;
+        }
+        if (i < n) sum -= key[i] > k;
+        sum += more;
+        memcpy(rank + j, &sum, sizeof sum);
     }
     for (int32_t j = 0; j < n; j++) all += rank[j];
     if (all == n * (n - 1) / 2) return; /* every pair has a larger one: no two are equal */

@@ -119,36 +119,43 @@ enum { SHORT = 64 };
 /* Keys of a line that order as its elements do; false where they are none of 32 bits. */
 static bool short_keys(const topk_job *j, int64_t from, int32_t *keys)
 {
-    for (int64_t i = 0, at = from; i < j->l.n; i++, at += j->l.inner) {
-        int32_t key;
-        if (j->type == ENG_FLOAT) {
-            float f = ((const float *)(const void *)j->x)[at] + 0.0f;
-            memcpy(&key, &f, sizeof key);
-            key = f != f ? INT32_MAX : key < 0 ? key ^ INT32_MAX : key;
-        } else if (j->type == ENG_INT32) {
-            key = ((const int32_t *)(const void *)j->x)[at];
-        } else {
-            int64_t wide = ((const int64_t *)(const void *)j->x)[at];
-            if (wide != (key = (int32_t)wide)) return false;
+    const int64_t n = j->l.n, step = j->l.inner;
+    const int32_t flip = j->smallest ? -1 : 0;
+    if (j->type == ENG_INT64) {
+        const int64_t *x = (const int64_t *)(const void *)j->x + from;
+        bool fits = true;
+        for (int64_t i = 0; i < n; i++) {
+            keys[i] = (int32_t)x[i * step] ^ flip;
+            fits &= (keys[i] ^ flip) == x[i * step];
         }
-        keys[i] = j->smallest ? ~key : key;
+        return fits;
     }
+    const int32_t *x = (const int32_t *)(const void *)j->x + from;
+    if (step == 1) memcpy(keys, x, (size_t)n * sizeof *keys);
+    else for (int64_t i = 0; i < n; i++) keys[i] = x[i * step];
+    for (int64_t i = 0; j->type == ENG_FLOAT && i < n; i++) { /* negative ones the other way round, -0 as 0, NaN above all */
+        const int32_t bits = keys[i], size = bits & INT32_MAX, key = bits < 0 ? -size : size;
+        keys[i] = size > 0x7f800000 ? INT32_MAX : key;
+    }
+    for (int64_t i = 0; flip && i < n; i++) keys[i] = ~keys[i];
     return true;
 }
+
+#define PLACE_BEST(T)                                                                                                  \
+    for (int64_t r = 0; r < j->k; r++) ((T *)(void *)j->values)[to + r * step] = ((const T *)(const void *)j->x)[from + order[r] * step]
 
 static bool select_short(const topk_job *j, int64_t line)
 {
     int32_t keys[SHORT] = {0}, rank[SHORT];
-    int64_t outer = line / j->l.inner, inner = line % j->l.inner, step = j->l.inner, size = (int64_t)j->size;
+    uint8_t order[SHORT];
+    int64_t outer = line / j->l.inner, inner = line % j->l.inner, step = j->l.inner;
     int64_t from = outer * j->l.n * step + inner, to = outer * j->k * step + inner;
     if (!short_keys(j, from, keys)) return false;
     eng_elementwise_table()->rank_s32(keys, rank, (int32_t)j->l.n);
-    for (int64_t i = 0; i < j->l.n; i++) {
-        if (rank[i] >= j->k) continue;
-        int64_t at = to + rank[i] * step;
-        if (j->indices) j->indices[at] = i;
-        if (j->values) memcpy(j->values + at * size, j->x + (from + i * step) * size, j->size);
-    }
+    for (int64_t i = 0; i < j->l.n; i++) order[rank[i]] = (uint8_t)i; /* of all: which are among the best cannot be foretold */
+    for (int64_t r = 0; j->indices && r < j->k; r++) j->indices[to + r * step] = order[r];
+    if (j->values && j->size == 4) PLACE_BEST(uint32_t);
+    else if (j->values) PLACE_BEST(uint64_t);
     return true;
 }
 
