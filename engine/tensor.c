@@ -180,6 +180,8 @@ od_code eng_tensor_copy(eng_tensor *out, const eng_tensor *like, od_arena *a, od
         } else if (like->dtype >= ENG_SEQUENCE) {
             for (int64_t i = 0; i < n; i++)
                 OD_TRY(eng_tensor_copy((eng_tensor *)t.data + i, (const eng_tensor *)like->data + i, a, st));
+        } else if (like->layout == ENG_ROW) {
+            memcpy(t.data, like->data, eng_tensor_bytes(&t));
         } else {
             eng_tensor_relayout(&t, like, NULL);
         }

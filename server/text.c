@@ -5,29 +5,27 @@
 #include <stdio.h>
 #include <string.h>
 
+static char *no_room(srv_text *t)
+{
+    t->full = true;
+    t->cap = t->len; /* nothing more comes in, however short */
+    return NULL;
+}
+
 char *srv_text_room(srv_text *t, size_t more)
 {
     size_t want, cap;
-    if (t->full) return NULL;
-    if (!od_add(t->len, more, &want)) return t->full = true, NULL;
+    if (t->full || !od_add(t->len, more, &want)) return no_room(t);
     if (want <= t->cap) return t->data + t->len;
     cap = t->cap ? t->cap : 512;
     while (cap < want)
-        if (!od_mul(cap, 2, &cap)) return t->full = true, NULL;
+        if (!od_mul(cap, 2, &cap)) return no_room(t);
     char *data = od_arena_alloc(t->arena, cap);
-    if (!data) return t->full = true, NULL;
+    if (!data) return no_room(t);
     if (t->len) memcpy(data, t->data, t->len);
     t->data = data;
     t->cap = cap;
     return data + t->len;
-}
-
-void srv_text_add(srv_text *t, const char *bytes, size_t len)
-{
-    char *to = srv_text_room(t, len);
-    if (!to) return;
-    if (len) memcpy(to, bytes, len);
-    t->len += len;
 }
 
 void srv_text_printf(srv_text *t, const char *fmt, ...)

@@ -4,6 +4,8 @@
 
 #include "engine/base/arena.h"
 
+#include <string.h>
+
 typedef struct srv_text {
     od_arena *arena;
     char *data; /* not zero-terminated */
@@ -15,7 +17,13 @@ typedef struct srv_text {
  * raises `len`. */
 char *srv_text_room(srv_text *t, size_t more);
 
-void srv_text_add(srv_text *t, const char *bytes, size_t len);
+static inline void srv_text_add(srv_text *t, const char *bytes, size_t len)
+{
+    char *to = len <= t->cap - t->len ? t->data + t->len : srv_text_room(t, len);
+    if (!to || !len) return;
+    memcpy(to, bytes, len);
+    t->len += len;
+}
 #define srv_text_put(t, s) srv_text_add((t), (s), __builtin_strlen(s))
 void srv_text_printf(srv_text *t, const char *fmt, ...) OD_PRINTF(2, 3);
 /* A JSON string with its quotes; bytes that are no UTF-8 become U+FFFD. */

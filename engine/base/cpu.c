@@ -190,6 +190,13 @@ void od_cpu_float_restore(unsigned was)
 #endif
 }
 
+int64_t od_now_coarse_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 int64_t od_now_ns(void)
 {
     struct timespec t;

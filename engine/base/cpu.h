@@ -38,5 +38,7 @@ double od_fma_rate(uint64_t (*ticks)(void));
 
 /* Monotonic time. */
 int64_t od_now_ns(void);
+/* The same some milliseconds late, without asking the processor. */
+int64_t od_now_coarse_ns(void);
 
 #endif

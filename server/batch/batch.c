@@ -37,7 +37,7 @@ struct srv_batcher {
     int here;             /* runs on callers' threads */
     int64_t wake_ns;      /* what the timer is armed for; 0: nothing */
     bool closing;
-    srv_runner *runners;  /* idle ones */
+    srv_runner *runners[2]; /* idle ones; [1]: without the pool, for runs so short that to wake a worker costs more than it does */
     size_t runner_bytes;  /* of idle ones, when they were last put back */
 
     double pace_ns;       /* from one row's end to the next one's while there is a queue */
@@ -229,26 +229,23 @@ static void on_timer(srv_timer *t)
 
 /* ---- a run -------------------------------------------------------------------------------- */
 
-static srv_runner *take_runner(srv_batcher *b, od_status *st)
+/* Under the lock. NULL: there is none. */
+static srv_runner *take_runner(srv_batcher *b, bool alone)
 {
-    pthread_mutex_lock(&b->lock);
-    srv_runner *r = b->runners;
-    if (r) {
-        b->runners = r->next;
-        b->runner_bytes -= r->charged;
-    }
-    pthread_mutex_unlock(&b->lock);
-    if (!r) srv_runner_create(&r, b->model, b->pool, b->o.memory_limit, b->o.budget, st);
+    srv_runner *r = b->runners[alone];
+    if (!r) return NULL;
+    b->runners[alone] = r->next;
+    b->runner_bytes -= r->charged;
     return r;
 }
 
 /* Under the lock. A runner that an unusually large run has made large is better made anew; NULL: it stays. */
-static srv_runner *put_back(srv_batcher *b, srv_runner *r)
+static srv_runner *put_back(srv_batcher *b, srv_runner *r, bool alone)
 {
     size_t bytes = srv_runner_count(r);
     if (bytes > KEEP_BYTES && bytes > b->warm.bytes * 4) return r;
-    r->next = b->runners;
-    b->runners = r;
+    r->next = b->runners[alone];
+    b->runners[alone] = r;
     b->runner_bytes += bytes;
     return NULL;
 }
@@ -291,26 +288,31 @@ static void count_pace(srv_batcher *b, int64_t rows, int64_t compute_ns, int64_t
     b->had_queue = b->n_waiting + b->admitted > 0;
 }
 
-/* Run `run`'s jobs and count them; their `done` is left to the caller. */
-static void run_jobs(srv_batcher *b, job_list *run)
+/* Run `run`'s jobs on `r`, or on a new one: how many runs that took. 0: there is no memory for one, and the jobs have the error. */
+static int run_jobs(srv_batcher *b, srv_runner **r, bool alone, job_list *run)
 {
     od_status st = {0};
-    srv_runner *r = take_runner(b, &st);
-    int runs = r ? srv_runner_run(r, run->first, run->n, run->rows) : 0;
-    int64_t now = od_now_ns();
-    pthread_mutex_lock(&b->lock);
-    srv_runner *too_large = r ? put_back(b, r) : NULL;
+    if (!*r) srv_runner_create(r, b->model, alone ? NULL : b->pool, b->o.memory_limit, b->o.budget, &st);
+    if (*r) return srv_runner_run(*r, run->first, run->n, run->rows);
     for (srv_job *job = run->first; job; job = job->next) {
-        if (!r) job->st = st;
+        job->st = st;
+        job->ended_ns = od_now_ns();
+    }
+    return 0;
+}
+
+/* Under the lock: count them, put the runner back. One that is too large for that is the caller's to destroy. */
+static srv_runner *count_run(srv_batcher *b, srv_runner *r, bool alone, const job_list *run, int runs)
+{
+    for (const srv_job *job = run->first; job; job = job->next) {
         count_job(b, job);
         if (runs > 1) count_size(b, job->batch_rows, job);
     }
     if (runs == 1) count_size(b, run->rows, run->first);
     b->stats.runs += (uint64_t)runs;
     b->stats.running -= (uint64_t)run->n;
-    if (r) count_pace(b, run->rows, run->first->compute_ns, now);
-    pthread_mutex_unlock(&b->lock);
-    srv_runner_destroy(too_large);
+    if (runs) count_pace(b, run->rows, run->first->compute_ns, run->first->ended_ns);
+    return r ? put_back(b, r, alone) : NULL;
 }
 
 static void run_task(srv_batcher *b, bool lazy)
@@ -322,10 +324,17 @@ static void run_task(srv_batcher *b, bool lazy)
     else b->summoned--;
     if (b->head && start_ns(b) <= now) take(b, now, &run, &dropped);
     b->stats.running += (uint64_t)run.n;
+    srv_runner *r = run.n ? take_runner(b, false) : NULL, *too_large = NULL;
     pthread_mutex_unlock(&b->lock);
     finish_dropped(&dropped);
-    if (run.n) run_jobs(b, &run);
-    finish_dropped(&run);
+    if (run.n) {
+        int runs = run_jobs(b, &r, false, &run);
+        pthread_mutex_lock(&b->lock);
+        too_large = count_run(b, r, false, &run, runs);
+        pthread_mutex_unlock(&b->lock);
+        srv_runner_destroy(too_large);
+        finish_dropped(&run);
+    }
     pthread_mutex_lock(&b->lock);
     b->tasks--; /* to the end of the pool's line: other models have a turn */
     summon(b, od_now_ns());
@@ -468,15 +477,18 @@ bool srv_batcher_run_now(srv_batcher *b, srv_job *job)
         elements += job->inputs[i].data ? eng_tensor_count(&job->inputs[i]) : 0;
     double ns = (double)b->warm.run_ns * (double)elements / (double)od_max_i64(b->warm.elements, 1);
     if (ns > NOW_NS) return false;
+    bool alone = ns <= ALWAYS_NS;
     pthread_mutex_lock(&b->lock);
+    bool free_now = !b->n_waiting && !b->closing;
     /* a request right behind another one on this thread is not the last: batches are better then */
-    bool alone = !b->tasks && !b->here && (double)(od_now_ns() - b->last_end_ns) > ns / 4;
-    bool free_now = !b->n_waiting && !b->closing && (ns <= ALWAYS_NS || alone);
+    if (free_now && !alone) free_now = !b->tasks && !b->here && (double)(od_now_ns() - b->last_end_ns) > ns / 4;
+    srv_runner *r = NULL, *too_large;
     if (free_now) {
         if (job->admitted) b->admitted--;
         b->here++;
         b->stats.accepted++;
         b->stats.running++;
+        r = take_runner(b, alone);
     }
     pthread_mutex_unlock(&b->lock);
     if (!free_now) return false;
@@ -485,11 +497,13 @@ bool srv_batcher_run_now(srv_batcher *b, srv_job *job)
     job->outputs = NULL;
     job_list run = {0};
     append(&run, job);
-    run_jobs(b, &run);
+    int runs = run_jobs(b, &r, alone, &run);
     pthread_mutex_lock(&b->lock);
+    too_large = count_run(b, r, alone, &run, runs);
     b->here--;
     tell_quiet(b);
     pthread_mutex_unlock(&b->lock);
+    srv_runner_destroy(too_large);
     return true;
 }
 
@@ -529,10 +543,8 @@ void srv_batcher_destroy(srv_batcher *b)
     pthread_mutex_unlock(&b->lock);
     srv_timer_stop(&b->timer);
     srv_timers_leave();
-    for (srv_runner *r = b->runners, *next; r; r = next) {
-        next = r->next;
-        srv_runner_destroy(r);
-    }
+    for (int alone = 0; alone < 2; alone++)
+        for (srv_runner *r; (r = take_runner(b, alone));) srv_runner_destroy(r);
     pthread_cond_destroy(&b->quiet);
     pthread_mutex_destroy(&b->lock);
     free(b);

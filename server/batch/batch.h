@@ -60,7 +60,8 @@ typedef struct srv_job {
     eng_tensor *outputs;      /* as many as the graph has, ENG_ROW; not wanted ones have data NULL */
     int64_t queue_ns, compute_ns; /* waiting; the run it was part of */
     int64_t gather_ns, give_ns;   /* of compute_ns: putting the rows of that run together, copying its outputs to their jobs */
-    int64_t batch_rows;       /* of that run; 0: it was not run */
+    int64_t ended_ns;         /* when compute_ns ended, by od_now_ns */
+    int64_t batch_rows;       /* of that run; 0: it was not run, and the times but for queue_ns are not set */
     /* the batcher's own */
     struct srv_job *next, *prev;
     int64_t rows, submitted_ns, deadline_ns, order_ns;

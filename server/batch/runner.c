@@ -121,6 +121,7 @@ static void finish(srv_job *job, const od_status *st, int64_t from_ns, int64_t r
 {
     int64_t now = od_now_ns();
     job->st = *st;
+    job->ended_ns = now;
     job->compute_ns = now - from_ns;
     job->gather_ns = gather_ns;
     job->give_ns = now - ran_ns;

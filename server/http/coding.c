@@ -70,7 +70,7 @@ static od_code inflate_all(const srv_http *h, const char *from, size_t len, int 
 od_code srv_body_decode(srv_request *r, od_status *st)
 {
     srv_conn *c = srv_conn_of(r);
-    const char *coding = srv_request_header(r, "Content-Encoding");
+    const char *coding = c->content_coding;
     if (!coding || !strcasecmp(coding, "identity")) return OD_OK;
     bool gzip = !strcasecmp(coding, "gzip") || !strcasecmp(coding, "x-gzip"), deflate = !strcasecmp(coding, "deflate");
     if (!gzip && !deflate) {

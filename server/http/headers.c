@@ -9,7 +9,7 @@
 
 typedef struct head {
     srv_conn *c;
-    int lengths, codings, hosts, header_parts;
+    int lengths, codings, contents, hosts, header_parts;
     const char *length, *coding, *header_part;
     const char *bad_name;
     size_t bytes;
@@ -19,9 +19,10 @@ typedef struct head {
  * by us and another way by a proxy in front of us. */
 static bool is_token(const char *s)
 {
+    static const uint32_t allowed[8] = {[1] = 0x03ff6cfa, 0xc7fffffe, 0x57ffffff}; /* a bit a character: letters, digits, !#$%&'*+-.^_`|~ */
     if (!*s) return false;
     for (; *s; s++)
-        if (!(*s >= '0' && *s <= '9') && !((*s | 32) >= 'a' && (*s | 32) <= 'z') && !strchr("!#$%&'*+-.^_`|~", *s)) return false;
+        if (!(allowed[(unsigned char)*s / 32] >> (unsigned char)*s % 32 & 1)) return false;
     return true;
 }
 
@@ -36,6 +37,7 @@ static enum MHD_Result take(void *arg, enum MHD_ValueKind kind, const char *name
     switch (name[0] | 32) {
     case 'c':
         if (!strcasecmp(name, "content-length")) h->lengths++, h->length = value;
+        else if (!strcasecmp(name, "content-encoding")) h->contents++, h->c->content_coding = value;
         break;
     case 'h':
         if (!strcasecmp(name, "host")) h->hosts++;
@@ -88,6 +90,10 @@ od_code srv_head_check(srv_conn *c, bool needs_host, od_status *st)
         return od_fail(st, OD_BAD_ARGUMENT, "Content-Length '%.40s' is no length", h.length);
     if (!h.lengths && !h.codings) c->body_want = 0; /* neither: there is no body */
     r->reply.close = false;
+    if (h.contents > 1) {
+        r->reply.status = 415;
+        return od_fail(st, OD_UNSUPPORTED, "Content-Encoding is given %d times: one coding is known at a time", h.contents);
+    }
     if (h.header_parts > 1 || (h.header_part && !srv_whole(h.header_part, &r->header_part)))
         return od_fail(st, OD_BAD_ARGUMENT, "Inference-Header-Content-Length '%.40s' is no length", h.header_part);
     r->has_header_part = h.header_part != NULL;

@@ -49,6 +49,7 @@ static void clear(srv_conn *c, int64_t now)
                        .queue_ns = -1, .decode_ns = -1, .preprocess_ns = -1, .compute_ns = -1, .postprocess_ns = -1,
                        .explain_ns = -1, .chain_ns = -1};
     c->began = c->refused = c->queued = false;
+    c->content_coding = NULL;
     atomic_store(&c->progress, SRV_PROGRESS_RUNNING);
     c->body_cap = c->body_want = c->body_lead = c->charged = c->discarded = 0;
     if (atomic_load(&c->stage) != SRV_STAGE_IDLE) atomic_fetch_sub(&h->active, 1);
@@ -227,14 +228,9 @@ static char *timing(char *to, const char *name, int64_t ns, bool first)
     memcpy(to, name, n);
     memcpy(to + n, ";dur=", 5);
     int64_t us = od_min_i64(ns / 1000, 1000000000000);
-    char digits[24];
-    int len = 0;
-    for (; us || len < 4; us /= 10) {
-        if (len == 3) digits[len++] = '.';
-        digits[len++] = (char)('0' + us % 10);
-    }
-    to += n + 5;
-    while (len) *to++ = digits[--len];
+    to = srv_print_int(to + n + 5, us / 1000);
+    *to++ = '.';
+    for (int64_t unit = 100; unit; unit /= 10) *to++ = (char)('0' + us / unit % 10);
     return to;
 }
 
@@ -297,7 +293,7 @@ static enum MHD_Result send_reply(srv_conn *c)
         MHD_add_response_header(m, "Access-Control-Expose-Headers", "Inference-Header-Content-Length, Server-Timing, X-Request-Id");
     }
     if (p->close || atomic_load(&h->draining)) MHD_add_response_header(m, "Connection", "close");
-    srv_conn_stage(c, SRV_STAGE_SENDING, od_now_ns());
+    srv_conn_stage(c, SRV_STAGE_SENDING, od_now_coarse_ns());
     c->queued = true;
     enum MHD_Result rc = MHD_queue_response(c->mhd, (unsigned)p->status, m);
     MHD_destroy_response(m);
@@ -469,7 +465,7 @@ static void dispatch(srv_conn *c)
     srv_conn_stage(c, SRV_STAGE_WORKING, r->received_ns);
     unsigned flags = r->route->flags;
     size_t text = r->has_header_part ? r->header_part : r->body_len; /* bytes of tensors are used where they lie */
-    bool big = text > BIG_BODY || r->body_len > BIG_BYTES || srv_request_header(r, "Content-Encoding");
+    bool big = text > BIG_BODY || r->body_len > BIG_BYTES || c->content_coding;
     if ((flags & SRV_ROUTE_WORK_BIG) && big) work_ahead(r, handle);
     else if (flags & SRV_ROUTE_WORK) srv_request_work(r, handle);
     else handle(r);

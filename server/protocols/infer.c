@@ -244,7 +244,7 @@ static void conclude(srv_infer *i)
     r->queue_ns = i->waited_ns + job->queue_ns;
     r->compute_ns = job->compute_ns;
     r->batch_rows = job->batch_rows;
-    i->ran_ns = od_now_ns();
+    i->ran_ns = job->batch_rows ? job->ended_ns : od_now_ns();
     if (job->st.code != OD_OK) srv_infer_fail(i, &job->st);
     else i->answer(i);
 }

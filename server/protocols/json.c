@@ -138,12 +138,30 @@ static char *put_utf8(char *to, int32_t c)
     return to;
 }
 
+/* The first of the bytes from `p` on that are a quote, a backslash, a control character or no ASCII. */
+static inline const char *plain_end(const char *p)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    for (;; p += 8) { /* of each byte the top bit: x - n borrows where x < n; what it borrows from lies behind */
+        uint64_t x;
+        memcpy(&x, p, 8);
+        uint64_t quote = x ^ ones * '"', slash = x ^ ones * '\\';
+        uint64_t stop = (((x - ones * 0x20) | (quote - ones) | (slash - ones)) | x) & high;
+        if (stop) return p + (__builtin_ctzll(stop) >> 3);
+    }
+#else
+    while ((unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' && *p != '\\') p++;
+    return p;
+#endif
+}
+
 /* Pass the string at the reader; `escaped`: it has backslashes. Its bytes lie between the quotes. */
 static od_code pass_string(srv_json *j, eng_str *raw, bool *escaped, od_status *st)
 {
     const char *p = j->at + 1, *from = p;
     *escaped = false;
-    for (; *p != '"';) {
+    for (; *(p = plain_end(p)) != '"';) {
         unsigned char c = (unsigned char)*p;
         if (c == '\\') {
             *escaped = true;
@@ -155,8 +173,6 @@ static od_code pass_string(srv_json *j, eng_str *raw, bool *escaped, od_status *
         } else if (c < 0x20) {
             j->at = p;
             return srv_json_fail(j, st, p >= j->end ? "text without its closing quote" : "a control character inside text");
-        } else if (c < 0x80) {
-            p++;
         } else {
             int n = srv_utf8_length((const unsigned char *)p, (size_t)(j->end - p));
             if (!n) {

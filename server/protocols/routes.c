@@ -2,7 +2,11 @@
 
 /* Every path, once. "{}" is one segment: a model's name or version. */
 const srv_route srv_routes[] = {
-    /* Open Inference Protocol */
+    /* Open Inference Protocol; what is asked most, first */
+    {"POST", "/v2/models/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
+    {"POST", "/v2/models/{}/versions/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
+    {"POST", "/v2/models/{}/predict", srv_predict, SRV_ROUTE_INFER},
+    {"POST", "/v2/models/{}/versions/{}/predict", srv_predict, SRV_ROUTE_INFER},
     {"GET", "/v2", srv_oip_server, 0},
     {"GET", "/v2/health/live", srv_oip_live, SRV_ROUTE_OPEN},
     {"GET", "/v2/health/ready", srv_oip_ready, SRV_ROUTE_OPEN},
@@ -11,10 +15,6 @@ const srv_route srv_routes[] = {
     {"GET", "/v2/models/{}/versions/{}", srv_oip_model, 0},
     {"GET", "/v2/models/{}/ready", srv_oip_model_ready, 0},
     {"GET", "/v2/models/{}/versions/{}/ready", srv_oip_model_ready, 0},
-    {"POST", "/v2/models/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
-    {"POST", "/v2/models/{}/versions/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
-    {"POST", "/v2/models/{}/predict", srv_predict, SRV_ROUTE_INFER},
-    {"POST", "/v2/models/{}/versions/{}/predict", srv_predict, SRV_ROUTE_INFER},
     /* TensorFlow Serving */
     {"POST", "/v1/models/{}:predict", srv_tfs_predict, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
     {"POST", "/v1/models/{}/versions/{}:predict", srv_tfs_predict, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},

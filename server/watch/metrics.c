@@ -148,7 +148,7 @@ void srv_metrics_observe(srv_metrics *m, const srv_observation *o)
     add(&c->outcome[o->outcome], 1);
     if (o->outcome != SRV_DONE && o->ns[SRV_REQUEST] > 0) add(&c->failed_ns, (uint64_t)o->ns[SRV_REQUEST]);
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
     atomic_store_explicit(&s->last_ms, now.tv_sec * 1000 + now.tv_nsec / 1000000, memory_order_relaxed);
 }
 

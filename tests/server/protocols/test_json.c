@@ -17,6 +17,23 @@ static bool is_json(const char *text)
     return srv_json_skip(&j, NULL, &st) == OD_OK && srv_json_finish(&j, &st) == OD_OK;
 }
 
+TEST(each_byte_anywhere_in_text_is_passed_or_refused) {
+    enum { N = 24 };
+    for (int c = 1; c < 256; c++)
+        for (int at = 0; at < N; at++) {
+            char text[N + 3] = "";
+            memset(text, 'a', N + 2);
+            text[0] = text[N + 1] = '"';
+            text[1 + at] = (char)c;
+            text[N + 2] = '\0';
+            srv_json j = reader(text);
+            eng_str s;
+            bool good = srv_json_string(&j, &s, &st) == OD_OK;
+            if (good != (c >= 0x20 && c < 0x80 && c != '\\')) TEST_FAIL("byte %d at %d", c, at);
+            if (good) CHECK_EQ(s.len, c == '"' ? (size_t)at : (size_t)N);
+        }
+}
+
 TEST(objects_are_walked_in_order) {
     srv_json j = reader(" { \"a\" : [1, 2 ], \"b\":{\"c\":true}, \"d\":\"x\" } ");
     eng_str key, text;
