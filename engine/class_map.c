@@ -55,7 +55,7 @@ static const eng_tensor *weights_of(eng_graph *g, const eng_node *n)
 {
     bool gemm = is_one_of(n, (const char *const[]){"Gemm", NULL}), conv = is_one_of(n, (const char *const[]){"Conv", NULL});
     if (!gemm && !conv && !is_one_of(n, (const char *const[]){"MatMul", NULL})) return NULL;
-    const eng_tensor *w = constant_of(g, n, 1);
+    const eng_tensor *w = eng_node_constant(g, n, 1);
     if (!w || w->dtype != ENG_FLOAT || w->rank != (conv ? 4 : 2) || (conv && (w->dims[2] != 1 || w->dims[3] != 1))) return NULL;
     if (conv && eng_node_int(n, "group", 1) != 1) return NULL;
     if (gemm && (eng_node_int(n, "transA", 0) || eng_node_float(n, "alpha", 1) != 1)) return NULL;

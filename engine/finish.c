@@ -2,6 +2,7 @@
  * canonical form, probing, passes, prepared weights. */
 #include "engine/base/pages.h"
 #include "engine/graph.h"
+#include "engine/lazy.h"
 #include "engine/packed.h"
 #include "engine/plan.h"
 #include "engine/schema.h"
@@ -310,6 +311,7 @@ static od_code compute_node(eng_graph *g, eng_node *n, size_t limit, od_arena *t
     if (!out || !c.in || !c.out) return od_fail(st, OD_NO_MEMORY, "no memory to fold a node");
     for (int k = 0; k < n->n_in; k++) c.in[k] = n->in[k] < 0 ? NULL : g->values[n->in[k]].constant;
     for (int k = 0; k < n->n_out; k++) c.out[k] = n->out[k] < 0 ? NULL : &out[k];
+    for (int k = 0; k < n->n_in; k++) OD_TRY(eng_lazy_load(m, c.in[k], st));
     OD_TRY(eng_check_op_type(&c, st));
     od_code rc = eng_op_infer(&c, st);
     if (rc != OD_OK) return rc == OD_UNKNOWN_YET ? OD_OK : rc;
@@ -437,7 +439,10 @@ od_code eng_model_finish(eng_model *m, const eng_load_options *options, od_statu
     if (options->tune) OD_TRY(eng_tune_begin(m, options, st));
     OD_TRY(for_graphs(m->graph, prepare_nodes, options->pool, st));
     eng_tune_end(m);
-    return eng_packs_make(m, options->pool, options->pack_cache, st);
+    OD_TRY(eng_lazy_check(m, st));
+    OD_TRY(eng_packs_make(m, options->pool, options->pack_cache, st));
+    eng_lazy_end(m);
+    return OD_OK;
 }
 
 static od_code drop_plans(eng_graph *g, void *arg, od_status *st)

@@ -1,5 +1,6 @@
 /* graph.c - building graphs: values by name, nodes, attributes. */
 #include "engine/graph.h"
+#include "engine/lazy.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -203,12 +204,19 @@ const float *eng_node_floats(const eng_node *n, const char *name, int64_t *count
 
 enum { PROBED_CONSTANT_MAX = 4096 }; /* elements; see eng_model.probing */
 
-const eng_tensor *eng_node_constant(const eng_graph *g, const eng_node *n, int i)
+const eng_tensor *eng_node_weights(const eng_graph *g, const eng_node *n, int i)
 {
     if (i >= n->n_in || n->in[i] < 0) return NULL;
     const eng_tensor *t = g->values[n->in[i]].constant;
     if (t && g->model->probing && eng_tensor_count(t) > PROBED_CONSTANT_MAX) return NULL;
     return t;
+}
+
+const eng_tensor *eng_node_constant(const eng_graph *g, const eng_node *n, int i)
+{
+    const eng_tensor *t = eng_node_weights(g, n, i);
+    od_status st; /* eng_lazy_check has it too */
+    return t && eng_lazy_load(g->model, t, &st) == OD_OK ? t : NULL;
 }
 
 /* ---- attributes that import rewrites ------------------------------------------------------ */

@@ -101,6 +101,8 @@ struct eng_model {
     int opset[ENG_DOMAINS]; /* 0: not imported */
     void *backing; /* the loader's: e.g. a file mapping that constants point into */
     void (*backing_free)(void *);
+    od_code (*lazy_read)(void *backing, uint64_t where, size_t size, void *to, od_status *st); /* of eng_model_leave_out; any thread */
+    struct eng_lazies *lazies; /* private to lazy.c */
     size_t packed_bytes; /* what prepare has packed */
     struct eng_pack_job *pack_jobs; /* private to packed.c */
     /* Types and shapes found by inference, by value of the main graph: rank -1 where unknown,
@@ -142,6 +144,11 @@ eng_node *eng_graph_add_node(eng_graph *g, const char *op_type, const char *name
 /* Give value `v` a constant; `t` and its bytes must live as long as the model. */
 od_code eng_graph_set_constant(eng_graph *g, int v, const eng_tensor *t, od_status *st);
 
+/* For loaders: `size` bytes at `bytes` will be a constant's, but are not there yet. eng_model_finish asks model->lazy_read for
+ * them, from `where` on, if it wants them, and the processor catches who touches them before. `bytes` lie in pages of the
+ * model's backing that nothing else uses but for those they begin and end in, and behind all that were left out so far. OD_NO_MEMORY. */
+od_code eng_model_leave_out(eng_model *m, void *bytes, size_t size, uint64_t where, od_status *st);
+
 /* The name of that output, the last one: [N, classes, H, W], how much each place says for each class; its mean over
  * places is the logits without their bias. */
 #define ENG_CLASS_MAP "onnxd:class_map"
@@ -173,5 +180,8 @@ const float *eng_node_floats(const eng_node *n, const char *name, int64_t *count
 
 /* The constant behind input `i` of `n`, or NULL: omitted or not constant. */
 const eng_tensor *eng_node_constant(const eng_graph *g, const eng_node *n, int i);
+
+/* The same, for its type and shape alone: its bytes may still be in the file (engine/lazy.h). */
+const eng_tensor *eng_node_weights(const eng_graph *g, const eng_node *n, int i);
 
 #endif

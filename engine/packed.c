@@ -1,6 +1,7 @@
 #include "engine/packed.h"
 #include "engine/base/pages.h"
 #include "engine/graph.h"
+#include "engine/lazy.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -11,7 +12,11 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h> /* the widest vectors there are */
+#else
 #include <xxhash.h>
+#endif
 
 enum {
     FILE_MIN = 64 << 10,  /* bytes of a form below which a file is slower than packing */
@@ -49,6 +54,7 @@ struct eng_pack_job {
     size_t arg_size, size;
     eng_pack_fn *fn;
     const float **slot;
+    bool lazy;   /* its weights are in the file, and nobody else wants them */
     int *wanted; /* jobs that still need the weights' bytes, shared by all on the same bytes; NULL: others read them too */
     packed *result; /* NULL: not made yet */
 };
@@ -80,21 +86,26 @@ od_code eng_model_pack(eng_graph *g, const eng_node *n, int input, const char *f
     return OD_OK;
 }
 
-static pack_key key_of(const struct eng_pack_job *j)
+static pack_key key_of(const struct eng_pack_job *j, XXH128_hash_t weights)
 {
     struct {
         XXH128_hash_t weights;
         int64_t dims[ENG_MAX_RANK + 2];
-    } all = {.weights = XXH3_128bits(j->w->data, eng_tensor_bytes(j->w)), .dims = {j->w->dtype, j->w->rank}};
+    } all = {.weights = weights, .dims = {j->w->dtype, j->w->rank}};
     if (j->w->rank) memcpy(all.dims + 2, j->w->dims, (size_t)j->w->rank * sizeof *j->w->dims);
     uint64_t seed = XXH3_64bits_withSeed(j->arg, j->arg_size, XXH3_64bits(j->form, strlen(j->form)));
     return (pack_key){XXH3_128bits_withSeed(&all, sizeof all, seed), j->size};
 }
 
+static bool same_key(const pack_key *a, const pack_key *b)
+{
+    return XXH128_isEqual(a->hash, b->hash) && a->size == b->size;
+}
+
 static packed **place_of(const pack_key *k)
 {
     packed **at = &table[k->hash.low64 % TABLE];
-    while (*at && (!XXH128_isEqual((*at)->key.hash, k->hash) || (*at)->key.size != k->size)) at = &(*at)->next;
+    while (*at && !same_key(&(*at)->key, k)) at = &(*at)->next;
     return at;
 }
 
@@ -135,7 +146,7 @@ static bool map_file(const char *folder, packed *p)
     if (fd < 0) return false;
     bool fits = read(fd, &head, sizeof head) == (ssize_t)sizeof head && !memcmp(head.magic, magic, sizeof magic) &&
                 head.version == FILE_VERSION && head.page == (uint32_t)sysconf(_SC_PAGESIZE) &&
-                XXH128_isEqual(head.key.hash, p->key.hash) && head.key.size == p->key.size && !fstat(fd, &info) &&
+                same_key(&head.key, &p->key) && !fstat(fd, &info) &&
                 (uint64_t)info.st_size == head.page + head.key.size;
     void *data = MAP_FAILED;
     if (fits) data = mmap(NULL, p->key.size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, (off_t)head.page);
@@ -145,6 +156,14 @@ static bool map_file(const char *folder, packed *p)
     if (!whole && data != MAP_FAILED) munmap(data, p->key.size);
     if (whole) p->data = data;
     return whole;
+}
+
+/* Is there a file of that name? */
+static bool is_kept(const char *folder, const pack_key *k)
+{
+    char path[4096];
+    file_name(folder, k, "", path, sizeof path);
+    return access(path, R_OK) == 0;
 }
 
 static bool write_all(int fd, const void *bytes, size_t size)
@@ -184,16 +203,79 @@ static size_t padded(size_t size)
     return size ? (size + 63) & ~(size_t)63 : 64;
 }
 
-static void fill(const struct eng_pack_job *j, packed *p, region *to, const char *folder)
+/* Where one thread reads weights that are packed and forgotten. */
+typedef struct scratch {
+    char *bytes;
+    size_t ready; /* bytes of it that memory was asked for */
+} scratch;
+
+typedef struct make_all {
+    eng_model *m;
+    struct eng_pack_job **jobs;
+    region *to;
+    const char *folder;
+    scratch *scratch;    /* one a slot */
+    size_t scratch_size; /* as large as the largest lazy weights */
+    od_status *st;       /* of all threads: the first failure */
+    int failed;
+} make_all;
+
+static bool cached(const make_all *all, const struct eng_pack_job *j)
 {
-    bool cached = folder && p->key.size >= FILE_MIN;
-    if (cached && map_file(folder, p)) return;
-    p->in = to;
+    return all->folder && j->size >= FILE_MIN;
+}
+
+static void scratch_reach(const make_all *all, scratch *s, size_t size)
+{
+    if (size < s->ready / 4) { /* the largest come first: at the end, when most is packed, little is left of this */
+        od_pages_drop(s->bytes + size, s->ready - size);
+        s->ready = size;
+    }
+    if (size <= s->ready) return;
+    od_pages_populate(s->bytes, all->scratch_size, s->ready, size - s->ready);
+    s->ready = size;
+}
+
+/* Add up lazy weights as they come from the file, a part at a time: it is in the cache then. Into `s`, or through its
+ * beginning alone. */
+static od_code read_weights(const make_all *all, const struct eng_pack_job *j, scratch *s, bool whole, XXH128_hash_t *sum, od_status *st)
+{
+    enum { PART = 512 << 10 };
+    size_t size = eng_tensor_bytes(j->w);
+    od_code rc = OD_OK;
+    XXH3_state_t *x = XXH3_createState();
+    if (!x || XXH3_128bits_reset(x) == XXH_ERROR) rc = od_fail(st, OD_NO_MEMORY, "no memory to add up weights");
+    scratch_reach(all, s, whole || size < PART ? size : PART);
+    for (size_t at = 0, part; rc == OD_OK && at < size; at += part) {
+        char *to = s->bytes + (whole ? at : 0);
+        part = size - at < PART ? size - at : PART;
+        if ((rc = eng_lazy_copy(all->m, j->w, at, part, to, st)) == OD_OK) XXH3_128bits_update(x, to, part);
+    }
+    if (rc == OD_OK) *sum = XXH3_128bits_digest(x);
+    XXH3_freeState(x);
+    return rc;
+}
+
+/* w->data NULL: the weights are still in the file. */
+static od_code fill(const make_all *all, const struct eng_pack_job *j, const eng_tensor *w, scratch *s, packed *p, od_status *st)
+{
+    if (cached(all, j) && map_file(all->folder, p)) return OD_OK;
+    XXH128_hash_t sum;
+    eng_tensor again = *w;
+    if (!w->data) { /* the file of the form was there, but is not what it should be */
+        OD_TRY(read_weights(all, j, s, true, &sum, st));
+        pack_key key = key_of(j, sum);
+        if (!same_key(&key, &p->key)) return od_fail(st, OD_IO, "the file changed while it was read");
+        again.data = s->bytes;
+    }
+    region *to = all->to;
     size_t at = __atomic_fetch_add(&to->used, padded(p->key.size), __ATOMIC_RELAXED);
+    p->in = to;
     p->data = to->bytes + at;
     od_pages_populate(to->bytes, to->size, at, p->key.size);
-    j->fn(j->w, j->arg, p->data);
-    if (cached) write_file(folder, p);
+    j->fn(&again, j->arg, p->data);
+    if (cached(all, j)) write_file(all->folder, p);
+    return OD_OK;
 }
 
 static void region_leave(region *r)
@@ -251,53 +333,89 @@ static void unref(packed *p)
     pthread_mutex_unlock(&lock);
     if (!last) return;
     if (p->in) region_leave(p->in);
-    else munmap(p->data, p->key.size);
+    else if (p->data) munmap(p->data, p->key.size);
     free(p);
 }
 
-static void make(struct eng_pack_job *j, region *to, const char *folder)
+/* The form of that key, made by us (*ours) or another; NULL: no memory, or its maker failed. */
+static packed *find(const pack_key *key, bool *ours)
 {
-    pack_key key = key_of(j);
     pthread_mutex_lock(&lock);
-    packed **at = place_of(&key), *p = *at;
-    bool ours = !p;
-    if (ours && (p = *at = calloc(1, sizeof *p))) p->key = key;
+    packed **at = place_of(key), *p = *at;
+    *ours = !p;
+    if (*ours && (p = *at = calloc(1, sizeof *p))) p->key = *key;
     if (p) p->refs++;
-    while (p && !ours && !p->ready) pthread_cond_wait(&made, &lock);
+    while (p && !*ours && !p->ready) pthread_cond_wait(&made, &lock);
     pthread_mutex_unlock(&lock);
-    if (!(j->result = p)) return;
-    if (ours) {
-        fill(j, p, to, folder);
-        pthread_mutex_lock(&lock);
-        if (p->in) to->refs++;
-        p->ready = true;
-        pthread_cond_broadcast(&made);
-        pthread_mutex_unlock(&lock);
-    }
-    *j->slot = p->data;
-    if (j->wanted && __atomic_sub_fetch(j->wanted, 1, __ATOMIC_ACQ_REL) == 0) od_pages_drop(j->w->data, eng_tensor_bytes(j->w));
+    return p;
 }
 
-typedef struct make_all {
-    struct eng_pack_job **jobs;
-    region *to;
-    const char *folder;
-} make_all;
+static void tell_made(packed *p)
+{
+    pthread_mutex_lock(&lock);
+    if (p->in) p->in->refs++;
+    p->ready = true;
+    pthread_cond_broadcast(&made);
+    pthread_mutex_unlock(&lock);
+}
+
+/* The weights of `j` and their key. Bytes that are packed are those that were added up, whatever happens to the file: so lazy
+ * ones whose form may be there already are first added up alone, and read again if it is not. */
+static od_code take_weights(const make_all *all, const struct eng_pack_job *j, scratch *s, eng_tensor *w, pack_key *key, od_status *st)
+{
+    XXH128_hash_t sum;
+    *w = *j->w;
+    if (!j->lazy) {
+        *key = key_of(j, XXH3_128bits(w->data, eng_tensor_bytes(w)));
+        return OD_OK;
+    }
+    w->data = NULL;
+    if (cached(all, j)) {
+        OD_TRY(read_weights(all, j, s, false, &sum, st));
+        *key = key_of(j, sum);
+        if (is_kept(all->folder, key)) return OD_OK;
+    }
+    OD_TRY(read_weights(all, j, s, true, &sum, st));
+    *key = key_of(j, sum);
+    w->data = s->bytes;
+    return OD_OK;
+}
+
+static od_code make(make_all *all, struct eng_pack_job *j, int slot, od_status *st)
+{
+    eng_tensor w;
+    pack_key key;
+    bool ours;
+    od_code rc = OD_OK;
+    OD_TRY(take_weights(all, j, &all->scratch[slot], &w, &key, st));
+    packed *p = find(&key, &ours);
+    if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes of packed weights", j->size);
+    if (ours) {
+        rc = fill(all, j, &w, &all->scratch[slot], p, st);
+        tell_made(p);
+    } else if (!p->data) {
+        rc = od_fail(st, OD_IO, "the same weights could not be read for another model");
+    }
+    j->result = p;
+    *j->slot = p->data;
+    if (j->wanted && __atomic_sub_fetch(j->wanted, 1, __ATOMIC_ACQ_REL) == 0) od_pages_drop(j->w->data, eng_tensor_bytes(j->w));
+    return rc;
+}
 
 static void make_chunk(void *arg, int64_t chunk, int slot)
 {
-    const make_all *m = arg;
-    (void)slot;
-    make(m->jobs[chunk], m->to, m->folder);
+    make_all *all = arg;
+    od_status st;
+    if (make(all, all->jobs[chunk], slot, &st) != OD_OK && !__atomic_exchange_n(&all->failed, 1, __ATOMIC_ACQ_REL)) *all->st = st;
 }
 
 static int by_data(const void *a, const void *b)
 {
     const struct eng_pack_job *x = *(struct eng_pack_job *const *)a, *y = *(struct eng_pack_job *const *)b;
-    return x->w->data < y->w->data ? -1 : x->w->data > y->w->data;
+    return (uintptr_t)x->w->data < (uintptr_t)y->w->data ? -1 : (uintptr_t)x->w->data > (uintptr_t)y->w->data;
 }
 
-/* Jobs on the same bytes share a counter when nobody else reads these. */
+/* Jobs on the same bytes share a counter when nobody else reads these; if they are still in the file, they may stay there. */
 static void count_wanted(eng_model *m, struct eng_pack_job **jobs, int n)
 {
     enum { WORTH = 64 << 10 };
@@ -307,7 +425,22 @@ static void count_wanted(eng_model *m, struct eng_pack_job **jobs, int n)
         int *wanted = od_arena_array(&m->arena, int, 1);
         if (wanted) *wanted = end - i;
         for (int k = i; k < end; k++) jobs[k]->wanted = wanted;
+        for (int k = i; k < end; k++) jobs[k]->lazy = eng_lazy(m, jobs[k]->w);
     }
+}
+
+typedef struct by_address {
+    struct eng_pack_job **jobs;
+    int n;
+} by_address;
+
+/* For eng_lazy_load_rest: `t` is packed from the file. */
+static bool packed_alone(const eng_tensor *t, void *arg)
+{
+    const by_address *all = arg;
+    struct eng_pack_job key = {.w = t}, *sought = &key;
+    struct eng_pack_job **job = all->n ? bsearch(&sought, all->jobs, (size_t)all->n, sizeof *all->jobs, by_data) : NULL;
+    return job && (*job)->lazy;
 }
 
 /* The largest first, so that no thread is left with a large one at the end. */
@@ -323,6 +456,24 @@ static int by_result(const void *a, const void *b)
     return x->result < y->result ? -1 : x->result > y->result;
 }
 
+static od_code scratch_create(make_all *all, int n, int slots, od_status *st)
+{
+    for (int i = 0; i < n; i++)
+        if (all->jobs[i]->lazy && eng_tensor_bytes(all->jobs[i]->w) > all->scratch_size) all->scratch_size = eng_tensor_bytes(all->jobs[i]->w);
+    all->scratch = calloc((size_t)slots, sizeof *all->scratch);
+    for (int i = 0; i < slots && all->scratch && all->scratch_size; i++)
+        if (!(all->scratch[i].bytes = od_pages_alloc(all->scratch_size))) goto full;
+    if (all->scratch) return OD_OK;
+full:
+    return od_fail(st, OD_NO_MEMORY, "no memory to read %zu bytes of weights", all->scratch_size);
+}
+
+static void scratch_destroy(make_all *all, int slots)
+{
+    for (int i = 0; i < slots && all->scratch; i++) od_pages_free(all->scratch[i].bytes, all->scratch_size);
+    free(all->scratch);
+}
+
 static od_code make_jobs(eng_model *m, struct eng_pack_job **jobs, int n, od_pool *pool, const char *folder, od_status *st)
 {
     size_t total = 0;
@@ -335,18 +486,17 @@ static od_code make_jobs(eng_model *m, struct eng_pack_job **jobs, int n, od_poo
     }
     to->size = total;
     to->refs = 1;
-    qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_data);
-    count_wanted(m, jobs, n);
     qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_size);
     if (folder) mkdir(folder, 0777); /* it may exist; writing tells */
-    make_all all = {jobs, to, folder};
-    od_pool_for(pool, n, make_chunk, &all);
+    make_all all = {.m = m, .jobs = jobs, .to = to, .folder = folder, .st = st};
+    od_code rc = scratch_create(&all, n, od_pool_slots(pool), st);
+    if (rc == OD_OK) od_pool_for(pool, n, make_chunk, &all);
+    scratch_destroy(&all, od_pool_slots(pool));
     enlarge_behind(to);
-    od_code rc = OD_OK;
+    if (rc == OD_OK && all.failed) rc = st->code;
     qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_result);
     for (int i = 0; i < n; i++) {
         if (!i || jobs[i]->result != jobs[i - 1]->result) m->packed_bytes += jobs[i]->size; /* nodes share */
-        if (!jobs[i]->result) rc = od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes of packed weights", jobs[i]->size);
     }
     return rc;
 }
@@ -355,13 +505,16 @@ od_code eng_packs_make(eng_model *m, od_pool *pool, const char *folder, od_statu
 {
     int n = 0;
     for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next) n += !j->result;
-    if (!n) return OD_OK;
+    if (!n) return eng_lazy_load_rest(m, pool, packed_alone, &(by_address){0}, st);
     struct eng_pack_job **jobs = calloc((size_t)n, sizeof *jobs);
     if (!jobs) return od_fail(st, OD_NO_MEMORY, "no memory to pack %d weights", n);
     n = 0;
     for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next)
         if (!j->result) jobs[n++] = j;
-    od_code rc = make_jobs(m, jobs, n, pool, folder, st);
+    qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_data);
+    count_wanted(m, jobs, n);
+    od_code rc = eng_lazy_load_rest(m, pool, packed_alone, &(by_address){jobs, n}, st);
+    if (rc == OD_OK) rc = make_jobs(m, jobs, n, pool, folder, st);
     free(jobs);
     return rc;
 }

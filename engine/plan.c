@@ -1,5 +1,6 @@
 /* plan.c - shapes, layouts and steps of a graph at one set of input shapes. */
 #include "engine/plan.h"
+#include "engine/lazy.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -165,12 +166,29 @@ static od_code mark_dynamic(planner *p, const eng_node *n, od_status *st)
     return OD_OK;
 }
 
-static bool all_known(const eng_ctx *c)
+/* An input that is a constant whose bytes are still in the file. */
+static bool waits(const planner *p, const eng_ctx *c, int i)
+{
+    return c->in[i] && !c->in[i]->data && eng_lazy(p->g->model, p->g->values[c->node->in[i]].constant);
+}
+
+static bool all_known(const planner *p, const eng_ctx *c)
 {
     if (c->node->op->flags & ENG_SHAPE_ONLY) return true;
     for (int i = 0; i < c->n_in; i++)
-        if (c->in[i] && !c->in[i]->data) return false;
+        if (c->in[i] && !c->in[i]->data && !waits(p, c, i)) return false;
     return true;
+}
+
+static od_code load_inputs(planner *p, const eng_ctx *c, od_status *st)
+{
+    for (int i = 0; i < c->n_in; i++) {
+        if (!waits(p, c, i)) continue;
+        const eng_tensor *t = p->g->values[c->node->in[i]].constant;
+        OD_TRY(eng_lazy_load(p->g->model, t, st));
+        p->plan->values[c->node->in[i]]->t.data = t->data;
+    }
+    return OD_OK;
 }
 
 /* Compute outputs that follow from shapes and constants. *done stays false when they are too large. */
@@ -180,6 +198,7 @@ static od_code evaluate(planner *p, eng_ctx *c, bool *done, od_status *st)
     for (int k = 0; k < c->n_out; k++)
         if (c->out[k]) bytes += eng_tensor_bytes(c->out[k]);
     if (bytes > EVAL_MAX - p->evaluated || (p->guessing && bytes > GUESS_MAX)) return OD_OK;
+    OD_TRY(load_inputs(p, c, st));
     if (c->node->op->alias && c->n_in && c->in[0] && c->in[0]->data && c->n_out == 1) {
         int64_t offset = 0;
         if (c->node->op->alias(c, 0, &offset)) {
@@ -265,7 +284,7 @@ static od_code plan_node(planner *p, const eng_node *n, od_status *st)
     od_code rc = eng_op_infer(&c, st);
     if (rc == OD_UNKNOWN_YET) return mark_dynamic(p, n, st);
     if (rc != OD_OK) return rc;
-    if (!branches && all_known(&c) && !(n->op->flags & ENG_RANDOM)) {
+    if (!branches && all_known(p, &c) && !(n->op->flags & ENG_RANDOM)) {
         bool done = false;
         OD_TRY(evaluate(p, &c, &done, st));
         if (done) return OD_OK;
@@ -294,6 +313,7 @@ static od_code place_inputs(planner *p, const eng_tensor *inputs, od_status *st)
         plan->values[v]->t.rank = -1;
         if (!g->values[v].constant) continue;
         plan->values[v]->t = *g->values[v].constant;
+        if (eng_lazy(g->model, g->values[v].constant)) plan->values[v]->t.data = NULL; /* until it is wanted */
         plan->values[v]->where = ENG_AT_PLAN;
     }
     plan->key = od_arena_array(p->arena, eng_tensor, g->n_inputs);

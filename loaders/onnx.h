@@ -6,7 +6,7 @@
  * 14 and the operator sets that ldr_onnx_opset_max tells.
  *
  * Files are read, not mapped: a model file that is overwritten while it is served changes nothing
- * for the model in memory. Large weights are used where they were read to, without a second copy. */
+ * for the model in memory. Large weights are read last, and those that are packed leave no copy of themselves. */
 #ifndef LDR_ONNX_H
 #define LDR_ONNX_H
 

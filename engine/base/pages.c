@@ -54,15 +54,15 @@ void od_pages_want_large(void *p, size_t size)
 void od_pages_populate(void *p, size_t size, size_t from, size_t count)
 {
     enum { DEAR_NS = 1000000 }; /* clearing a large page takes 100000 to 300000 */
-    size_t end = from + count;
-    for (size_t at = from & ~(size_t)(LARGE - 1); at < end; at += LARGE) {
-        char *window = (char *)p + at;
-        size_t bytes = size - at < LARGE ? size - at : LARGE;
-        bool large = bytes == LARGE && !__atomic_load_n(&dear, __ATOMIC_RELAXED);
-        int64_t begin = od_now_ns();
-        if (large) od_pages_want_large(window, bytes);
-        madvise(window, bytes, MADV_POPULATE_WRITE);
-        if (large && od_now_ns() - begin > DEAR_NS) __atomic_store_n(&dear, 1, __ATOMIC_RELAXED);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), block = (uintptr_t)p & ~(page - 1), end = (uintptr_t)p + from + count;
+    uintptr_t block_end = ((uintptr_t)p + size + page - 1) & ~(page - 1);
+    for (uintptr_t at = ((uintptr_t)p + from) & ~(uintptr_t)(LARGE - 1); at < end; at += LARGE) {
+        uintptr_t begin = at < block ? block : at, stop = block_end - at < LARGE ? block_end : at + LARGE;
+        bool large = stop - begin == LARGE && !__atomic_load_n(&dear, __ATOMIC_RELAXED);
+        int64_t began = od_now_ns();
+        if (large) od_pages_want_large((void *)begin, LARGE);
+        madvise((void *)begin, stop - begin, MADV_POPULATE_WRITE);
+        if (large && od_now_ns() - began > DEAR_NS) __atomic_store_n(&dear, 1, __ATOMIC_RELAXED);
     }
 }
 
@@ -94,10 +94,27 @@ void od_block_free(void *p, size_t size)
     else free(p);
 }
 
-void od_pages_drop(void *p, size_t size)
+/* The whole pages among the bytes; none: false. */
+static bool whole_pages(void *p, size_t size, void **first, size_t *bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)p, to = from + size;
     from = (from + page - 1) & ~(page - 1);
     to &= ~(page - 1);
-    if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);
+    *first = (void *)from;
+    *bytes = from < to ? to - from : 0;
+    return *bytes;
+}
+
+void od_pages_guard(void *p, size_t size, bool on)
+{
+    void *first;
+    size_t bytes;
+    if (whole_pages(p, size, &first, &bytes)) mprotect(first, bytes, on ? PROT_NONE : PROT_READ | PROT_WRITE);
+}
+
+void od_pages_drop(void *p, size_t size)
+{
+    void *first;
+    size_t bytes;
+    if (whole_pages(p, size, &first, &bytes)) madvise(first, bytes, MADV_DONTNEED);
 }

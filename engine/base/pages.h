@@ -30,6 +30,9 @@ void od_pages_free(void *p, size_t size);
 void *od_block_alloc(size_t size);
 void od_block_free(void *p, size_t size);
 
+/* Touching whole pages among the bytes is caught by the processor, or (`on` false) allowed again. */
+void od_pages_guard(void *p, size_t size, bool on);
+
 /* The bytes are not needed any more: whole pages among them go back to the system and read as zeros. */
 void od_pages_drop(void *p, size_t size);
 

@@ -118,7 +118,7 @@ od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st
     OD_TRY(eng_window_read(n, &p->window, st));
     p->group = eng_node_int(n, "group", 1);
     if (p->group < 1) return od_fail(st, OD_BAD_ARGUMENT, "group is %" PRId64, p->group);
-    const eng_tensor *w = eng_node_constant(g, n, 1);
+    const eng_tensor *w = eng_node_weights(g, n, 1);
     if (!w || w->dtype != ENG_FLOAT || w->rank < 3 || g->model->probing) return OD_OK;
     if (w->dims[0] % p->group || window_taps(w) < 1 || w->dims[1] < 1 || w->dims[0] < 1) return OD_OK; /* infer refuses it */
     p->form = form_of(w, p->group);

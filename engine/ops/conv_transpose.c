@@ -167,7 +167,7 @@ od_code eng_conv_transpose_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_
     OD_TRY(read_axis_list(n, "output_shape", p->out_shape, true, st));
     p->group = eng_node_int(n, "group", 1);
     if (p->group < 1) return od_fail(st, OD_BAD_ARGUMENT, "group is %" PRId64, p->group);
-    const eng_tensor *w = eng_node_constant(g, n, 1);
+    const eng_tensor *w = eng_node_weights(g, n, 1);
     if (!w || w->dtype != ENG_FLOAT || w->rank < 3 || w->rank > 5 || !eng_tensor_count(w) || w->dims[0] % p->group || g->model->probing)
         return OD_OK; /* not constant, or infer refuses it */
     pack_form f = form_of(p);

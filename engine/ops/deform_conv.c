@@ -56,7 +56,7 @@ od_code eng_deform_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_sta
     p->offset_group = eng_node_int(n, "offset_group", 1);
     if (p->group < 1 || p->offset_group < 1)
         return od_fail(st, OD_BAD_ARGUMENT, "group is %" PRId64 ", offset_group %" PRId64, p->group, p->offset_group);
-    const eng_tensor *w = eng_node_constant(g, n, 1);
+    const eng_tensor *w = eng_node_weights(g, n, 1);
     if (!w || w->dtype != ENG_FLOAT || w->rank != 4 || !eng_tensor_count(w) || w->dims[0] % p->group || g->model->probing) return OD_OK;
     return eng_model_pack(g, n, 1, "deform_conv", &p->group, sizeof p->group, packed_bytes(w, p->group), pack, &p->packed, st);
 }

@@ -484,8 +484,8 @@ od_code eng_einsum_run(eng_ctx *c, od_status *st)
  * other are its labels only: an extent of 1 there is broadcast by its stride. */
 static od_code pack_constant(eng_graph *g, const eng_node *n, einsum_params *p, od_status *st)
 {
-    int which = eng_node_constant(g, n, 1) ? 1 : 0;
-    const eng_tensor *t = eng_node_constant(g, n, which);
+    int which = eng_node_weights(g, n, 1) ? 1 : 0;
+    const eng_tensor *t = eng_node_weights(g, n, which);
     int64_t dim[LABELS];
     pair q = {.dim = dim, .type = ENG_FLOAT};
     view *constant = which ? &q.b : &q.a, *other = which ? &q.a : &q.b;

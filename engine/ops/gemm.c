@@ -58,7 +58,7 @@ od_code eng_gemm_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st
     p->trans_a = eng_node_int(n, "transA", 0);
     p->trans_b = eng_node_int(n, "transB", 0);
     if (n->domain == ENG_DOMAIN_MS) OD_TRY(read_activation(n, p, st));
-    const eng_tensor *b = eng_node_constant(g, n, 1);
+    const eng_tensor *b = eng_node_weights(g, n, 1);
     if (!b || b->rank != 2 || g->model->probing || !(ENG_T(b->dtype) & (ENG_T(ENG_FLOAT) | ENG_T_HALF))) return OD_OK;
     eng_product q;
     eng_tensor a = {.rank = 2, .dims = {1, 1}};

@@ -102,7 +102,7 @@ od_code eng_matmul_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *
         p->batch_a = eng_node_int(n, "transBatchA", 0);
         p->batch_b = eng_node_int(n, "transBatchB", 0);
     }
-    const eng_tensor *b = eng_node_constant(g, n, 1);
+    const eng_tensor *b = eng_node_weights(g, n, 1);
     if (!b || g->model->probing || !(ENG_T(b->dtype) & (ENG_T(ENG_FLOAT) | ENG_T_HALF))) return OD_OK;
     return pack_constant(g, n, b, p, st);
 }

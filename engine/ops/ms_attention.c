@@ -133,7 +133,7 @@ typedef struct params {
 od_code eng_ms_attention_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 {
     params *p = eng_model_alloc(g, sizeof *p);
-    const eng_tensor *w = eng_node_constant(g, n, 1);
+    const eng_tensor *w = eng_node_weights(g, n, 1);
     (void)pool;
     if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for attention");
     n->params = p;

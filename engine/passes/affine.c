@@ -1,6 +1,7 @@
 /* affine.c - y = a x + b per channel, behind a convolution or a matrix product with constant weights,
  * goes into the weights: BatchNormalization, and Mul, Add, Sub, Div by constants. Exact but for
  * rounding: (W x + c) a + b = (a W) x + (a c + b). */
+#include "engine/lazy.h"
 #include "engine/passes/passes.h"
 
 #include <math.h>
@@ -22,12 +23,19 @@ static const eng_tensor *float_constant(const eng_rewrite *r, int v)
     return t && t->dtype == ENG_FLOAT ? t : NULL;
 }
 
+/* The same, for its shape alone. */
+static const eng_tensor *float_weights(const eng_rewrite *r, int v)
+{
+    const eng_tensor *t = eng_rewrite_weights(r, v);
+    return t && t->dtype == ENG_FLOAT ? t : NULL;
+}
+
 /* Is `v` made by a node whose weights we may change for this one reader? */
 static bool find_linear(const eng_rewrite *r, int v, linear *l)
 {
     eng_node *n = eng_rewrite_maker(r, v, NULL);
     if (!n || !eng_rewrite_private(r, v) || n->fused.act || n->fused.residual || n->n_in < 2) return false;
-    *l = (linear){.node = n, .w = float_constant(r, n->in[1]), .bias_in = 2, .groups = 1};
+    *l = (linear){.node = n, .w = float_weights(r, n->in[1]), .bias_in = 2, .groups = 1};
     if (!l->w) return false;
     if (eng_node_is(n, "Conv")) {
         if (l->w->rank < 3) return false;
@@ -157,6 +165,7 @@ static od_code apply(eng_rewrite *r, const linear *l, const double *a, const dou
     }
     if (scaled) {
         int wv = n->in[1];
+        OD_TRY(eng_lazy_load(r->g->model, l->w, st));
         if (!eng_rewrite_own(r, wv)) wv = eng_rewrite_new_floats(r, l->w->rank, l->w->dims, &w);
         if (wv < 0) return od_fail(st, OD_NO_MEMORY, "no memory for folded weights");
         scale(l, l->w->data, a, w);

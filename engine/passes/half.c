@@ -3,6 +3,7 @@
  * run between two conversions, and no other pass would know its patterns. Results are those of exact
  * arithmetic to more places than the narrow type has, so they are not rounded between operators. */
 #include "engine/kernels/half.h"
+#include "engine/lazy.h"
 #include "engine/passes/passes.h"
 
 #include <string.h>
@@ -84,6 +85,7 @@ static od_code widened(eng_rewrite *r, int v, int *now, od_status *st)
     *now = v;
     if (t && !r->is_input[v]) {
         float *data;
+        OD_TRY(eng_lazy_load(g->model, t, st));
         int wide = eng_rewrite_new_floats(r, t->rank, t->dims, &data);
         if (wide < 0) return od_fail(st, OD_NO_MEMORY, "no memory to widen '%s'", g->values[v].name);
         if (t->dtype == ENG_FLOAT16) eng_half_to_float(t->data, data, eng_tensor_count(t));

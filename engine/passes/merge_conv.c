@@ -1,6 +1,7 @@
 /* merge_conv.c - parallel linear branches of one input whose results are added become one convolution
  * (structural re-parameterization: RepVGG, Ding et al. 2021; RepLKNet and UniRepLKNet with dilated
  * branches), and a Pad in front of a convolution becomes its padding. Exact but for rounding. */
+#include "engine/lazy.h"
 #include "engine/passes/passes.h"
 
 #include <math.h>
@@ -33,7 +34,7 @@ static bool read_conv(const eng_rewrite *r, eng_node *n, branch *b)
 {
     int64_t count;
     if (!eng_node_is(n, "Conv") || n->n_in < 2 || n->fused.act || n->fused.residual) return false;
-    *b = (branch){.node = n, .w = eng_rewrite_constant(r, n->in[1])};
+    *b = (branch){.node = n, .w = eng_rewrite_weights(r, n->in[1])};
     if (!b->w || b->w->dtype != ENG_FLOAT || b->w->rank < 3 || b->w->rank > 2 + AXES) return false;
     if (!eng_node_string_is(n, "auto_pad", "NOTSET", "NOTSET")) return false;
     if (n->n_in > 2 && n->in[2] >= 0) {
@@ -130,6 +131,8 @@ static od_code merge(eng_rewrite *r, const branch *big, const branch *small, con
         taps *= small->taps[i];
     }
     int64_t *place = od_arena_array(r->tmp, int64_t, taps);
+    OD_TRY(eng_lazy_load(r->g->model, big->w, st));
+    if (small->w) OD_TRY(eng_lazy_load(r->g->model, small->w, st));
     if (!eng_rewrite_own(r, wv) && (wv = eng_rewrite_new_floats(r, 2 + big->axes, dims, &w)) >= 0)
         memcpy(w, big->w->data, eng_tensor_bytes(big->w)); /* dense: as large as its window */
     if (!place || wv < 0 || bv < 0 || !eng_node_set_inputs(r->g, big->node, 3))

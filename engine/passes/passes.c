@@ -1,4 +1,5 @@
 #include "engine/passes/passes.h"
+#include "engine/lazy.h"
 
 #include <string.h>
 
@@ -142,21 +143,28 @@ eng_node *eng_rewrite_only_reader(const eng_rewrite *r, int v)
     return n->dead ? NULL : n;
 }
 
-const eng_tensor *eng_rewrite_constant(const eng_rewrite *r, int v)
+const eng_tensor *eng_rewrite_weights(const eng_rewrite *r, int v)
 {
     if (v < 0 || (v < r->n_values && r->is_input[v])) return NULL;
     return r->g->values[v].constant;
 }
 
+const eng_tensor *eng_rewrite_constant(const eng_rewrite *r, int v)
+{
+    const eng_tensor *t = eng_rewrite_weights(r, v);
+    od_status st; /* eng_lazy_check has it too */
+    return t && eng_lazy_load(r->g->model, t, &st) == OD_OK ? t : NULL;
+}
+
 bool eng_rewrite_own(const eng_rewrite *r, int v)
 {
-    const eng_tensor *t = eng_rewrite_constant(r, v);
+    const eng_tensor *t = eng_rewrite_weights(r, v);
     return t && eng_graph_uses(r->g->model->graph, t) == 1;
 }
 
 bool eng_rewrite_scalar(const eng_rewrite *r, int v, double *x)
 {
-    const eng_tensor *t = eng_rewrite_constant(r, v);
+    const eng_tensor *t = eng_rewrite_weights(r, v);
     if (!t || eng_tensor_count(t) != 1 || !(ENG_T(t->dtype) & ENG_T_NUMERIC)) return false;
     *x = eng_tensor_double(t, 0);
     return true;
@@ -166,7 +174,7 @@ bool eng_rewrite_scalar_operand(const eng_rewrite *r, const eng_node *n, double 
 {
     if (n->n_in != 2) return false;
     for (int k = 0; k < 2; k++) {
-        const eng_tensor *t = eng_rewrite_constant(r, n->in[k]);
+        const eng_tensor *t = eng_rewrite_weights(r, n->in[k]);
         const eng_tensor *o = eng_rewrite_type(r, n->in[1 - k]);
         if (!eng_rewrite_scalar(r, n->in[k], x)) continue;
         if (t->rank && (!o || o->rank < t->rank)) continue; /* [1] would raise the other's rank */

@@ -52,6 +52,9 @@ bool eng_rewrite_private(const eng_rewrite *r, int v);
 /* The constant behind `v`, or NULL: none, or an input's default, which a request may replace. */
 const eng_tensor *eng_rewrite_constant(const eng_rewrite *r, int v);
 
+/* The same, for its type and shape alone: its bytes may still be in the file (engine/lazy.h). */
+const eng_tensor *eng_rewrite_weights(const eng_rewrite *r, int v);
+
 /* The constant `v` has one reader, and nobody else reads its bytes: a pass that rewrites the reader may change them. */
 bool eng_rewrite_own(const eng_rewrite *r, int v);
 

@@ -1,7 +1,5 @@
 /* load.c - from a file to a model. */
 #include "loaders/image.h"
-#include "engine/base/pages.h"
-#include "engine/base/threads.h"
 #include "loaders/onnx.h"
 #include "loaders/onnx/build.h"
 
@@ -9,73 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-/* The file's bytes, in pages of our own. Weights are used where they lie here. */
-typedef struct ldr_file {
-    uint8_t *bytes;
-    size_t size;
-} ldr_file;
-
-static void file_destroy(void *file)
-{
-    ldr_file *f = file;
-    if (!f) return;
-    od_pages_free(f->bytes, f->size);
-    free(f);
-}
-
-static od_code file_create(ldr_file **out, size_t size, od_status *st)
-{
-    ldr_file *f = calloc(1, sizeof *f);
-    void *pages = f ? od_pages_alloc(size) : NULL;
-    if (!pages) {
-        free(f);
-        return od_fail(st, OD_NO_MEMORY, "no memory for a model of %zu bytes", size);
-    }
-    *f = (ldr_file){pages, size};
-    *out = f;
-    return OD_OK;
-}
-
-enum { READ_PART = 4 << 20 }; /* bytes that a thread reads at a time */
-
-typedef struct reading {
-    int fd;
-    const ldr_file *f;
-    int trouble; /* an errno; -1: the file ended too early */
-} reading;
-
-static void read_part(void *arg, int64_t chunk, int slot)
-{
-    reading *r = arg;
-    size_t at = (size_t)chunk * READ_PART, end = at + READ_PART < r->f->size ? at + READ_PART : r->f->size;
-    (void)slot;
-    od_pages_populate(r->f->bytes, r->f->size, at, end - at);
-    while (at < end) {
-        ssize_t n = pread(r->fd, r->f->bytes + at, end - at, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            __atomic_store_n(&r->trouble, n ? errno : -1, __ATOMIC_RELAXED);
-            return;
-        }
-        at += (size_t)n;
-    }
-}
-
-static od_code read_file(int fd, od_pool *pool, ldr_file **out, od_status *st)
-{
-    struct stat info;
-    if (fstat(fd, &info)) return od_fail(st, OD_IO, "%s", strerror(errno));
-    if (!S_ISREG(info.st_mode)) return od_fail(st, OD_BAD_MODEL, "not a file");
-    if (info.st_size == 0) return od_fail(st, OD_BAD_MODEL, "an empty file");
-    OD_TRY(file_create(out, (size_t)info.st_size, st));
-    reading r = {fd, *out, 0};
-    od_pool_for(pool, od_ceil_div((int64_t)info.st_size, READ_PART), read_part, &r);
-    if (r.trouble < 0) return od_fail(st, OD_IO, "the file shrank while it was read");
-    return r.trouble ? od_fail(st, OD_IO, "%s", strerror(r.trouble)) : OD_OK;
-}
 
 /* ---- the message -------------------------------------------------------------------------- */
 
@@ -132,6 +64,7 @@ static od_code build(ldr_build *b, ldr_file *f, od_status *st)
     memcpy(b->model->opset, scope.opset, sizeof scope.opset);
     OD_TRY(read_info(b->model, p, st));
     OD_TRY(ldr_functions_init(b, st));
+    b->source.file = f;
     b->source.floor = f->bytes;
     OD_TRY(ldr_build_graph(b, b->model->graph, &scope, p->graph, 0, st));
     if (b->n_unknown)
@@ -140,7 +73,7 @@ static od_code build(ldr_build *b, ldr_file *f, od_status *st)
 }
 
 /* A model from `f`, which is taken. */
-static od_code load(ldr_file *f, const char *folder, const eng_load_options *options, eng_model **out, od_status *st)
+static od_code take_file(ldr_file *f, const char *folder, const eng_load_options *options, eng_model **out, od_status *st)
 {
     enum { HEAP_MIN = 64 << 20, HEAP_FACTOR = 40 }; /* messages of tiny parts take many times their bytes */
     od_code rc;
@@ -152,22 +85,25 @@ static od_code load(ldr_file *f, const char *folder, const eng_load_options *opt
     ldr_image_decoder_install(); /* for the operator of that name */
     if ((rc = eng_model_create(&b.model, st)) != OD_OK) goto done;
     b.model->backing = f;
-    b.model->backing_free = file_destroy;
+    b.model->backing_free = ldr_file_destroy;
+    b.model->lazy_read = ldr_file_read;
+    b.source.model = b.model;
     b.source.arena = &b.model->arena;
     f = NULL;
     if ((rc = build(&b, b.model->backing, st)) != OD_OK) goto done;
     if (!b.source.in_place) {
-        file_destroy(b.model->backing);
+        ldr_file_destroy(b.model->backing);
         b.model->backing = NULL;
         b.model->backing_free = NULL;
     }
     ldr_heap_fini(&heap); /* before the weights are packed: that takes memory too */
     if ((rc = eng_model_finish(b.model, options, st)) != OD_OK) goto done;
+    if (b.model->backing) ldr_file_close(b.model->backing);
     *out = b.model;
     b.model = NULL;
 done:
     eng_model_destroy(b.model);
-    file_destroy(f);
+    ldr_file_destroy(f);
     ldr_external_fini(&external);
     ldr_heap_fini(&heap);
     return rc;
@@ -180,22 +116,28 @@ static od_code folder_of(const char *path, char **out, od_status *st)
     return *out ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory for a path");
 }
 
+/* `hole_min`: see ldr_file_open. */
+static od_code load_file(int fd, size_t hole_min, const char *folder, const eng_load_options *options, eng_model **out, od_status *st)
+{
+    ldr_file *f = NULL;
+    od_code rc = ldr_file_open(&f, fd, hole_min, st);
+    if (rc == OD_OK) return take_file(f, folder, options, out, st);
+    ldr_file_destroy(f);
+    return rc;
+}
+
 od_code ldr_onnx_load(const char *path, const eng_load_options *options, eng_model **out, od_status *st)
 {
     od_code rc;
-    ldr_file *f = NULL;
     char *folder = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         rc = od_fail(st, errno == ENOENT ? OD_NOT_FOUND : OD_IO, "%s", strerror(errno));
         goto done;
     }
-    if ((rc = read_file(fd, options ? options->pool : NULL, &f, st)) != OD_OK) goto done;
     if ((rc = folder_of(path, &folder, st)) != OD_OK) goto done;
-    rc = load(f, folder, options, out, st);
-    f = NULL;
+    rc = load_file(fd, LDR_HOLE_MIN, folder, options, out, st);
 done:
-    file_destroy(f);
     free(folder);
     if (fd >= 0) close(fd);
     return rc == OD_OK ? rc : od_note(st, "%.100s", path);
@@ -206,7 +148,6 @@ od_code ldr_onnx_load_bytes(const void *bytes, size_t size, const char *folder, 
 {
     ldr_file *f = NULL;
     if (!size) return od_fail(st, OD_BAD_MODEL, "an empty file");
-    OD_TRY(file_create(&f, size, st));
-    memcpy(f->bytes, bytes, size);
-    return load(f, folder, options, out, st);
+    OD_TRY(ldr_file_copy(&f, bytes, size, st));
+    return take_file(f, folder, options, out, st);
 }

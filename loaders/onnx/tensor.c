@@ -57,19 +57,39 @@ static od_code take_memory(ldr_source *src, eng_tensor *t, size_t bytes, od_stat
     return t->data ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes of weights", bytes);
 }
 
-/* `bytes` of raw data in the model's own buffer, used where they lie. Nearly all are unaligned there, but
- * what is before them has been read already, so they can move down a little. */
-static bool use_in_place(ldr_source *src, eng_tensor *t, uint8_t *raw, size_t bytes)
+/* Only what can be weights is left to be read when it is wanted: shapes and indices are looked at everywhere. */
+static bool may_wait(const eng_tensor *t)
+{
+    return t->rank >= 2 && (t->dtype == ENG_FLOAT || t->dtype == ENG_FLOAT16 || t->dtype == ENG_BFLOAT16);
+}
+
+/* `bytes` of raw data to `to`, which may overlap them. */
+static od_code move_raw(ldr_source *src, uint8_t *raw, size_t bytes, uint8_t *to, od_status *st)
+{
+    if (!bytes) return OD_OK;
+    if (src->floor && ldr_file_hole(src->file, raw)) return ldr_file_read(src->file, (uint64_t)(raw - src->file->bytes), bytes, to, st);
+    if (to != raw) memmove(to, raw, bytes);
+    return OD_OK;
+}
+
+/* Raw data in the model's own buffer is used where it lies. Nearly all are unaligned there, but what is before
+ * them has been read already, so they can move down a little. NULL: not possible. */
+static uint8_t *place_of(const ldr_source *src, const eng_tensor *t, uint8_t *raw)
 {
     size_t align = eng_dtype_size(t->dtype) < 8 ? eng_dtype_size(t->dtype) : 8;
-    if (!src->floor || raw < src->floor) return false;
+    if (!src->floor || raw < src->floor) return NULL;
     uint8_t *to = raw - (uintptr_t)raw % align;
-    if (to < src->floor) return false;
-    if (to != raw) memmove(to, raw, bytes);
+    return to < src->floor ? NULL : to;
+}
+
+static od_code use_in_place(ldr_source *src, eng_tensor *t, uint8_t *raw, size_t bytes, uint8_t *to, od_status *st)
+{
+    if (may_wait(t) && ldr_file_hole(src->file, raw)) OD_TRY(eng_model_leave_out(src->model, to, bytes, (uint64_t)(raw - src->file->bytes), st));
+    else OD_TRY(move_raw(src, raw, bytes, to, st));
     src->floor = to + bytes;
     src->in_place = true;
     t->data = to;
-    return true;
+    return OD_OK;
 }
 
 static od_code read_raw(const Onnx__TensorProto *p, ldr_source *src, int64_t count, eng_tensor *t, od_status *st)
@@ -78,10 +98,14 @@ static od_code read_raw(const Onnx__TensorProto *p, ldr_source *src, int64_t cou
     bool packed = stored_bits(t->dtype) < 8;
     if (p->raw_data.len != want)
         return od_fail(st, OD_BAD_MODEL, "%zu bytes of data; its shape and type take %zu", p->raw_data.len, want);
-    if (packed || !use_in_place(src, t, p->raw_data.data, want)) {
+    uint8_t *raw = p->raw_data.data, *to = packed ? NULL : place_of(src, t, raw);
+    if (to) {
+        OD_TRY(use_in_place(src, t, raw, want, to, st));
+    } else {
         OD_TRY(take_memory(src, t, (size_t)count * eng_dtype_size(t->dtype), st));
-        if (packed) unpack_bits(t->dtype, count, p->raw_data.data, t->data);
-        else if (want) memcpy(t->data, p->raw_data.data, want);
+        if (packed) OD_TRY(move_raw(src, raw, want, raw, st));
+        if (packed) unpack_bits(t->dtype, count, raw, t->data);
+        else OD_TRY(move_raw(src, raw, want, t->data, st));
     }
     if (t->dtype == ENG_BOOL) normalise_bools(count, t->data);
     return OD_OK;

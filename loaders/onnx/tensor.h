@@ -2,7 +2,8 @@
 #ifndef LDR_ONNX_TENSOR_H
 #define LDR_ONNX_TENSOR_H
 
-#include "engine/tensor.h"
+#include "engine/model.h"
+#include "loaders/onnx/file.h"
 #include "proto/onnx.pb-c.h"
 
 enum { LDR_SPARSE_MAX = 1 << 30 }; /* bytes that a sparse tensor may have when dense */
@@ -23,6 +24,8 @@ typedef struct ldr_source {
     uint8_t *floor;         /* raw_data may be used where it lies and moved down, but not below this, to
                                be aligned; NULL: always copied */
     bool in_place;          /* some raw_data was used so */
+    ldr_file *file;         /* that raw_data lies in, where there is a floor */
+    eng_model *model;       /* whose finishing reads what was left out */
 } ldr_source;
 
 /* Data of fewer than 8 bits an element is unpacked, booleans become 0 or 1.

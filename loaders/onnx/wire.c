@@ -2,9 +2,7 @@
 
 #include <string.h>
 
-enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 };
-
-enum { MODEL_GRAPH = 7, GRAPH_INITIALIZER = 5, TENSOR_RAW_DATA = 9 }; /* field numbers */
+enum { VARINT = 0, FIXED64 = 1, BYTES = LDR_WIRE_BYTES, FIXED32 = 5 };
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
@@ -63,14 +61,6 @@ void ldr_heap_fini(ldr_heap *h)
 
 /* ---- fields ------------------------------------------------------------------------------- */
 
-typedef struct wire_field {
-    uint32_t number;
-    int type;
-    const uint8_t *start; /* the tag */
-    const uint8_t *at;    /* the payload */
-    size_t size;          /* of the payload */
-} wire_field;
-
 typedef struct wire_reader {
     const uint8_t *at, *end;
     const char *trouble; /* why the last read failed */
@@ -89,7 +79,7 @@ static bool read_varint(wire_reader *r, uint64_t *out)
 }
 
 /* The next field, or false: at the end (trouble NULL) or broken. */
-static bool next_field(wire_reader *r, wire_field *f)
+static bool next_field(wire_reader *r, ldr_wire_field *f)
 {
     uint64_t tag, size = 0;
     if (r->at == r->end) return false;
@@ -118,11 +108,17 @@ static bool next_field(wire_reader *r, wire_field *f)
     return true;
 }
 
+bool ldr_wire_next(const uint8_t *bytes, const uint8_t *end, ldr_wire_field *f)
+{
+    wire_reader r = {bytes, end, NULL};
+    return next_field(&r, f);
+}
+
 static od_code check_message(const ProtobufCMessageDescriptor *d, const uint8_t *bytes, size_t size, int depth,
                              const uint8_t *file, od_status *st)
 {
     wire_reader r = {bytes, bytes + size, NULL};
-    wire_field f;
+    ldr_wire_field f;
     if (depth > LDR_WIRE_DEPTH)
         return od_fail(st, OD_TOO_LARGE, "messages are nested more than %d deep", LDR_WIRE_DEPTH);
     while (next_field(&r, &f)) {
@@ -162,7 +158,7 @@ od_code ldr_wire_unpack(ldr_heap *h, const ProtobufCMessageDescriptor *d, const 
 static uint8_t *without(ldr_heap *h, const uint8_t *bytes, size_t size, uint32_t number, size_t *rest_size)
 {
     wire_reader r = {bytes, bytes + size, NULL};
-    wire_field f;
+    ldr_wire_field f;
     size_t total = 0, at = 0;
     while (next_field(&r, &f))
         if (f.number != number) total += (size_t)(r.at - f.start);
@@ -188,13 +184,13 @@ static od_code unpack_without(ldr_heap *h, const ProtobufCMessageDescriptor *d, 
     return ldr_wire_unpack(h, d, rest, rest_size, out, st);
 }
 
-static od_code unpack_initializer(ldr_heap *h, const wire_field *f, Onnx__TensorProto **out, od_status *st)
+static od_code unpack_initializer(ldr_heap *h, const ldr_wire_field *f, Onnx__TensorProto **out, od_status *st)
 {
-    OD_TRY(unpack_without(h, &onnx__tensor_proto__descriptor, f->at, f->size, TENSOR_RAW_DATA, out, st));
+    OD_TRY(unpack_without(h, &onnx__tensor_proto__descriptor, f->at, f->size, LDR_TENSOR_RAW_DATA, out, st));
     wire_reader r = {f->at, f->at + f->size, NULL};
-    wire_field part;
+    ldr_wire_field part;
     while (next_field(&r, &part)) {
-        if (part.number != TENSOR_RAW_DATA) continue;
+        if (part.number != LDR_TENSOR_RAW_DATA) continue;
         if (part.type != BYTES) return od_fail(st, OD_BAD_MODEL, "not an ONNX file: raw_data is a number");
         (*out)->has_raw_data = 1;
         (*out)->raw_data = (ProtobufCBinaryData){part.size, (uint8_t *)(uintptr_t)part.at};
@@ -202,19 +198,19 @@ static od_code unpack_initializer(ldr_heap *h, const wire_field *f, Onnx__Tensor
     return OD_OK;
 }
 
-static od_code unpack_graph(ldr_heap *h, const wire_field *graph, Onnx__GraphProto **out, od_status *st)
+static od_code unpack_graph(ldr_heap *h, const ldr_wire_field *graph, Onnx__GraphProto **out, od_status *st)
 {
     wire_reader r = {graph->at, graph->at + graph->size, NULL};
-    wire_field f;
+    ldr_wire_field f;
     size_t count = 0;
-    OD_TRY(unpack_without(h, &onnx__graph_proto__descriptor, graph->at, graph->size, GRAPH_INITIALIZER, out, st));
-    while (next_field(&r, &f)) count += f.number == GRAPH_INITIALIZER;
+    OD_TRY(unpack_without(h, &onnx__graph_proto__descriptor, graph->at, graph->size, LDR_GRAPH_INITIALIZER, out, st));
+    while (next_field(&r, &f)) count += f.number == LDR_GRAPH_INITIALIZER;
     Onnx__TensorProto **list = ldr_heap_alloc(h, count * sizeof *list);
     if (!list) return od_fail(st, OD_NO_MEMORY, "no memory for %zu initializers", count);
     (*out)->initializer = list;
     r = (wire_reader){graph->at, graph->at + graph->size, NULL};
     while (next_field(&r, &f)) {
-        if (f.number != GRAPH_INITIALIZER) continue;
+        if (f.number != LDR_GRAPH_INITIALIZER) continue;
         if (f.type != BYTES) return od_fail(st, OD_BAD_MODEL, "not an ONNX file: an initializer is a number");
         OD_TRY(unpack_initializer(h, &f, &list[(*out)->n_initializer], st));
         (*out)->n_initializer++;
@@ -225,11 +221,11 @@ static od_code unpack_graph(ldr_heap *h, const wire_field *graph, Onnx__GraphPro
 od_code ldr_wire_model(ldr_heap *h, uint8_t *bytes, size_t size, Onnx__ModelProto **out, od_status *st)
 {
     wire_reader r = {bytes, bytes + size, NULL};
-    wire_field f, graph = {0};
+    ldr_wire_field f, graph = {0};
     OD_TRY(ldr_wire_check(&onnx__model_proto__descriptor, bytes, size, st));
-    OD_TRY(unpack_without(h, &onnx__model_proto__descriptor, bytes, size, MODEL_GRAPH, out, st));
+    OD_TRY(unpack_without(h, &onnx__model_proto__descriptor, bytes, size, LDR_MODEL_GRAPH, out, st));
     while (next_field(&r, &f)) {
-        if (f.number != MODEL_GRAPH) continue;
+        if (f.number != LDR_MODEL_GRAPH) continue;
         if (f.type != BYTES || graph.start) return od_fail(st, OD_BAD_MODEL, "more than one graph in a model");
         graph = f;
     }

@@ -31,6 +31,22 @@ typedef struct ldr_heap_mark {
 ldr_heap_mark ldr_heap_save(const ldr_heap *h);
 void ldr_heap_rewind(ldr_heap *h, ldr_heap_mark mark);
 
+/* Where the large weights are: field numbers of ModelProto, GraphProto and TensorProto. */
+enum { LDR_MODEL_GRAPH = 7, LDR_GRAPH_INITIALIZER = 5, LDR_TENSOR_RAW_DATA = 9 };
+
+enum { LDR_WIRE_BYTES = 2 }; /* the type of a field that has a length */
+
+typedef struct ldr_wire_field {
+    uint32_t number;
+    int type;
+    const uint8_t *start; /* the tag */
+    const uint8_t *at;    /* the payload */
+    size_t size;          /* of the payload */
+} ldr_wire_field;
+
+/* The field that begins at `bytes`, of which no more than 20 bytes are touched. false: none, or broken. */
+bool ldr_wire_next(const uint8_t *bytes, const uint8_t *end, ldr_wire_field *f);
+
 /* Check the framing and nesting of a message of type `d`. OD_BAD_MODEL, OD_TOO_LARGE. */
 od_code ldr_wire_check(const ProtobufCMessageDescriptor *d, const uint8_t *bytes, size_t size, od_status *st);
 

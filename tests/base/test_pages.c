@@ -1,7 +1,9 @@
 #include "engine/base/pages.h"
 #include "tests/test.h"
 
+#include <errno.h>
 #include <stdint.h>
+#include <unistd.h>
 
 enum { MIB = 1 << 20 };
 
@@ -34,6 +36,39 @@ TEST(whole_pages_that_are_dropped_read_as_zeros_and_their_neighbours_stay)
     CHECK_EQ(p[2 * 4096 - 1], 0);
     CHECK_EQ(p[2 * 4096], 1);
     od_pages_free(p, 4 * 4096);
+}
+
+/* Could a byte be read there? */
+static bool readable(const char *p)
+{
+    int ends[2];
+    CHECK(!pipe(ends));
+    ssize_t n = write(ends[1], p, 1);
+    CHECK(n == 1 || errno == EFAULT);
+    close(ends[0]);
+    close(ends[1]);
+    return n == 1;
+}
+
+TEST(whole_pages_are_guarded_and_their_neighbours_are_not)
+{
+    char *p = od_pages_alloc(4 * 4096);
+    od_pages_guard(p + 100, 2 * 4096, true); /* covers one page wholly */
+    CHECK(readable(p + 4095) && readable(p + 2 * 4096));
+    CHECK(!readable(p + 4096) && !readable(p + 2 * 4096 - 1));
+    od_pages_guard(p + 100, 2 * 4096, false);
+    CHECK(readable(p + 4096));
+    p[4096] = 1;
+    od_pages_free(p, 4 * 4096);
+}
+
+TEST(parts_that_begin_between_large_pages_are_filled_too)
+{
+    size_t size = 5 * MIB;
+    char *p = od_pages_alloc(size);
+    od_pages_populate(p + MIB + 4096, 3 * MIB, 0, 3 * MIB);
+    for (size_t i = 0; i < size; i += 4096) CHECK_EQ(p[i], 0);
+    od_pages_free(p, size);
 }
 
 static bool never(void *arg)

@@ -1,5 +1,7 @@
 #include "engine/packed.h"
+#include "engine/base/pages.h"
 #include "engine/graph.h"
+#include "engine/lazy.h"
 #include "tests/test.h"
 
 #include <dirent.h>
@@ -142,6 +144,109 @@ TEST(a_folder_that_cannot_be_written_is_done_without)
     CHECK_EQ(slot[1], -1);
     eng_model_destroy(m);
     free(w);
+}
+
+/* ---- weights in a file -------------------------------------------------------------------- */
+
+/* A file of LARGE floats that is another from its `changes_at`th read on, or cannot be read then. */
+typedef struct source {
+    int reads, changes_at;
+    bool fails;
+} source;
+
+static od_code read_source(void *backing, uint64_t where, size_t size, void *to, od_status *status)
+{
+    source *s = backing;
+    bool changed = ++s->reads >= s->changes_at;
+    if (changed && s->fails) return od_fail(status, OD_IO, "gone");
+    for (size_t i = 0; i < size / sizeof(float); i++) ((float *)to)[i] = (float)(where / sizeof(float) + i) + (changed ? 1.0f : 0.0f);
+    return OD_OK;
+}
+
+static eng_model *lazy_model(source *s, float *pages, const float **slot)
+{
+    eng_model *m = model_of(pages, LARGE, 1, slot);
+    m->graph->nodes[0].op = eng_op_find(ENG_DOMAIN_ONNX, "Neg", 13);
+    m->backing = s;
+    m->lazy_read = read_source;
+    CHECK_OK(eng_model_leave_out(m, pages, LARGE * sizeof *pages, 0, &st));
+    return m;
+}
+
+TEST(weights_in_a_file_are_packed_as_others_are)
+{
+    char folder[] = "/tmp/onnxd-packs-XXXXXX", path[300];
+    float *pages = od_pages_alloc(LARGE * sizeof *pages);
+    CHECK(mkdtemp(folder));
+    packs = 0;
+    for (int round = 0; round < 3; round++) {
+        const float *slot, *other;
+        float *w = large();
+        source s = {.changes_at = 1000};
+        eng_model *m = lazy_model(&s, pages, &slot);
+        CHECK_OK(eng_packs_make(m, NULL, round ? folder : NULL, &st));
+        CHECK_EQ(slot[LARGE - 1], -(LARGE - 1));
+        CHECK(eng_lazy(m, m->graph->values[0].constant)); /* they never came to where they would lie */
+        eng_model *plain = model_of(w, LARGE, 1, &other);
+        CHECK_OK(eng_packs_make(plain, NULL, NULL, &st));
+        CHECK(other == slot);
+        eng_model_destroy(plain);
+        eng_lazy_end(m);
+        eng_model_destroy(m);
+        free(w);
+        CHECK_EQ(packs, round ? 2 : 1);
+    }
+    CHECK_EQ(files_in(folder, path, sizeof path), 1);
+    unlink(path);
+    rmdir(folder);
+    od_pages_free(pages, LARGE * sizeof *pages);
+}
+
+TEST(a_file_that_changes_while_it_is_packed_is_not_kept_as_what_it_was)
+{
+    char folder[] = "/tmp/onnxd-packs-XXXXXX", path[300];
+    float *pages = od_pages_alloc(LARGE * sizeof *pages), *w = large();
+    const float *slot;
+    source s = {.changes_at = 2};
+    CHECK(mkdtemp(folder));
+    eng_model *m = lazy_model(&s, pages, &slot);
+    CHECK_OK(eng_packs_make(m, NULL, folder, &st));
+    CHECK_EQ(slot[5], -6);
+    eng_lazy_end(m);
+    eng_model_destroy(m);
+    eng_model *plain = model_of(w, LARGE, 1, &slot);
+    CHECK_OK(eng_packs_make(plain, NULL, folder, &st));
+    CHECK_EQ(slot[5], -5);
+    eng_model_destroy(plain);
+    while (files_in(folder, path, sizeof path)) unlink(path);
+    rmdir(folder);
+    free(w);
+    od_pages_free(pages, LARGE * sizeof *pages);
+}
+
+TEST(a_file_that_cannot_be_read_to_its_end_is_no_model)
+{
+    char folder[] = "/tmp/onnxd-packs-XXXXXX";
+    float *pages = od_pages_alloc(LARGE * sizeof *pages);
+    CHECK(mkdtemp(folder));
+    for (int at = 1; at < 3; at++) {
+        const float *slot;
+        source s = {.changes_at = at, .fails = true};
+        eng_model *m = lazy_model(&s, pages, &slot);
+        CHECK_CODE(eng_packs_make(m, NULL, at == 1 ? NULL : folder, &st), OD_IO);
+        CHECK_HAS(st.msg, "gone");
+        eng_lazy_end(m);
+        eng_model_destroy(m);
+    }
+    source s = {.changes_at = 1, .fails = true}; /* and when a node wants them */
+    const float *slot;
+    eng_model *m = lazy_model(&s, pages, &slot);
+    CHECK(!eng_node_constant(m->graph, m->graph->nodes, 0));
+    CHECK_CODE(eng_lazy_check(m, &st), OD_IO);
+    eng_lazy_end(m);
+    eng_model_destroy(m);
+    rmdir(folder);
+    od_pages_free(pages, LARGE * sizeof *pages);
 }
 
 TEST_MAIN

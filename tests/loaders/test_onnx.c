@@ -1,10 +1,10 @@
 /* Whole models, packed here as they come in files: what loads, what runs, and what is refused how. */
+#include "loaders/onnx/load.c" /* for load_file */
 #include "engine/session.h"
-#include "loaders/onnx.h"
 #include "proto/onnx.pb-c.h"
 #include "tests/test.h"
 
-#include <unistd.h>
+#include <sys/mman.h>
 
 enum { LIST_MAX = 8 };
 
@@ -223,6 +223,83 @@ TEST(a_model_loads_from_a_file_too)
     CHECK_OK(rc);
     CHECK_OK(run(1, 2, y));
     CHECK_NEAR(y[1], 22, 0);
+}
+
+/* A tensor of rows x columns, too large to be read before it is wanted; its last number is `last`. */
+static Onnx__TensorProto *new_matrix(const char *name, int rows, int columns, float last)
+{
+    float *v = od_arena_alloc(&arena, (size_t)(rows * columns) * sizeof *v);
+    for (int i = 0; i < rows * columns; i++) v[i] = (float)(i % 7);
+    v[rows * columns - 1] = last;
+    Onnx__TensorProto *t = new_floats(name, rows * columns, v);
+    t->n_dims = 2;
+    t->dims = od_arena_alloc(&arena, 2 * sizeof *t->dims);
+    t->dims[0] = rows;
+    t->dims[1] = columns;
+    return t;
+}
+
+enum { WIDE = 20000 };
+
+/* y = x + what is left of large weights that are packed (A, and B scaled by a BatchNormalization), read by a node that packs none
+ * (C), folded (D), and looked up (E). */
+static void heavy_model(void)
+{
+    new_model();
+    add_input("x");
+    add_output("y");
+    APPEND(&graph, initializer, new_matrix("A", 2, WIDE, 3));
+    APPEND(&graph, initializer, new_matrix("B", WIDE, 2, 5));
+    APPEND(&graph, initializer, new_matrix("C", 1, WIDE, 7));
+    APPEND(&graph, initializer, new_matrix("D", WIDE, 2, 9));
+    APPEND(&graph, initializer, new_matrix("E", WIDE, 2, 11));
+    APPEND(&graph, initializer, new_floats("scale", 2, (float[]){0.5f, 2}));
+    Onnx__TensorProto *row = new_floats("row", 1, (float[]){0});
+    row->data_type = ENG_INT32;
+    *(int32_t *)row->raw_data.data = WIDE - 1;
+    APPEND(&graph, initializer, row);
+    add_node("MatMul", "x,A", "a");
+    add_node("Mul", "a,C", "c");
+    add_node("MatMul", "c,B", "b");
+    add_node("Mul", "b,scale", "s");
+    add_node("Add", "D,D", "d");
+    add_node("Gather", "d,row", "g");
+    add_node("Identity", "row", "again");
+    add_node("Gather", "E,again", "e");
+    add_node("Add", "s,g", "t");
+    add_node("Add", "t,e", "u");
+    add_node("Reshape", "u,two", "y");
+    Onnx__TensorProto *two = new_floats("two", 2, (float[]){0, 0});
+    two->data_type = ENG_INT64;
+    two->dims[0] = 1;
+    *(int64_t *)two->raw_data.data = 2;
+    APPEND(&graph, initializer, two);
+}
+
+TEST(weights_that_stay_in_the_file_until_they_are_wanted_are_those_of_the_file)
+{
+    char path[] = "/tmp/onnxd_model_XXXXXX";
+    uint8_t *bytes;
+    float want[2], y[2];
+    heavy_model();
+    size_t size = pack(&bytes);
+    CHECK_OK(load());
+    CHECK_OK(run(1, 2, want));
+    eng_model_destroy(loaded);
+    loaded = NULL;
+    int fd = mkstemp(path);
+    for (size_t hole_min = 1; hole_min <= LDR_HOLE_MIN; hole_min *= LDR_HOLE_MIN) {
+        CHECK(pwrite(fd, bytes, size, 0) == (ssize_t)size);
+        CHECK_OK(load_file(fd, hole_min, NULL, NULL, &loaded, &st));
+        CHECK(!ftruncate(fd, 0)); /* what comes later needs no file */
+        CHECK_OK(run(1, 2, y));
+        CHECK_EQ(y[0], want[0]);
+        CHECK_EQ(y[1], want[1]);
+        eng_model_destroy(loaded);
+        loaded = NULL;
+    }
+    close(fd);
+    unlink(path);
 }
 
 TEST(files_that_are_none_are_refused)
@@ -655,8 +732,14 @@ static void load_exactly(const uint8_t *bytes, size_t size)
     uint8_t *copy = malloc(size ? size : 1);
     eng_model *m = NULL;
     memcpy(copy, bytes, size);
-    if (ldr_onnx_load_bytes(copy, size, NULL, NULL, &m, &st) == OD_OK) eng_model_destroy(m);
+    od_code rc = ldr_onnx_load_bytes(copy, size, NULL, NULL, &m, &st), other = OD_IO;
+    if (rc == OD_OK) eng_model_destroy(m);
     free(copy);
+    int fd = memfd_create("model", MFD_CLOEXEC); /* and from a file, whose weights are read when they are wanted */
+    CHECK(write(fd, bytes, size) == (ssize_t)size);
+    if (size && (other = load_file(fd, 1, NULL, NULL, &m, &st)) == OD_OK) eng_model_destroy(m);
+    CHECK_EQ(other, size ? rc : OD_IO);
+    close(fd);
 }
 
 TEST(a_file_cut_anywhere_does_no_harm)

@@ -1,0 +1,169 @@
+#include "engine/lazy.h"
+#include "engine/base/pages.h"
+
+#include <string.h>
+
+/* A run of bytes that were left out; the table is in ascending order of them. */
+typedef struct entry {
+    char *bytes;
+    size_t size;
+    uint64_t where;
+    bool loaded, wanted;
+} entry;
+
+struct eng_lazies {
+    entry *all;
+    int n, cap;
+    od_status failure;
+};
+
+od_code eng_model_leave_out(eng_model *m, void *bytes, size_t size, uint64_t where, od_status *st)
+{
+    struct eng_lazies *l = m->lazies;
+    if (!l && !(l = m->lazies = od_arena_array(&m->arena, struct eng_lazies, 1))) goto full;
+    if (l->n == l->cap) {
+        int cap = l->cap ? l->cap * 2 : 64;
+        entry *more = l->cap > INT32_MAX / 4 ? NULL : od_arena_array(&m->arena, entry, cap);
+        if (!more) goto full;
+        if (l->n) memcpy(more, l->all, (size_t)l->n * sizeof *more);
+        l->all = more;
+        l->cap = cap;
+    }
+    l->all[l->n++] = (entry){.bytes = bytes, .size = size, .where = where};
+    od_pages_guard(bytes, size, true);
+    return OD_OK;
+full:
+    return od_fail(st, OD_NO_MEMORY, "no memory to leave out %zu bytes of weights", size);
+}
+
+/* The first entry that ends behind `data`. */
+static int find(const struct eng_lazies *l, const char *data)
+{
+    int low = 0, high = l->n;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (l->all[middle].bytes + l->all[middle].size > data) high = middle;
+        else low = middle + 1;
+    }
+    return low;
+}
+
+/* The next entry from `at` on that overlaps `t` and is not loaded; NULL: none. */
+static entry *next(const eng_model *m, const eng_tensor *t, int *at)
+{
+    const struct eng_lazies *l = m->lazies;
+    const char *data = t && l ? t->data : NULL;
+    if (!data) return NULL;
+    const char *end = data + eng_tensor_bytes(t);
+    for (int i = *at < 0 ? find(l, data) : *at; i < l->n && l->all[i].bytes < end; i++) {
+        if (l->all[i].loaded) continue;
+        *at = i + 1;
+        return &l->all[i];
+    }
+    return NULL;
+}
+
+bool eng_lazy(const eng_model *m, const eng_tensor *t)
+{
+    int at = -1;
+    return next(m, t, &at) != NULL;
+}
+
+static od_code load(const eng_model *m, entry *e, od_status *st)
+{
+    od_pages_guard(e->bytes, e->size, false);
+    od_pages_populate(e->bytes, e->size, 0, e->size);
+    OD_TRY(m->lazy_read(m->backing, e->where, e->size, e->bytes, st));
+    e->loaded = true;
+    return OD_OK;
+}
+
+od_code eng_lazy_load(eng_model *m, const eng_tensor *t, od_status *st)
+{
+    int at = -1;
+    for (entry *e; (e = next(m, t, &at));)
+        if (load(m, e, st) != OD_OK) {
+            m->lazies->failure = *st;
+            return st->code;
+        }
+    return OD_OK;
+}
+
+od_code eng_lazy_check(const eng_model *m, od_status *st)
+{
+    if (!m->lazies || m->lazies->failure.code == OD_OK) return OD_OK;
+    *st = m->lazies->failure;
+    return st->code;
+}
+
+od_code eng_lazy_copy(const eng_model *m, const eng_tensor *t, size_t from, size_t size, void *to, od_status *st)
+{
+    int at = -1;
+    const entry *e = next(m, t, &at);
+    return m->lazy_read(m->backing, e->where + (uint64_t)((const char *)t->data - e->bytes) + from, size, to, st);
+}
+
+/* ---- the rest ------------------------------------------------------------------------------- */
+
+typedef struct rest {
+    eng_model *m;
+    bool (*skip)(const eng_tensor *, void *);
+    void *arg;
+    entry **list;
+    int n;
+    od_status *st; /* of all threads: the first failure */
+    int failed;
+} rest;
+
+static void want(rest *r, const eng_tensor *t)
+{
+    int at = -1;
+    if (!eng_lazy(r->m, t) || r->skip(t, r->arg)) return;
+    for (entry *e; (e = next(r->m, t, &at));) {
+        if (!e->wanted) r->list[r->n++] = e;
+        e->wanted = true;
+    }
+}
+
+static void want_graph(rest *r, const eng_graph *g)
+{
+    for (int i = 0; i < g->n_nodes; i++) {
+        const eng_node *n = &g->nodes[i];
+        for (int k = 0; k < n->n_in && !n->dead; k++)
+            if (n->in[k] >= 0) want(r, g->values[n->in[k]].constant);
+        for (int k = 0; k < n->n_attrs; k++) {
+            const eng_attr *a = &n->attrs[k];
+            if (!a->name || (a->kind != ENG_ATTR_GRAPH && a->kind != ENG_ATTR_GRAPHS)) continue;
+            for (int64_t s = 0; s < a->n; s++)
+                if (a->graphs[s]) want_graph(r, a->graphs[s]);
+        }
+    }
+    for (int k = 0; k < g->n_outputs; k++) want(r, g->values[g->outputs[k]].constant);
+    for (int k = 0; k < g->n_inputs; k++) want(r, g->values[g->inputs[k]].constant);
+}
+
+static void load_chunk(void *arg, int64_t chunk, int slot)
+{
+    rest *r = arg;
+    od_status st;
+    (void)slot;
+    if (load(r->m, r->list[chunk], &st) != OD_OK && !__atomic_exchange_n(&r->failed, 1, __ATOMIC_ACQ_REL)) *r->st = st;
+}
+
+od_code eng_lazy_load_rest(eng_model *m, od_pool *pool, bool (*skip)(const eng_tensor *t, void *arg), void *arg, od_status *st)
+{
+    if (!m->lazies) return OD_OK;
+    rest r = {.m = m, .skip = skip, .arg = arg, .st = st, .list = od_arena_array(&m->arena, entry *, m->lazies->n)};
+    if (!r.list) return od_fail(st, OD_NO_MEMORY, "no memory to load %d weights", m->lazies->n);
+    want_graph(&r, m->graph);
+    od_pool_for(pool, r.n, load_chunk, &r);
+    return r.failed ? st->code : OD_OK;
+}
+
+void eng_lazy_end(eng_model *m)
+{
+    struct eng_lazies *l = m->lazies;
+    for (int i = 0; l && i < l->n; i++)
+        if (!l->all[i].loaded) od_pages_guard(l->all[i].bytes, l->all[i].size, false);
+    m->lazies = NULL;
+}
