@@ -478,3 +478,54 @@ def test_a_second_relu_goes(tmp_path):
     y = n.add("Conv", n.add("Relu", x), n.weight(4, 8, 1, 1))
     z = n.add("ReduceMean", n.add("Relu", x), axes=[2, 3])
     assert check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, y, z) == {"Conv": 2, "ReduceMean": 1}
+
+
+PADS = [0, 0, 1, 2, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("own,counts,left", [(0, 0, False), (0, 1, False), (1, 1, False), (1, 0, True)])
+def test_padding_goes_into_a_mean_that_counts_it(tmp_path, own, counts, left):
+    n = Net()
+    p = n.add("Pad", n.input("x", "n", 3, 9, 8), n.const(PADS, np.int64))
+    y = n.add("AveragePool", p, kernel_shape=[4, 4], strides=[2, 1], pads=[own] * 4, count_include_pad=counts)
+    assert ("Pad" in check(tmp_path, n, {"x": feed(2, 3, 9, 8)}, y)) == left
+
+
+def test_padding_stays_before_a_pool_that_hangs_over(tmp_path):
+    n = Net()
+    p = n.add("Pad", n.input("x", 1, 3, 9, 8), n.const(PADS, np.int64))
+    y = n.add("AveragePool", p, kernel_shape=[4, 4], strides=[3, 3], ceil_mode=1)
+    assert "Pad" in check(tmp_path, n, {"x": feed(1, 3, 9, 8)}, y)
+
+
+@pytest.mark.parametrize("before,value,kernel,left", [
+    (None, 0.0, 3, True), (None, -np.inf, 3, False), ("Relu", 0.0, 3, False), ("Relu", -1.0, 3, False), ("Relu", 0.5, 3, True),
+    ("Concat", 0.0, 3, False), ("Clip", 0.5, 3, False), ("Relu", 0.0, 2, True), ("LeakyRelu", 0.0, 3, True)])
+def test_padding_goes_into_a_maximum_that_it_cannot_be(tmp_path, before, value, kernel, left):
+    n = Net()
+    x = n.input("x", 1, 3, 9, 8)
+    c = n.add("Conv", x, n.weight(3, 3, 1, 1))
+    if before == "Concat":
+        x = n.add("Concat", n.add("Relu", c), n.add("MaxPool", n.add("Sigmoid", x), kernel_shape=[1, 1]), axis=1)
+    elif before == "Clip":
+        x = n.add("Clip", c, n.const(0.75), n.const(2))
+    elif before:
+        x = n.add(before, c)
+    p = n.add("Pad", x, n.const(PADS, np.int64), n.const(value))
+    y = n.add("MaxPool", p, kernel_shape=[kernel, kernel], strides=[2, 2])
+    assert ("Pad" in check(tmp_path, n, {"x": feed(1, 3, 9, 8)}, y)) == left
+
+
+def test_padding_stays_before_a_maximum_that_tells_where(tmp_path):
+    n = Net()
+    p = n.add("Pad", n.add("Relu", n.input("x", 1, 3, 9, 8)), n.const(PADS, np.int64))
+    y, where = n.add("MaxPool", p, outputs=2, kernel_shape=[3, 3])
+    z = n.add("Cast", where, to=TensorProto.FLOAT)
+    assert "Pad" in check(tmp_path, n, {"x": feed(1, 3, 9, 8)}, y, z)
+
+
+def test_padding_of_named_axes_goes_into_the_convolution(tmp_path):
+    n = Net(opset=18)
+    p = n.add("Pad", n.input("x", 1, 3, 9, 9), n.const([1, 2, 0, 3], np.int64), "", n.const([-1, 2], np.int64))
+    y = n.add("Conv", p, n.weight(4, 3, 3, 3), auto_pad="VALID")
+    assert check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, y) == {"Conv": 1}

@@ -1,6 +1,6 @@
 /* merge_conv.c - parallel linear branches of one input whose results are added become one convolution
  * (structural re-parameterization: RepVGG, Ding et al. 2021; RepLKNet and UniRepLKNet with dilated
- * branches), and a Pad in front of a convolution becomes its padding. Exact but for rounding. */
+ * branches). Exact but for rounding. */
 #include "engine/lazy.h"
 #include "engine/passes/passes.h"
 
@@ -178,37 +178,6 @@ od_code eng_pass_merge_conv(eng_rewrite *r, od_status *st)
             eng_rewrite_kill(r, b);
             break;
         }
-    }
-    return OD_OK;
-}
-
-/* ---- Pad + Conv ----------------------------------------------------------------------------- */
-
-od_code eng_pass_pad(eng_rewrite *r, od_status *st)
-{
-    for (int i = 0; i < r->g->n_nodes; i++) {
-        branch b;
-        eng_node *n = &r->g->nodes[i];
-        eng_node *pad = n->n_in ? eng_rewrite_maker(r, n->in[0], "Pad") : NULL;
-        if (!pad || !read_conv(r, n, &b) || !eng_node_string_is(pad, "mode", "constant", "constant")) continue;
-        const eng_tensor *pads = pad->n_in > 1 ? eng_rewrite_constant(r, pad->in[1]) : NULL;
-        const eng_tensor *x = eng_rewrite_type(r, pad->in[0]);
-        double value = 0;
-        if (!pads || !x || x->rank != b.axes + 2 || eng_tensor_count(pads) != 2 * x->rank) continue;
-        if (pad->n_in > 2 && pad->in[2] >= 0 && (!eng_rewrite_scalar(r, pad->in[2], &value) || value != 0.0)) continue;
-        if (pad->n_in > 3 && pad->in[3] >= 0) continue;
-        int64_t sum[2 * AXES];
-        bool spatial = true;
-        for (int d = 0; d < 2 * x->rank; d++) {
-            int64_t p = eng_tensor_int(pads, d);
-            int axis = d % x->rank - 2;
-            if (p < 0 || p > 1 << 20 || (axis < 0 && p)) spatial = false;
-            else if (axis >= 0) sum[d / x->rank * b.axes + axis] = p + (d < x->rank ? b.before[axis] : b.after[axis]);
-        }
-        if (!spatial) continue;
-        OD_TRY(eng_node_set_ints(r->g, n, "pads", sum, 2 * b.axes, st));
-        n->in[0] = pad->in[0];
-        r->changed = true;
     }
     return OD_OK;
 }

@@ -15,7 +15,7 @@ const eng_pass eng_passes[] = {
     {"patterns", eng_pass_patterns, false, false},     /* Gelu, LayerNormalization, RMSNormalization from their parts */
     {"lrn", eng_pass_lrn, false, false},               /* local response normalization from its parts */
     {"attention", eng_pass_attention, false, false},   /* softmax(q k^T) v as one operator */
-    {"pad", eng_pass_pad, false, false},               /* Pad into the convolution behind it */
+    {"pad", eng_pass_pad, false, false},               /* Pad into the convolution or pool behind it */
     {"affine", eng_pass_affine, false, false},         /* BatchNormalization and scaling into weights */
     {"merge_conv", eng_pass_merge_conv, false, false}, /* parallel branches into one convolution */
     {"bias", eng_pass_bias, false, false},             /* MatMul + Add */
