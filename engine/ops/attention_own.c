@@ -20,6 +20,7 @@ typedef struct params {
     int rank;
     int64_t out[AXES]; /* where item, head, row, channel lie in the result; -1: nowhere */
     float scale;
+    bool zero_when_empty; /* a query that sees nothing gives zeros, not NaN */
 } params;
 
 typedef eng_att_view view;
@@ -46,6 +47,7 @@ od_code eng_attention_own_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_s
     for (int i = 0; i < AXES; i++)
         if (p->out[i] >= p->rank || (p->out[i] < 0 && (i != H || p->rank == 4))) return od_fail(st, OD_BAD_ARGUMENT, "attribute 'out' is wrong");
     p->scale = eng_node_float(n, "scale", 1.0f);
+    p->zero_when_empty = eng_node_int(n, "zero_when_empty", 0) != 0;
     n->params = p;
     return OD_OK;
 }
@@ -145,7 +147,7 @@ static void look_at_out(const eng_ctx *c, view *out)
 od_code eng_attention_own_run(eng_ctx *c, od_status *st)
 {
     const params *p = c->node->params;
-    eng_attention a = {.scale = p->scale, .left = -1, .right = -1, .nan_when_empty = true};
+    eng_attention a = {.scale = p->scale, .left = -1, .right = -1, .nan_when_empty = !p->zero_when_empty};
     OD_TRY(look(c, &a.q, &a.k, &a.v, st));
     look_at_broadcast(c->in[3], p->rank, &a.mask);
     look_at_broadcast(c->in[4], p->rank, &a.factor);

@@ -115,17 +115,21 @@ static bool find_map(const eng_rewrite *r, const eng_node *n, int x_in, const li
     if (!x || x->dtype != ENG_FLOAT) return false;
     if (n->fused.act) return false;
     if (eng_node_is(n, "BatchNormalization")) return l->kind != 'm' && l->kind != 'g' ? from_batch_norm(r, n, l->channels, a, b) : x->rank == 2 && from_batch_norm(r, n, l->channels, a, b);
+    if (eng_node_is(n, "Neg")) {
+        for (int64_t c = 0; c < l->channels; c++) a[c] = -1.0, b[c] = 0.0;
+        return true;
+    }
     const eng_tensor *t = n->n_in == 2 ? float_constant(r, n->in[1 - x_in]) : NULL;
     double *to = a;
     bool add = eng_node_is(n, "Add"), sub = eng_node_is(n, "Sub");
     if (add || sub) to = b;
     else if (!eng_node_is(n, "Mul") && !eng_node_is(n, "Div")) return false;
-    if ((sub || eng_node_is(n, "Div")) && x_in != 0) return false;
+    if (eng_node_is(n, "Div") && x_in != 0) return false;
     if (!t || !per_channel(t, x->rank, channel_axis(l, x->rank), l->channels, to)) return false;
     for (int64_t c = 0; c < l->channels; c++) {
-        if (add || sub) a[c] = 1.0;
+        if (add || sub) a[c] = sub && x_in ? -1.0 : 1.0;
         else b[c] = 0.0;
-        if (sub) b[c] = -b[c];
+        if (sub && !x_in) b[c] = -b[c];
         if (eng_node_is(n, "Div")) a[c] = 1.0 / a[c];
         if (!isfinite(a[c]) || !isfinite(b[c])) return false;
     }

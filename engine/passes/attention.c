@@ -91,6 +91,12 @@ typedef struct match {
     double scale;
     int scalars[SCALARS], n_scalars; /* more scales, known only when shapes are */
     int mask, factor;                /* added to, multiplied with the scores; ENG_NONE */
+    eng_node *add;                   /* adds `mask`, ... */
+    int first_mask;                  /* ... to scores that have this one already; ENG_NONE */
+    eng_node *where;                 /* takes the scores or a very low number; NULL */
+    int where_side;                  /* its input that is the scores */
+    bool sideways;                   /* the product is v softmax^T: channels before rows */
+    bool zero_when_empty;            /* a row of NaN counts as zeros */
     int windows;                     /* a mask [1, windows, heads, queries, keys] that repeats over the items; ENG_NONE */
     int rank;                        /* of the scores */
 } match;
@@ -119,6 +125,15 @@ static int without_scales(const eng_rewrite *r, int v, match *m)
         v = without_scalar(r, without_scale(r, v, &m->scale), m);
     }
     return v;
+}
+
+/* Scales that lie behind moves of axes. */
+static void trace_scales(const eng_rewrite *r, operand *o, match *m)
+{
+    for (int v; (v = without_scales(r, o->base, m)) != o->base;) {
+        o->base = v;
+        while (look_behind(r, o)) {}
+    }
 }
 
 /* v = Reshape(Add(Reshape(x), mask)) with the items of x seen as [items, windows]: notes the mask and
@@ -163,14 +178,51 @@ static bool is_head_factor(const eng_rewrite *r, const eng_node *n)
     return f && f->rank >= 2 && f->dims[f->rank - 1] == 1 && f->dims[f->rank - 2] == 1;
 }
 
-/* v = scores, or scores through a scale, a factor per head, one added mask, in this order. */
+/* Is `v` scores, perhaps with masks added and scaled? */
+static bool leads_to_scores(const eng_rewrite *r, int v, int depth)
+{
+    double ignored = 1.0;
+    v = without_scale(r, v, &ignored);
+    if (is_scores(r, v)) return true;
+    const eng_node *n = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, "Add") : NULL;
+    return n && n->n_in == 2 && depth > 0 && (leads_to_scores(r, n->in[0], depth - 1) || leads_to_scores(r, n->in[1], depth - 1));
+}
+
+/* Which input of an Add is the scores, the other being a mask. */
+static int scores_side(const eng_rewrite *r, const eng_node *add)
+{
+    double ignored = 1.0;
+    if (is_scores(r, without_scale(r, add->in[0], &ignored))) return 0;
+    if (is_scores(r, without_scale(r, add->in[1], &ignored))) return 1;
+    return leads_to_scores(r, add->in[0], 1) ? 0 : 1;
+}
+
+/* v = Where(condition, scores, low) or Where(condition, low, scores), `low` being so low that to add it is to put it there:
+ * notes the node and gives the scores; else v itself. */
+static int without_choice(const eng_rewrite *r, int v, match *m)
+{
+    const double low = -1e9;
+    eng_node *n = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, "Where") : NULL;
+    double x;
+    for (int side = 1; n && n->n_in == 3 && side < 3; side++) {
+        if (!eng_rewrite_scalar(r, n->in[3 - side], &x) || !(x <= low) || !leads_to_scores(r, n->in[side], 2)) continue;
+        m->where = n;
+        m->where_side = side;
+        return n->in[side];
+    }
+    return v;
+}
+
+/* v = scores, or scores through a choice, a scale, a factor per head, one or two added masks, in this order. */
 static bool find_scores(const eng_rewrite *r, int v, match *m, const eng_node **scores)
 {
     m->scale = 1.0;
     m->n_scalars = 0;
-    m->mask = m->factor = ENG_NONE;
+    m->mask = m->factor = m->first_mask = ENG_NONE;
     m->windows = ENG_NONE;
+    m->where = m->add = NULL;
     v = without_windows(r, v, m);
+    if (m->windows < 0) v = without_choice(r, v, m);
     for (int depth = 0; depth < 4; depth++) {
         if (is_scores(r, v)) {
             *scores = eng_rewrite_maker(r, v, "MatMul");
@@ -182,10 +234,10 @@ static bool find_scores(const eng_rewrite *r, int v, match *m, const eng_node **
         if (inner != v) {
             m->scale *= scale;
             v = inner;
-        } else if (n && eng_node_is(n, "Add") && n->n_in == 2 && m->mask < 0 && m->factor < 0 && !m->n_scalars && m->scale == 1.0) {
-            double ignored = 1.0;
-            int side = is_scores(r, without_scale(r, n->in[0], &ignored)) ? 0 : 1;
-            m->mask = n->in[1 - side];
+        } else if (n && eng_node_is(n, "Add") && n->n_in == 2 && m->first_mask < 0 && m->factor < 0 && !m->n_scalars && m->scale == 1.0) {
+            int side = scores_side(r, n);
+            *(m->mask < 0 ? &m->mask : &m->first_mask) = n->in[1 - side];
+            if (!m->add) m->add = eng_rewrite_maker(r, v, NULL);
             v = n->in[side];
         } else if (n && eng_node_is(n, "Mul") && n->n_in == 2 && m->factor < 0 && is_head_factor(r, n)) {
             int side = is_scores(r, n->in[0]) ? 0 : 1;
@@ -200,12 +252,12 @@ static bool find_scores(const eng_rewrite *r, int v, match *m, const eng_node **
     return false;
 }
 
-/* May `v` (if any) be broadcast into the scores without making them larger? */
-static bool broadcasts(const eng_rewrite *r, int v, int scores)
+/* May `v` (if any), of `type`, be broadcast into the scores without making them larger? */
+static bool broadcasts(const eng_rewrite *r, int v, eng_dtype type, int scores)
 {
     if (v < 0) return true;
     const eng_tensor *t = eng_rewrite_type(r, v);
-    if (!t || t->dtype != ENG_FLOAT || !eng_rewrite_type(r, scores)) return false;
+    if (!t || t->dtype != type || !eng_rewrite_type(r, scores)) return false;
     for (int round = 0; round < 2; round++) {
         const eng_model *m = r->g->model;
         const eng_tensor *s = &m->guess[round][scores];
@@ -231,10 +283,43 @@ static bool same_heads(const eng_rewrite *r, int a, int b)
     return true;
 }
 
+/* What makes the probabilities `v`: a Softmax, or one whose NaN are made zeros (what a row that sees nothing gives; one that
+ * comes of a NaN in q or k would be no zero here). */
+static const eng_node *find_softmax(const eng_rewrite *r, int v, match *m)
+{
+    const eng_node *n = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, NULL) : NULL;
+    double zero;
+    m->zero_when_empty = false;
+    if (eng_node_is(n, "Softmax")) return n;
+    if (!eng_node_is(n, "Where") || n->n_in != 3 || !eng_rewrite_scalar(r, n->in[1], &zero) || zero != 0.0) return NULL;
+    const eng_node *nan = eng_rewrite_maker(r, n->in[0], "IsNaN");
+    if (!nan || nan->in[0] != n->in[2] || r->is_output[n->in[2]] || r->readers[n->in[2]] != 2) return NULL;
+    m->zero_when_empty = true;
+    return eng_rewrite_maker(r, n->in[2], "Softmax");
+}
+
+/* x of v = Transpose(x) that swaps the last two axes alone; else ENG_NONE. */
+static int transposed(const eng_rewrite *r, int v)
+{
+    int64_t count;
+    const eng_node *n = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, "Transpose") : NULL;
+    const int64_t *perm = n ? eng_node_ints(n, "perm", &count) : NULL;
+    if (!perm || count < 3) return ENG_NONE;
+    for (int64_t i = 0; i < count - 2; i++)
+        if (perm[i] != i) return ENG_NONE;
+    return perm[count - 2] == count - 1 ? n->in[0] : ENG_NONE;
+}
+
 static bool match_attention(const eng_rewrite *r, const eng_node *n, match *m)
 {
     if (!eng_node_is(n, "MatMul") || n->n_in != 2 || n->fused.act || n->fused.residual) return false;
-    const eng_node *soft = eng_rewrite_private(r, n->in[0]) ? eng_rewrite_maker(r, n->in[0], "Softmax") : NULL;
+    const eng_node *soft = find_softmax(r, n->in[0], m);
+    int values = n->in[1], turned = soft ? ENG_NONE : transposed(r, n->in[1]);
+    m->sideways = turned >= 0;
+    if (m->sideways) {
+        soft = find_softmax(r, turned, m);
+        values = n->in[0];
+    }
     const eng_tensor *p = soft ? eng_rewrite_type(r, soft->out[0]) : NULL;
     const eng_node *scores = NULL;
     if (!p || p->rank < 3 || p->rank > 4 || p->dtype != ENG_FLOAT) return false;
@@ -242,11 +327,34 @@ static bool match_attention(const eng_rewrite *r, const eng_node *n, match *m)
     if (axis != -1 && axis != p->rank - 1) return false;
     if (!find_scores(r, soft->in[0], m, &scores)) return false;
     int q = without_scales(r, scores->in[0], m), k = without_scales(r, scores->in[1], m);
-    if (!same_heads(r, scores->in[0], scores->in[1]) || !same_heads(r, scores->in[0], n->in[1])) return false;
+    if (!same_heads(r, scores->in[0], scores->in[1]) || !same_heads(r, scores->in[0], values)) return false;
     if (r->g->values[q].constant || r->g->values[k].constant) return false; /* a product with weights is faster */
     m->rank = p->rank;
-    if (!broadcasts(r, m->mask, scores->out[0]) || !broadcasts(r, m->factor, scores->out[0])) return false;
-    return trace(r, q, L, D, &m->q) && trace(r, k, D, L, &m->k) && trace(r, n->in[1], L, D, &m->v);
+    if (!broadcasts(r, m->mask, ENG_FLOAT, scores->out[0]) || !broadcasts(r, m->factor, ENG_FLOAT, scores->out[0])) return false;
+    if (!broadcasts(r, m->first_mask, ENG_FLOAT, scores->out[0])) return false;
+    if (m->where && !broadcasts(r, m->where->in[0], ENG_BOOL, scores->out[0])) return false;
+    if (!trace(r, q, L, D, &m->q) || !trace(r, k, D, L, &m->k)) return false;
+    trace_scales(r, &m->q, m);
+    trace_scales(r, &m->k, m);
+    return m->sideways ? trace(r, values, D, L, &m->v) : trace(r, values, L, D, &m->v);
+}
+
+/* One mask of all: the nodes that put masks on the scores put them together instead. */
+static od_code join_masks(eng_rewrite *r, match *m, od_status *st)
+{
+    if (m->first_mask >= 0) {
+        m->add->in[m->add->in[0] == m->mask ? 1 : 0] = m->first_mask;
+        m->mask = m->add->out[0];
+    }
+    if (!m->where) return OD_OK;
+    if (m->mask < 0) {
+        float *zero;
+        m->mask = eng_rewrite_new_floats(r, 0, NULL, &zero);
+        if (m->mask < 0) return od_fail(st, OD_NO_MEMORY, "no memory for a mask");
+    }
+    m->where->in[m->where_side] = m->mask;
+    m->mask = m->where->out[0];
+    return OD_OK;
 }
 
 static od_code put_operand(eng_rewrite *r, eng_node *n, const char *name, const operand *o, od_status *st)
@@ -261,9 +369,13 @@ static od_code put_operand(eng_rewrite *r, eng_node *n, const char *name, const 
 /* `perm`: of the Transpose behind it, or NULL. */
 static od_code rewrite(eng_rewrite *r, eng_node *n, const match *m, const int64_t *perm, od_status *st)
 {
-    int64_t out[AXES] = {0, m->rank == 4 ? 1 : -1, m->rank - 2, m->rank - 1};
-    if (perm) /* axis a of the product lies where perm says a */
-        for (int i = 0; i < AXES; i++) out[perm[i]] = i;
+    int rows = m->rank - (m->sideways ? 1 : 2), columns = m->rank - (m->sideways ? 2 : 1);
+    int64_t out[AXES] = {[B] = 0, [H] = m->rank == 4 ? 1 : -1, [L] = rows, [D] = columns};
+    for (int a = 0; perm && a < AXES; a++) { /* axis a of the product lies where perm says a */
+        int at = 0;
+        while (perm[at] != out[a]) at++;
+        out[a] = at;
+    }
     OD_TRY(eng_rewrite_become(r, n, ENG_DOMAIN_OWN, "Attention", 1, 6 + m->n_scalars, st));
     n->in[0] = m->q.base;
     n->in[1] = m->k.base;
@@ -276,6 +388,7 @@ static od_code rewrite(eng_rewrite *r, eng_node *n, const match *m, const int64_
     OD_TRY(put_operand(r, n, "k", &m->k, st));
     OD_TRY(put_operand(r, n, "v", &m->v, st));
     OD_TRY(eng_node_set_int(r->g, n, "rank", m->rank, st));
+    OD_TRY(eng_node_set_int(r->g, n, "zero_when_empty", m->zero_when_empty, st));
     OD_TRY(eng_node_set_ints(r->g, n, "out", out, AXES, st));
     return eng_node_set_float(r->g, n, "scale", (float)m->scale, st);
 }
@@ -298,6 +411,7 @@ od_code eng_pass_attention(eng_rewrite *r, od_status *st)
         const int64_t *perm;
         if (n->dead || !match_attention(r, n, &m)) continue;
         eng_node *t = m.rank == AXES ? transpose_behind(r, n, &perm) : NULL;
+        OD_TRY(join_masks(r, &m, st));
         OD_TRY(rewrite(r, t ? t : n, &m, t ? perm : NULL, st));
     }
     return OD_OK;

@@ -3,6 +3,20 @@
 
 #include <string.h>
 
+/* x + 0, x - 0, x * 1, x / 1, x ^ 1. The type is known to be x's: both operands have one. */
+static bool is_neutral(const eng_rewrite *r, const eng_node *n, int *x)
+{
+    double c;
+    bool sum = eng_node_is(n, "Add") || eng_node_is(n, "Sub");
+    if (!sum && !eng_node_is(n, "Mul") && !eng_node_is(n, "Div") && !eng_node_is(n, "Pow")) return false;
+    if (!eng_rewrite_scalar_operand(r, n, &c, x) || c != (sum ? 0.0 : 1.0)) return false;
+    if (eng_node_is(n, "Pow")) { /* its exponent may be of another type */
+        const eng_tensor *t = eng_rewrite_type(r, *x), *e = eng_rewrite_constant(r, n->in[1]);
+        if (!t || !e || t->dtype != e->dtype) return false;
+    }
+    return *x == n->in[0] || eng_node_is(n, "Add") || eng_node_is(n, "Mul");
+}
+
 static bool is_noop(const eng_rewrite *r, const eng_node *n)
 {
     if (n->n_in < 1 || n->n_out < 1 || n->in[0] < 0 || n->out[0] < 0) return false;
@@ -27,6 +41,19 @@ static bool is_noop(const eng_rewrite *r, const eng_node *n)
         /* rank 1 tells nothing of what a free extent becomes; else equal guesses mean equal shapes */
         return eng_rewrite_same_shape(r, n->in[0], n->out[0]);
     }
+    if (eng_node_is(n, "Transpose")) {
+        int64_t count;
+        const int64_t *perm = eng_node_ints(n, "perm", &count);
+        for (int64_t i = 0; i < count; i++)
+            if (perm[i] != i) return false;
+        return perm != NULL;
+    }
+    if (eng_node_is(n, "Pad") && n->n_in > 1) {
+        const eng_tensor *pads = eng_rewrite_constant(r, n->in[1]);
+        for (int64_t i = 0; pads && i < eng_tensor_count(pads); i++)
+            if (eng_tensor_int(pads, i)) return false;
+        return pads != NULL;
+    }
     return false;
 }
 
@@ -35,8 +62,9 @@ od_code eng_pass_identity(eng_rewrite *r, od_status *st)
     (void)st;
     for (int i = 0; i < r->g->n_nodes; i++) {
         eng_node *n = &r->g->nodes[i];
-        if (n->dead || n->domain != ENG_DOMAIN_ONNX || !is_noop(r, n)) continue;
-        if (eng_rewrite_replace(r, n->out[0], n->in[0])) eng_rewrite_kill(r, n);
+        int x = n->n_in ? n->in[0] : ENG_NONE;
+        if (n->dead || n->domain != ENG_DOMAIN_ONNX || n->fused.act || n->fused.residual || (!is_noop(r, n) && !is_neutral(r, n, &x))) continue;
+        if (eng_rewrite_replace(r, n->out[0], x)) eng_rewrite_kill(r, n);
     }
     return OD_OK;
 }

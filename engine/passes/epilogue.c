@@ -182,6 +182,14 @@ static bool is_hard_gate(const eng_rewrite *r, const eng_node *gate, int x, doub
     return add && eng_rewrite_scalar_operand(r, add, &three, &inner) && inner == x && three == 3.0;
 }
 
+/* v = factor * x with a scalar factor */
+static bool is_multiple(const eng_rewrite *r, int v, int x, double *factor)
+{
+    int of;
+    const eng_node *n = eng_rewrite_maker(r, v, "Mul");
+    return n && eng_rewrite_scalar_operand(r, n, factor, &of) && of == x;
+}
+
 static od_code rewrite_gate(eng_rewrite *r, eng_node *n, const char *op, int opset, int x, od_status *st)
 {
     OD_TRY(eng_rewrite_become(r, n, ENG_DOMAIN_ONNX, op, opset, 1, st));
@@ -213,6 +221,10 @@ static od_code match_gate(eng_rewrite *r, eng_node *n, od_status *st)
         double divided;
         if (!gate || gate->n_in < 1 || gate->fused.act) continue;
         if (eng_node_is(gate, "Sigmoid") && gate->in[0] == x) return rewrite_gate(r, n, "Swish", 24, x, st);
+        if (eng_node_is(gate, "Sigmoid") && is_multiple(r, gate->in[0], x, &divided)) {
+            OD_TRY(rewrite_gate(r, n, "Swish", 24, x, st));
+            return eng_node_set_float(r->g, n, "alpha", (float)divided, st);
+        }
         if (is_mish_gate(r, gate, x)) return rewrite_gate(r, n, "Mish", 18, x, st);
         if (is_hard_gate(r, gate, x, &divided) && (eng_node_is(gate, "HardSigmoid") || fabs(divided - 6.0) < 1e-4))
             return rewrite_gate(r, n, "HardSwish", 14, x, st);

@@ -11,8 +11,10 @@ const eng_pass eng_passes[] = {
     {"shapes", eng_pass_shapes, false, false},  /* shape arithmetic that no request changes */
     {"branch", eng_pass_branch, false, false},  /* If with a known condition */
     {"dead", eng_pass_dead, true, false},              /* what nobody reads goes */
+    {"spelled", eng_pass_spelled, false, false},       /* activations from smaller operators */
     {"gate", eng_pass_gate, false, false},             /* x * sigmoid(x) and its like become one activation */
-    {"patterns", eng_pass_patterns, false, false},     /* Gelu, LayerNormalization, RMSNormalization from their parts */
+    {"gelu", eng_pass_gelu, false, false},             /* Gelu from its parts */
+    {"normalize", eng_pass_normalize, false, false},   /* normalizations of layers, groups, instances from their parts */
     {"lrn", eng_pass_lrn, false, false},               /* local response normalization from its parts */
     {"attention", eng_pass_attention, false, false},   /* softmax(q k^T) v as one operator */
     {"pad", eng_pass_pad, false, false},               /* Pad into the convolution or pool behind it */
