@@ -11,8 +11,8 @@ static inline vf apply(eng_act act, vf alpha, vf beta, vf x)
     case ENG_ACT_RELU: return v_max(zero, x);
     case ENG_ACT_CLIP: return v_min(beta, v_max(alpha, x));
     case ENG_ACT_LEAKY_RELU: return v_pick(v_less(x, zero), v_mul(alpha, x), x);
-    case ENG_ACT_SIGMOID: return vm_logistic(one, x);
-    case ENG_ACT_SILU: return vm_logistic(x, v_mul(alpha, x));
+    case ENG_ACT_SIGMOID: return vm_sigmoid(x);
+    case ENG_ACT_SILU: return vm_silu(vm_silu_for(alpha), x);
     case ENG_ACT_HARD_SIGMOID: return v_min(one, v_max(zero, v_fma(alpha, x, beta)));
     case ENG_ACT_HARD_SWISH: return v_mul(x, v_min(one, v_max(zero, v_fma(x, VM(1.0f / 6), VM(0.5f)))));
     case ENG_ACT_GELU_ERF: return vm_gelu_erf(x);

@@ -8,6 +8,7 @@
 #define TILE_JOIN(a, b, c) TILE_JOIN_(a, b, c)
 #define TILE_NAME(r) TILE_JOIN(tile, r, TILE_NV)
 #define TILE_COLS (TILE_NV * VL)
+#define TILE_SILU (VL == 16) /* registers are left for its constants */
 /* Vector v of a row of the packed panels; panels lie `panel` floats apart. */
 #define TILE_AT(b, v) ((b) + (v) * VL / ENG_NR * panel + (v) * VL % ENG_NR)
 
@@ -25,6 +26,7 @@
 #define COL_STEP(r, v) c##r##_##v = v_fma(x, b##v, c##r##_##v);
 #define COL_ADD(r, v) c##r##_##v = v_add(c##r##_##v, v_load(e->add + (r) * e->ld_add + (v) * VL));
 #define COL_CLIP(r, v) c##r##_##v = v_min(top, v_max(bottom, c##r##_##v));
+#define COL_SILU(r, v) c##r##_##v = vm_silu(silu, c##r##_##v);
 #define COL_FETCH(r, v) __builtin_prefetch(e->add + (r) * e->ld_add + (v) * VL);
 #define COL_STORE(r, v) v_store(c + (r) * ldc + (v) * VL, c##r##_##v);
 #define COL_SPILL(r, v) v_store(t + (r) * TILE_COLS + (v) * VL, c##r##_##v);
@@ -43,6 +45,7 @@
     }
 #define ROW_ADD(r) EACH_COL(COL_ADD, r)
 #define ROW_CLIP(r) EACH_COL(COL_CLIP, r)
+#define ROW_SILU(r) EACH_COL(COL_SILU, r)
 #define ROW_FETCH(r) EACH_COL(COL_FETCH, r)
 #define ROW_STORE(r) EACH_COL(COL_STORE, r)
 #define ROW_SPILL(r) EACH_COL(COL_SPILL, r)
@@ -74,9 +77,12 @@
                 EACH_COL(COL_LOAD, 0) ROWS_##R(ROW_STEP)                                                              \
             }                                                                                                         \
         }                                                                                                             \
-        if (e->cols == TILE_COLS && e->act <= ENG_ACT_CLIP) {                                                         \
+        if (e->cols == TILE_COLS && (e->act <= ENG_ACT_CLIP || (TILE_SILU && e->act == ENG_ACT_SILU))) {              \
             if (e->residual == ENG_RES_BEFORE_ACT) { ROWS_##R(ROW_ADD) }                                              \
-            if (e->act) {                                                                                             \
+            if (TILE_SILU && e->act == ENG_ACT_SILU) {                                                                \
+                const vm_silu_of silu = vm_silu_for(VM(e->alpha));                                                    \
+                ROWS_##R(ROW_SILU)                                                                                    \
+            } else if (e->act) {                                                                                      \
                 vf bottom = VM(e->act == ENG_ACT_RELU ? 0.0f : e->alpha);                                             \
                 vf top = VM(e->act == ENG_ACT_RELU ? INFINITY : e->beta);                                             \
                 ROWS_##R(ROW_CLIP)                                                                                    \
@@ -110,6 +116,7 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef TILE_JOIN
 #undef TILE_NAME
 #undef TILE_COLS
+#undef TILE_SILU
 #undef TILE_AT
 #undef EACH_COL
 #undef COL_LOAD
@@ -118,6 +125,7 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef COL_STEP
 #undef COL_ADD
 #undef COL_CLIP
+#undef COL_SILU
 #undef COL_FETCH
 #undef COL_STORE
 #undef COL_SPILL
@@ -127,6 +135,7 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef ROW_STEP_AT
 #undef ROW_ADD
 #undef ROW_CLIP
+#undef ROW_SILU
 #undef ROW_FETCH
 #undef ROW_STORE
 #undef ROW_SPILL

@@ -46,14 +46,18 @@ static inline vb v_none(void) { return _mm256_setzero_ps(); }
 static inline bool v_any(vb b) { return _mm256_movemask_ps(b) != 0; }
 static inline vf v_pick(vb b, vf yes, vf no) { return _mm256_blendv_ps(no, yes, b); }
 
-/* x 2^n for whole n. v_scale_tame: n and the result are within the normal range. */
-static inline vf v_scale_tame(vf x, vf n)
+/* 2^(k / V_STEPS) within the normal range, for whole k: the last bits of u, which is that quotient + V_TO_STEPS. What the
+ * table has of a step's exponent below that of 1 the shifted k brings. */
+enum { V_STEPS = 4 };
+static inline vf v_power(vf u)
 {
-    __m256i e = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), e));
+    const __m256i steps = _mm256_setr_epi32(0x3f800000, 0x3f7837f0, 0x3f7504f3, 0x3f7744fd, 0x3f800000, 0x3f7837f0, 0x3f7504f3, 0x3f7744fd);
+    __m256i k = _mm256_castps_si256(u), step = _mm256_castps_si256(_mm256_permutevar_ps(_mm256_castsi256_ps(steps), k));
+    return _mm256_castsi256_ps(_mm256_add_epi32(step, _mm256_slli_epi32(k, 21)));
 }
 
-static inline vf v_scale(vf x, vf n) /* in two factors, since n reaches beyond what one exponent holds */
+/* x 2^n for whole n: in two factors, since n reaches beyond what one exponent holds. */
+static inline vf v_scale(vf x, vf n)
 {
     __m256i e = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(e, 1), rest = _mm256_sub_epi32(e, half);
     __m256 s1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, _mm256_set1_epi32(127)), 23));

@@ -39,9 +39,10 @@ static inline vb v_none(void) { return vdupq_n_u32(0); }
 static inline bool v_any(vb b) { return vmaxvq_u32(b) != 0; }
 static inline vf v_pick(vb b, vf yes, vf no) { return vbslq_f32(b, yes, no); }
 
-static inline vf v_scale_tame(vf x, vf n)
+enum { V_STEPS = 1 };
+static inline vf v_power(vf u)
 {
-    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32(vcvtq_s32_f32(n), 23)));
+    return vreinterpretq_f32_s32(vaddq_s32(vdupq_n_s32(0x3f800000), vshlq_n_s32(vreinterpretq_s32_f32(u), 23)));
 }
 
 static inline vf v_scale(vf x, vf n)

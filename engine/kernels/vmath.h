@@ -5,6 +5,7 @@
 #define ENG_VMATH_H
 
 #define VM(x) v_set(x)
+#define LOG2E 1.44269504f
 
 /* c[n-1] x^(n-1) + ... + c[0] */
 static inline vf vm_poly(vf x, const float *c, int n)
@@ -18,18 +19,34 @@ static inline vf vm_poly(vf x, const float *c, int n)
 static inline vf vm_exp(vf x)
 {
     static const float c[] = {1.0f, 1.0f, 0.5f, 1.0f / 6, 1.0f / 24, 1.0f / 120, 1.0f / 720};
-    vf clipped = v_min(v_max(x, VM(-104.0f)), VM(89.0f)), n = v_round(v_mul(clipped, VM(1.44269504f)));
+    vf clipped = v_min(v_max(x, VM(-104.0f)), VM(89.0f)), n = v_round(v_mul(clipped, VM(LOG2E)));
     vf r = v_fnma(n, VM(0.693359375f), clipped);
     vf p = vm_poly(v_fnma(n, VM(-2.12194440e-4f), r), c, 7);
     return v_pick(v_is_nan(x), x, v_scale(p, n));
 }
 
-/* For arguments that are known to lie within -80 .. 80: there ln(2) in one float is good to 2e-7. */
+/* 2^(a b) as a power of steps times *rest, for -125.6 .. 125.6: e^x within -87 .. 87, where log2(e) in one float is
+ * good to 1e-6. */
+#define V_TO_STEPS (12582912.0f / V_STEPS) /* added to this number, another is rounded to steps, and the last bits count them */
+static inline vf vm_exp2_parts(vf a, vf b, vf *rest)
+{
+#if defined(__AVX512F__)
+    static const float c[] = {1.0f, 0.693187714f, 0.240226433f}; /* between half steps */
+#elif defined(__AVX2__)
+    static const float c[] = {1.0f, 0.693147719f, 0.240350977f, 0.05547259f};
+#else
+    static const float c[] = {1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151206f, 0.00132647192f};
+#endif
+    const vf to_steps = VM(V_TO_STEPS);
+    vf u = v_fma(a, b, to_steps);
+    *rest = vm_poly(v_fma(a, b, v_sub(to_steps, u)), c, sizeof c / sizeof *c);
+    return v_power(u);
+}
+
 static inline vf vm_exp_tame(vf x)
 {
-    static const float c[] = {1.0f, 1.0f, 0.49999225f, 0.16667119f, 0.041890986f, 0.0083124302f};
-    vf n = v_round(v_mul(x, VM(1.44269504f)));
-    return v_scale_tame(vm_poly(v_fnma(n, VM(0.69314718f), x), c, 6), n);
+    vf rest, step = vm_exp2_parts(x, VM(LOG2E), &rest);
+    return v_mul(step, rest);
 }
 
 static inline vf vm_clamp(vf x, float lo, float hi) /* NaN stays */
@@ -37,10 +54,27 @@ static inline vf vm_clamp(vf x, float lo, float hi) /* NaN stays */
     return v_min(VM(hi), v_max(VM(lo), x));
 }
 
-/* a / (1 + e^-x): the division has a unit of its own, which is idle otherwise */
-static inline vf vm_logistic(vf a, vf x)
+static inline vf vm_sigmoid(vf x)
 {
-    return v_div(a, v_add(VM(1.0f), vm_exp_tame(v_sub(v_zero(), vm_clamp(x, -80.0f, 80.0f)))));
+    vf rest, step = vm_exp2_parts(vm_clamp(x, -87.0f, 87.0f), VM(-LOG2E), &rest);
+    return v_div(VM(1.0f), v_fma(step, rest, VM(1.0f)));
+}
+
+/* x / (1 + e^(-alpha x)), with what depends on alpha alone apart: that is worked out once. */
+typedef struct vm_silu_of {
+    vf scale, least, most;
+} vm_silu_of;
+
+static inline vm_silu_of vm_silu_for(vf alpha)
+{
+    vf most = v_div(VM(87.0f), v_abs(alpha));
+    return (vm_silu_of){v_mul(alpha, VM(-LOG2E)), v_sub(v_zero(), most), most};
+}
+
+static inline vf vm_silu(vm_silu_of of, vf x)
+{
+    vf rest, step = vm_exp2_parts(v_min(of.most, v_max(of.least, x)), of.scale, &rest);
+    return v_div(x, v_fma(step, rest, VM(1.0f)));
 }
 
 /* y, but 1 with x's sign where |x| >= from. */
