@@ -3,7 +3,7 @@
  * with 16-float ones (16 of 32), where a lone last panel takes 8 x 16. */
 
 typedef void tile_fn(const float *const *rows, int64_t stride, int64_t segments, int64_t length, const float *b, int64_t panel,
-                     const float *ahead, const float *bias, float *c, int64_t ldc, const tile_end *e);
+                     const float *ahead, const float *bias, float *c, int64_t ldc, const tile_end *e, int64_t count);
 
 enum {
     TILE_MAX = VL == 16 ? 8 : 6,   /* rows */
@@ -122,18 +122,13 @@ static void gemm_narrow(const eng_gemm *g, int64_t from, int64_t to, int64_t j, 
 
 /* Rows of a block: as many as a third of a common second-level cache holds of A. B then passes through
  * once a block, from wherever it lies, at less than two bytes a cycle. */
+enum { BLOCK_MOST = 384 };
+
 static int64_t rows_of_block(int64_t k)
 {
-    enum { BYTES = 192 << 10, FEWEST = 4 * TILE_MAX, MOST = 384 };
+    enum { BYTES = 192 << 10, FEWEST = 4 * TILE_MAX };
     int64_t rows = BYTES / 4 / od_max_i64(k, 1);
-    return rows < FEWEST ? FEWEST : rows > MOST ? MOST : rows;
-}
-
-/* Where tile number `tile` of a panel at b fetches ahead: the first tiles share the panel that comes next, which
- * otherwise the first tile would wait for; later ones have nothing to fetch. */
-static inline const float *fetch_ahead(const float *b, const float *next, int64_t panel, int64_t tile)
-{
-    return next && tile < TILE_WIDE / ENG_NR ? next + tile * panel : b;
+    return rows < FEWEST ? FEWEST : rows > BLOCK_MOST ? BLOCK_MOST : rows;
 }
 
 /* The rows of a tile without the segments that all of them lack. */
@@ -156,37 +151,39 @@ static bool lacks_segments(const eng_gemm *g, int64_t i, int64_t rows, tile_rows
     return true;
 }
 
-/* Tiles of nearly equal height: one row less still keeps the FMA pipes full, one row alone does not. */
+/* Tiles of nearly equal height: one row less still keeps the FMA pipes full, one row alone does not. The first tiles
+ * share the panels that come next, to fetch them: otherwise the first tile there would wait. */
 static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
 {
-    const int64_t k = g->depth;
+    enum { FETCHING = TILE_WIDE / ENG_NR };
+    const int64_t k = g->depth, panel = k * ENG_NR;
+    const float *dense[BLOCK_MOST];
+    for (; to - from > BLOCK_MOST; from += BLOCK_MOST) gemm_block(g, from, from + BLOCK_MOST, e);
+    for (int64_t i = from; !g->rows && i < to; i++) dense[i - from] = g->a + i * g->lda;
     for (int64_t j = 0; j < g->n; j += TILE_WIDE) {
         float bias[TILE_WIDE] = {0};
         if (is_narrow(g, j)) {
             gemm_narrow(g, from, to, j, e);
             return;
         }
-        const float *b = g->b + j * k, *next = j + TILE_WIDE < g->n ? b + TILE_WIDE * k : g->ahead, *dense[TILE_MAX];
+        const float *b = g->b + j * k, *next = j + TILE_WIDE < g->n ? b + TILE_WIDE * k : g->ahead;
         e->cols = od_min_i64(TILE_WIDE, g->n - j);
         if (g->bias)
             for (int64_t x = 0; x < e->cols; x++) bias[x] = g->bias[j + x];
         int64_t i = from;
         const int64_t tiles = od_ceil_div(to - from, TILE_MAX);
-        for (int64_t left = tiles; left > 0; left--) {
-            int64_t rows = od_ceil_div(to - i, left);
-            const float *const *pointers = g->rows + i;
-            if (!g->rows) {
-                for (int64_t r = 0; r < rows; r++) dense[r] = g->a + (i + r) * g->lda;
-                pointers = dense;
-            }
+        for (int64_t left = tiles, count; left > 0; left -= count) {
+            const int64_t rows = od_ceil_div(to - i, left), number = tiles - left, equal = to - i - left * (rows - 1);
+            const bool fetches = next && number < FETCHING;
             tile_rows some;
             bool lacks = g->present && lacks_segments(g, i, rows, &some);
+            count = fetches || g->present || g->residual ? 1 : equal;
             e->places = lacks ? some.places : g->places;
             e->add = g->add ? g->add + i * g->ld_add + j : NULL;
-            tile_for(rows, e->cols)(lacks ? some.rows : pointers, lacks ? TILE_MAX : g->ld_rows, lacks ? some.segments : g->segments,
-                                    g->length, b, k * ENG_NR, fetch_ahead(b, next, k * ENG_NR, tiles - left), bias,
-                                    g->c + i * g->ldc + j, g->ldc, e);
-            i += rows;
+            tile_for(rows, e->cols)(lacks ? some.rows : g->rows ? g->rows + i : dense + (i - from), lacks ? TILE_MAX : g->ld_rows,
+                                    lacks ? some.segments : g->segments, g->length, b, panel, fetches ? next + number * panel : b, bias,
+                                    g->c + i * g->ldc + j, g->ldc, e, count);
+            i += rows * count;
         }
     }
 }

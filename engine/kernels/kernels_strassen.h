@@ -116,7 +116,7 @@ static inline void str_tile(const float *const *rows, int64_t length, const floa
 {
     tile_end e = {.act = o->act, .alpha = o->alpha, .beta = o->beta, .cols = TILE_WIDE,
                   .residual = add ? ENG_RES_BEFORE_ACT : ENG_RES_NONE, .add = add, .ld_add = TILE_WIDE};
-    tile_for(TILE_MAX, TILE_WIDE)(rows, 0, 1, length, b, panel, ahead ? ahead : b, o->bias, o->c, o->ldc, &e);
+    tile_for(TILE_MAX, TILE_WIDE)(rows, 0, 1, length, b, panel, ahead ? ahead : b, o->bias, o->c, o->ldc, &e, 1);
 }
 
 /* out = C11, C12, C21, C22 of a group and a pair. The first products of a block fetch the next panels, one half each. */

@@ -8,7 +8,11 @@
 #define TILE_JOIN(a, b, c) TILE_JOIN_(a, b, c)
 #define TILE_NAME(r) TILE_JOIN(tile, r, TILE_NV)
 #define TILE_COLS (TILE_NV * VL)
-#define TILE_SILU (VL == 16) /* registers are left for its constants */
+#define TILE_SILU (VL == 16)         /* registers are left for its constants */
+#define TILE_LATE (VL == 16 ? 4 : 0) /* or for the last steps' weights */
+#define TILE_BOUNDS                                                                            \
+    const vf bottom = VM(!e->act ? -INFINITY : e->act == ENG_ACT_RELU ? 0.0f : e->alpha),     \
+             top = VM(!e->act || e->act == ENG_ACT_RELU ? INFINITY : e->beta);
 /* Vector v of a row of the packed panels; panels lie `panel` floats apart. */
 #define TILE_AT(b, v) ((b) + (v) * VL / ENG_NR * panel + (v) * VL % ENG_NR)
 
@@ -43,6 +47,17 @@
         vf x = v_spread(a##r + offsets[i]);   \
         EACH_COL(COL_STEP, r)                 \
     }
+#define COL_LATE(r, v)                                                                                     \
+    const vf l0_##v = v_load(TILE_AT(b, v)), l1_##v = v_load(TILE_AT(b + ENG_NR, v)),                      \
+             l2_##v = v_load(TILE_AT(b + 2 * ENG_NR, v)), l3_##v = v_load(TILE_AT(b + 3 * ENG_NR, v));
+#define COL_STEP_LATE(r, v) \
+    c##r##_##v = v_fma(x3, l3_##v, v_fma(x2, l2_##v, v_fma(x1, l1_##v, v_fma(x0, l0_##v, c##r##_##v))));
+#define ROW_LATE(r)                                                                                                              \
+    {                                                                                                                            \
+        const vf x0 = v_spread(a##r + i), x1 = v_spread(a##r + i + 1), x2 = v_spread(a##r + i + 2), x3 = v_spread(a##r + i + 3); \
+        EACH_COL(COL_STEP_LATE, r)                                                                                               \
+    }
+#define ROW_DONE(r) ROW_LATE(r) EACH_COL(COL_CLIP, r) EACH_COL(COL_STORE, r) v_in_order();
 #define ROW_ADD(r) EACH_COL(COL_ADD, r)
 #define ROW_CLIP(r) EACH_COL(COL_CLIP, r)
 #define ROW_SILU(r) EACH_COL(COL_SILU, r)
@@ -50,48 +65,71 @@
 #define ROW_STORE(r) EACH_COL(COL_STORE, r)
 #define ROW_SPILL(r) EACH_COL(COL_SPILL, r)
 
-/* rows[s * stride + r] is segment s of row r. A line of `ahead` is fetched to the second-level cache a step. */
+/* Sums leave the registers through `e` for c. */
+#define TILE_LEAVE(R)                                                                                                 \
+    if (e->cols == TILE_COLS && (e->act <= ENG_ACT_CLIP || (TILE_SILU && e->act == ENG_ACT_SILU))) {                  \
+        if (e->residual == ENG_RES_BEFORE_ACT) { ROWS_##R(ROW_ADD) }                                                  \
+        if (TILE_SILU && e->act == ENG_ACT_SILU) {                                                                    \
+            const vm_silu_of silu = vm_silu_for(VM(e->alpha));                                                        \
+            ROWS_##R(ROW_SILU)                                                                                        \
+        } else if (e->act) {                                                                                          \
+            TILE_BOUNDS ROWS_##R(ROW_CLIP)                                                                            \
+        }                                                                                                             \
+        if (e->residual == ENG_RES_AFTER_ACT) { ROWS_##R(ROW_ADD) }                                                   \
+        ROWS_##R(ROW_STORE)                                                                                           \
+    } else {                                                                                                          \
+        _Alignas(64) float t[(R) * TILE_COLS];                                                                        \
+        ROWS_##R(ROW_SPILL) finish_tile(R, TILE_COLS, t, c, ldc, e);                                                  \
+    }
+
+/* `count` tiles below each other, one if there is a residual. rows[s * stride + r] is segment s of row r. A line of
+ * `ahead` is fetched to the second-level cache a step.
+ * The last TILE_LATE steps go row by row, and each row is stored when it is done: if all stores came at once, they
+ * and what is behind them would wait for the last sums. */
 #define DEFINE_TILE(R)                                                                                                \
     static void TILE_NAME(R)(const float *const *rows, int64_t stride, int64_t segments, int64_t length,              \
                              const float *panels, int64_t panel, const float *ahead, const float *bias, float *c,     \
-                             int64_t ldc, const tile_end *e)                                                          \
+                             int64_t ldc, const tile_end *e, int64_t count)                                           \
     {                                                                                                                 \
+        const bool late = TILE_LATE && length >= TILE_LATE && !e->offsets;                                            \
+        const bool plain = e->act <= ENG_ACT_CLIP && !e->residual && e->cols == TILE_COLS;                            \
+        const float *const fetched = ahead;                                                                           \
         (void)panel;                                                                                                  \
-        if (e->residual) { ROWS_##R(ROW_FETCH) }                                                                      \
-        EACH_COL(COL_BIAS, 0) ROWS_##R(ROW_INIT)                                                                      \
-        if (e->offsets) {                                                                                             \
-            const int64_t *offsets = e->offsets, s = 0;                                                               \
-            const float *b = panels;                                                                                  \
-            ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR)                                   \
-            {                                                                                                         \
-                EACH_COL(COL_LOAD, 0) ROWS_##R(ROW_STEP_AT)                                                           \
-            }                                                                                                         \
-            segments = 0;                                                                                             \
-        }                                                                                                             \
-        for (int64_t s = 0; s < segments; s++)                                                                        \
+        for (; count > 0; count--, rows += R, c += R * ldc, ahead = fetched)                                          \
         {                                                                                                             \
-            const float *b = e->places ? panels + e->places[s] : panels + s * length * ENG_NR;                        \
-            ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR, ahead += ENG_NR)                  \
+            if (e->residual) { ROWS_##R(ROW_FETCH) }                                                                  \
+            EACH_COL(COL_BIAS, 0) ROWS_##R(ROW_INIT)                                                                  \
+            if (e->offsets) {                                                                                         \
+                const int64_t *offsets = e->offsets, s = 0;                                                           \
+                const float *b = panels;                                                                              \
+                ROWS_##R(ROW_POINTER) for (int64_t i = 0; i < length; i++, b += ENG_NR)                               \
+                {                                                                                                     \
+                    EACH_COL(COL_LOAD, 0) ROWS_##R(ROW_STEP_AT)                                                       \
+                }                                                                                                     \
+                TILE_LEAVE(R) continue;                                                                               \
+            }                                                                                                         \
+            for (int64_t s = 0; s < segments; s++)                                                                    \
             {                                                                                                         \
-                __builtin_prefetch(ahead, 0, 2);                                                                      \
-                EACH_COL(COL_LOAD, 0) ROWS_##R(ROW_STEP)                                                              \
+                const float *b = e->places ? panels + e->places[s] : panels + s * length * ENG_NR;                    \
+                const int64_t steps = late && s + 1 == segments ? length - TILE_LATE : length;                        \
+                int64_t i = 0;                                                                                        \
+                ROWS_##R(ROW_POINTER) for (; i < steps; i++, b += ENG_NR, ahead += ENG_NR)                            \
+                {                                                                                                     \
+                    __builtin_prefetch(ahead, 0, 2);                                                                  \
+                    EACH_COL(COL_LOAD, 0) ROWS_##R(ROW_STEP)                                                          \
+                }                                                                                                     \
+                if (steps == length) continue;                                                                        \
+                for (int u = 0; u < TILE_LATE; u++) __builtin_prefetch(ahead + u * ENG_NR, 0, 2);                     \
+                EACH_COL(COL_LATE, 0)                                                                                 \
+                if (plain) {                                                                                          \
+                    TILE_BOUNDS ROWS_##R(ROW_DONE)                                                                    \
+                } else {                                                                                              \
+                    ROWS_##R(ROW_LATE)                                                                                \
+                }                                                                                                     \
             }                                                                                                         \
+            if (late && plain) continue;                                                                              \
+            TILE_LEAVE(R)                                                                                             \
         }                                                                                                             \
-        if (e->cols == TILE_COLS && (e->act <= ENG_ACT_CLIP || (TILE_SILU && e->act == ENG_ACT_SILU))) {              \
-            if (e->residual == ENG_RES_BEFORE_ACT) { ROWS_##R(ROW_ADD) }                                              \
-            if (TILE_SILU && e->act == ENG_ACT_SILU) {                                                                \
-                const vm_silu_of silu = vm_silu_for(VM(e->alpha));                                                    \
-                ROWS_##R(ROW_SILU)                                                                                    \
-            } else if (e->act) {                                                                                      \
-                vf bottom = VM(e->act == ENG_ACT_RELU ? 0.0f : e->alpha);                                             \
-                vf top = VM(e->act == ENG_ACT_RELU ? INFINITY : e->beta);                                             \
-                ROWS_##R(ROW_CLIP)                                                                                    \
-            }                                                                                                         \
-            if (e->residual == ENG_RES_AFTER_ACT) { ROWS_##R(ROW_ADD) }                                               \
-            ROWS_##R(ROW_STORE) return;                                                                               \
-        }                                                                                                             \
-        _Alignas(64) float t[(R) * TILE_COLS];                                                                        \
-        ROWS_##R(ROW_SPILL) finish_tile(R, TILE_COLS, t, c, ldc, e);                                                  \
     }
 
 DEFINE_TILE(1)
@@ -117,6 +155,13 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef TILE_NAME
 #undef TILE_COLS
 #undef TILE_SILU
+#undef TILE_LATE
+#undef TILE_BOUNDS
+#undef TILE_LEAVE
+#undef COL_LATE
+#undef COL_STEP_LATE
+#undef ROW_LATE
+#undef ROW_DONE
 #undef TILE_AT
 #undef EACH_COL
 #undef COL_LOAD

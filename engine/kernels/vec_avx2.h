@@ -24,6 +24,8 @@ static inline vf v_spread(const float *p) { return _mm256_broadcast_ss(p); } /* 
 
 /* x is loaded here, once: some compilers would read memory again for each use. */
 #define v_hold(x) __asm__("" : "+x"(x))
+/* What is stored before it is not stored after it. */
+#define v_in_order() __asm__ volatile("" : : : "memory")
 
 static inline vf v_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf v_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }

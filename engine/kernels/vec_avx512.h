@@ -17,6 +17,7 @@ static inline void v_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 static inline vf v_spread(const float *p) { return _mm512_set1_ps(*p); }
 
 #define v_hold(x) __asm__("" : "+v"(x))
+#define v_in_order() __asm__ volatile("" : : : "memory")
 
 static inline vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }

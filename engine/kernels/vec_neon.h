@@ -18,6 +18,7 @@ static inline void v_store(float *p, vf x) { vst1q_f32(p, x); }
 static inline vf v_spread(const float *p) { return vld1q_dup_f32(p); }
 
 #define v_hold(x) __asm__("" : "+w"(x))
+#define v_in_order() __asm__ volatile("" : : : "memory")
 
 static inline vf v_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf v_sub(vf a, vf b) { return vsubq_f32(a, b); }
