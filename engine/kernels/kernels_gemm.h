@@ -1,6 +1,6 @@
 /* kernels_gemm.h - the matrix product of one thread: a template for kernels_*.c, after kernels_rows.h.
  * Tiles: 6 x 16 with 8-float registers (12 accumulators of 16) and with 4-float ones (24 of 32), 8 x 32
- * with 16-float ones (16 of 32), where a lone last panel takes 8 x 16. */
+ * with 16-float ones (16 of 32). Columns that are left over take a narrower one: a vector, half a one, or both. */
 
 typedef void tile_fn(const float *const *rows, int64_t stride, int64_t segments, int64_t length, const float *b, int64_t panel,
                      const float *ahead, const float *bias, float *c, int64_t ldc, const tile_end *e, int64_t count);
@@ -21,20 +21,46 @@ enum {
 
 #if defined(__AVX512F__)
 #define TILE_ROWS_MAX 8
-#define TILE_NV 1
+#define TILE_HALF 1
+#define TILE_NV 0
+#define TILE_TAG 0h
 #include "engine/kernels/kernels_tile.h"
 #undef TILE_NV
-#define TILE_NV 2
+#undef TILE_TAG
+#define TILE_NV 1
+#define TILE_TAG 1h
 #include "engine/kernels/kernels_tile.h"
-static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return cols > ENG_NR ? tiles_2[rows] : tiles_1[rows]; }
+#undef TILE_HALF
+#undef TILE_TAG
+#define TILE_HALF 0
+#define TILE_TAG 1
+#include "engine/kernels/kernels_tile.h"
+#undef TILE_NV
+#undef TILE_TAG
+#define TILE_NV 2
+#define TILE_TAG 2
+#include "engine/kernels/kernels_tile.h"
+static inline tile_fn *tile_for(int64_t rows, int64_t cols)
+{
+    return cols > 24 ? tiles_2[rows] : cols > 16 ? tiles_1h[rows] : cols > 8 ? tiles_1[rows] : tiles_0h[rows];
+}
 #elif defined(__AVX2__)
 #define TILE_ROWS_MAX 6
-#define TILE_NV 2
+#define TILE_HALF 0
+#define TILE_NV 1
+#define TILE_TAG 1
 #include "engine/kernels/kernels_tile.h"
-static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return (void)cols, tiles_2[rows]; }
+#undef TILE_NV
+#undef TILE_TAG
+#define TILE_NV 2
+#define TILE_TAG 2
+#include "engine/kernels/kernels_tile.h"
+static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return cols > 8 ? tiles_2[rows] : tiles_1[rows]; }
 #else
 #define TILE_ROWS_MAX 6
+#define TILE_HALF 0
 #define TILE_NV 4
+#define TILE_TAG 4
 #include "engine/kernels/kernels_tile.h"
 static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return (void)cols, tiles_4[rows]; }
 #endif

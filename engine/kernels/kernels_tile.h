@@ -1,22 +1,49 @@
-/* kernels_tile.h - the register tile of the matrix product, a template: TILE_ROWS_MAX and TILE_NV (vectors
- * across its columns) come from kernels_gemm.h, which includes it once for each width of tile.
+/* kernels_tile.h - the register tile of the matrix product, a template: TILE_ROWS_MAX, TILE_NV (vectors across its
+ * columns), TILE_HALF (whether half a vector comes behind them) and TILE_TAG (both as part of a name) come from
+ * kernels_gemm.h, which includes it once for each width of tile.
  *
  * A tile of R rows has its accumulators in registers with names: arrays of registers end on the stack with
  * some compilers. A[r] are read by index from row pointers, one broadcast for all columns of a row. */
 
 #define TILE_JOIN_(a, b, c) a##b##_##c
 #define TILE_JOIN(a, b, c) TILE_JOIN_(a, b, c)
-#define TILE_NAME(r) TILE_JOIN(tile, r, TILE_NV)
-#define TILE_COLS (TILE_NV * VL)
-#define TILE_SILU (VL == 16)         /* registers are left for its constants */
-#define TILE_LATE (VL == 16 ? 4 : 0) /* or for the last steps' weights */
+#define TILE_NAME(r) TILE_JOIN(tile, r, TILE_TAG)
+#define TILE_COLS (TILE_NV * VL + TILE_HALF * VL / 2)
+#define TILE_SILU (VL == 16 && !TILE_HALF) /* registers are left for its constants */
+#define TILE_LATE (VL == 16 ? 4 : 0)       /* or for the last steps' weights */
 #define TILE_BOUNDS                                                                            \
     const vf bottom = VM(!e->act ? -INFINITY : e->act == ENG_ACT_RELU ? 0.0f : e->alpha),     \
              top = VM(!e->act || e->act == ENG_ACT_RELU ? INFINITY : e->beta);
 /* Vector v of a row of the packed panels; panels lie `panel` floats apart. */
-#define TILE_AT(b, v) ((b) + (v) * VL / ENG_NR * panel + (v) * VL % ENG_NR)
+#define TILE_AT(b, v) ((b) + COL_##v / ENG_NR * panel + COL_##v % ENG_NR)
 
-#if TILE_NV == 1
+/* Vectors of a row are 0, 1 .., the half one h. Of each: its first column, its type, an operation, its lanes of a vf. */
+#define COL_0 0
+#define COL_1 VL
+#define COL_2 (2 * VL)
+#define COL_3 (3 * VL)
+#define COL_h (TILE_NV * VL)
+#define TYPE_0 vf
+#define TYPE_1 vf
+#define TYPE_2 vf
+#define TYPE_3 vf
+#define TYPE_h vh
+#define OP_0(op) v_##op
+#define OP_1(op) v_##op
+#define OP_2(op) v_##op
+#define OP_3(op) v_##op
+#define OP_h(op) vh_##op
+#define OF_0(x) x
+#define OF_1(x) x
+#define OF_2(x) x
+#define OF_3(x) x
+#define OF_h(x) vh_low(x)
+
+#if TILE_NV == 0
+#define EACH_COL(X, r) X(r, h)
+#elif TILE_NV == 1 && TILE_HALF
+#define EACH_COL(X, r) X(r, 0) X(r, h)
+#elif TILE_NV == 1
 #define EACH_COL(X, r) X(r, 0)
 #elif TILE_NV == 2
 #define EACH_COL(X, r) X(r, 0) X(r, 1)
@@ -24,16 +51,15 @@
 #define EACH_COL(X, r) X(r, 0) X(r, 1) X(r, 2) X(r, 3)
 #endif
 
-#define COL_LOAD(r, v) vf b##v = v_load(TILE_AT(b, v));
-#define COL_BIAS(r, v) vf bias##v = v_load(bias + (v) * VL);
-#define COL_INIT(r, v) vf c##r##_##v = bias##v;
-#define COL_STEP(r, v) c##r##_##v = v_fma(x, b##v, c##r##_##v);
-#define COL_ADD(r, v) c##r##_##v = v_add(c##r##_##v, v_load(e->add + (r) * e->ld_add + (v) * VL));
-#define COL_CLIP(r, v) c##r##_##v = v_min(top, v_max(bottom, c##r##_##v));
-#define COL_SILU(r, v) c##r##_##v = vm_silu(silu, c##r##_##v);
-#define COL_FETCH(r, v) __builtin_prefetch(e->add + (r) * e->ld_add + (v) * VL);
-#define COL_STORE(r, v) v_store(c + (r) * ldc + (v) * VL, c##r##_##v);
-#define COL_SPILL(r, v) v_store(t + (r) * TILE_COLS + (v) * VL, c##r##_##v);
+#define COL_LOAD(r, v) const TYPE_##v b##v = OP_##v(load)(TILE_AT(b, v));
+#define COL_BIAS(r, v) const TYPE_##v bias##v = OP_##v(load)(bias + COL_##v);
+#define COL_INIT(r, v) TYPE_##v c##r##_##v = bias##v;
+#define COL_STEP(r, v) c##r##_##v = OP_##v(fma)(OF_##v(x), b##v, c##r##_##v);
+#define COL_ADD(r, v) c##r##_##v = OP_##v(add)(c##r##_##v, OP_##v(load)(e->add + (r) * e->ld_add + COL_##v));
+#define COL_CLIP(r, v) c##r##_##v = OP_##v(min)(OF_##v(top), OP_##v(max)(OF_##v(bottom), c##r##_##v));
+#define COL_FETCH(r, v) __builtin_prefetch(e->add + (r) * e->ld_add + COL_##v);
+#define COL_STORE(r, v) OP_##v(store)(c + (r) * ldc + COL_##v, c##r##_##v);
+#define COL_SPILL(r, v) OP_##v(store)(t + (r) * TILE_COLS + COL_##v, c##r##_##v);
 
 #define ROW_INIT(r) EACH_COL(COL_INIT, r)
 #define ROW_POINTER(r) const float *a##r = rows[s * stride + r];
@@ -47,11 +73,20 @@
         vf x = v_spread(a##r + offsets[i]);   \
         EACH_COL(COL_STEP, r)                 \
     }
+#if TILE_HALF
+#define ROW_SILU(r) (void)silu;
+#else
+#define COL_SILU(r, v) c##r##_##v = vm_silu(silu, c##r##_##v);
+#define ROW_SILU(r) EACH_COL(COL_SILU, r)
+#endif
 #define COL_LATE(r, v)                                                                                     \
-    const vf l0_##v = v_load(TILE_AT(b, v)), l1_##v = v_load(TILE_AT(b + ENG_NR, v)),                      \
-             l2_##v = v_load(TILE_AT(b + 2 * ENG_NR, v)), l3_##v = v_load(TILE_AT(b + 3 * ENG_NR, v));
-#define COL_STEP_LATE(r, v) \
-    c##r##_##v = v_fma(x3, l3_##v, v_fma(x2, l2_##v, v_fma(x1, l1_##v, v_fma(x0, l0_##v, c##r##_##v))));
+    const TYPE_##v l0_##v = OP_##v(load)(TILE_AT(b, v)), l1_##v = OP_##v(load)(TILE_AT(b + ENG_NR, v)),    \
+                   l2_##v = OP_##v(load)(TILE_AT(b + 2 * ENG_NR, v)), l3_##v = OP_##v(load)(TILE_AT(b + 3 * ENG_NR, v));
+#define COL_STEP_LATE(r, v)                                             \
+    c##r##_##v = OP_##v(fma)(OF_##v(x0), l0_##v, c##r##_##v);           \
+    c##r##_##v = OP_##v(fma)(OF_##v(x1), l1_##v, c##r##_##v);           \
+    c##r##_##v = OP_##v(fma)(OF_##v(x2), l2_##v, c##r##_##v);           \
+    c##r##_##v = OP_##v(fma)(OF_##v(x3), l3_##v, c##r##_##v);
 #define ROW_LATE(r)                                                                                                              \
     {                                                                                                                            \
         const vf x0 = v_spread(a##r + i), x1 = v_spread(a##r + i + 1), x2 = v_spread(a##r + i + 2), x3 = v_spread(a##r + i + 3); \
@@ -60,7 +95,6 @@
 #define ROW_DONE(r) ROW_LATE(r) EACH_COL(COL_CLIP, r) EACH_COL(COL_STORE, r) v_in_order();
 #define ROW_ADD(r) EACH_COL(COL_ADD, r)
 #define ROW_CLIP(r) EACH_COL(COL_CLIP, r)
-#define ROW_SILU(r) EACH_COL(COL_SILU, r)
 #define ROW_FETCH(r) EACH_COL(COL_FETCH, r)
 #define ROW_STORE(r) EACH_COL(COL_STORE, r)
 #define ROW_SPILL(r) EACH_COL(COL_SPILL, r)
@@ -78,7 +112,7 @@
         if (e->residual == ENG_RES_AFTER_ACT) { ROWS_##R(ROW_ADD) }                                                   \
         ROWS_##R(ROW_STORE)                                                                                           \
     } else {                                                                                                          \
-        _Alignas(64) float t[(R) * TILE_COLS];                                                                        \
+        _Alignas(64) float t[(R) * TILE_COLS + VL]; /* whole vectors are read */                                     \
         ROWS_##R(ROW_SPILL) finish_tile(R, TILE_COLS, t, c, ldc, e);                                                  \
     }
 
@@ -143,7 +177,7 @@ DEFINE_TILE(7)
 DEFINE_TILE(8)
 #endif
 
-static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
+static tile_fn *const TILE_JOIN(tiles, , TILE_TAG)[] = {
     0, TILE_NAME(1), TILE_NAME(2), TILE_NAME(3), TILE_NAME(4), TILE_NAME(5), TILE_NAME(6),
 #if TILE_ROWS_MAX >= 8
     TILE_NAME(7), TILE_NAME(8),
@@ -157,12 +191,28 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef TILE_SILU
 #undef TILE_LATE
 #undef TILE_BOUNDS
-#undef TILE_LEAVE
-#undef COL_LATE
-#undef COL_STEP_LATE
-#undef ROW_LATE
-#undef ROW_DONE
 #undef TILE_AT
+#undef TILE_LEAVE
+#undef COL_0
+#undef COL_1
+#undef COL_2
+#undef COL_3
+#undef COL_h
+#undef TYPE_0
+#undef TYPE_1
+#undef TYPE_2
+#undef TYPE_3
+#undef TYPE_h
+#undef OP_0
+#undef OP_1
+#undef OP_2
+#undef OP_3
+#undef OP_h
+#undef OF_0
+#undef OF_1
+#undef OF_2
+#undef OF_3
+#undef OF_h
 #undef EACH_COL
 #undef COL_LOAD
 #undef COL_BIAS
@@ -174,10 +224,14 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_NV)[] = {
 #undef COL_FETCH
 #undef COL_STORE
 #undef COL_SPILL
+#undef COL_LATE
+#undef COL_STEP_LATE
 #undef ROW_INIT
 #undef ROW_POINTER
 #undef ROW_STEP
 #undef ROW_STEP_AT
+#undef ROW_LATE
+#undef ROW_DONE
 #undef ROW_ADD
 #undef ROW_CLIP
 #undef ROW_SILU

@@ -31,6 +31,16 @@ static inline vf v_abs(vf x) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), x)
 static inline vf v_with_sign(vf magnitude, vf of) { return _mm512_or_ps(magnitude, _mm512_and_ps(_mm512_set1_ps(-0.0f), of)); }
 static inline vf v_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
+/* The same for half a vector, its first eight lanes. */
+typedef __m256 vh;
+static inline vh vh_low(vf x) { return _mm512_castps512_ps256(x); }
+static inline vh vh_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void vh_store(float *p, vh x) { _mm256_storeu_ps(p, x); }
+static inline vh vh_add(vh a, vh b) { return _mm256_add_ps(a, b); }
+static inline vh vh_fma(vh a, vh b, vh c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vh vh_max(vh a, vh b) { return _mm256_max_ps(a, b); }
+static inline vh vh_min(vh a, vh b) { return _mm256_min_ps(a, b); }
+
 static inline vb v_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline vb v_equal(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 static inline vb v_is_nan(vf x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q); }

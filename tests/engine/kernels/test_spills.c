@@ -66,8 +66,9 @@ static int clean_loops(int fmas)
 static int fmas_of(const char *name)
 {
     int rows, vectors;
-    char end;
-    return sscanf(name, "tile%d_%d%c", &rows, &vectors, &end) == 2 ? rows * vectors : 0;
+    char half = 0, end;
+    int got = sscanf(name, "tile%d_%d%c%c", &rows, &vectors, &half, &end);
+    return got == 2 || (got == 3 && half == 'h') ? rows * (vectors + (half == 'h')) : 0;
 }
 
 TEST(sums_of_products_stay_in_registers) {
