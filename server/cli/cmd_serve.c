@@ -176,7 +176,8 @@ static int drain(serving *s)
         if (busy) quiet_since = 0;
         else if (!quiet_since) quiet_since = now;
         /* a request may be on its way on an open connection: linger for it */
-        if (quiet_since && (now - quiet_since > LINGER_MS * 1000000 || !srv_http_connections(server->http))) return 0;
+        bool long_enough = quiet_since && (now - quiet_since > LINGER_MS * 1000000 || !srv_http_connections(server->http));
+        if (long_enough && srv_http_close(server->http)) return 0;
         if (now > until) {
             od_log(OD_WARN, "stopping: %d requests did not finish in time", srv_http_active(server->http));
             _exit(1);

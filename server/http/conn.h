@@ -46,6 +46,9 @@ struct srv_http {
     pthread_t acceptor;
     bool accepting;
     atomic_bool draining;
+    atomic_bool closing;  /* no request is begun any more: what comes is answered at once */
+    atomic_bool stopping; /* libmicrohttpd is ending all connections */
+    atomic_int cut;       /* requests that had begun when it did */
     atomic_int active, connections; /* of these, those that MHD has not begun with yet, too */
     atomic_size_t body_bytes;
     pthread_mutex_t lock; /* guards conns and the watcher's sleep */

@@ -126,6 +126,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
         if (first) pthread_cond_signal(&h->wake);
         pthread_mutex_unlock(&h->lock);
     } else if (c) {
+        if (atomic_load(&h->stopping) && atomic_load(&c->stage) != SRV_STAGE_IDLE) atomic_fetch_add(&h->cut, 1);
         pthread_mutex_lock(&h->lock);
         *c->link = c->next;
         if (c->next) c->next->link = c->link;
@@ -388,6 +389,10 @@ static od_code check_head(srv_conn *c, const char *method, const char *version, 
     const srv_http_options *o = &r->http->o;
     memcpy(r->method, method, strnlen(method, sizeof r->method - 1)); /* the rest is zero */
     srv_id_make(r->id);
+    if (atomic_load(&r->http->closing)) {
+        r->reply.close = true; /* nobody waits for its body */
+        return od_fail(st, OD_UNAVAILABLE, "shutting down");
+    }
     OD_TRY(srv_head_check(c, !strcmp(version, MHD_HTTP_VERSION_1_1), st));
     if (!r->path) return od_fail(st, OD_NO_MEMORY, "no memory for a request");
     OD_TRY(srv_route_find(r, st));
@@ -567,6 +572,14 @@ void srv_http_drain(srv_http *h)
     if (h->o.socket_path) unlink(h->o.socket_path);
 }
 
+bool srv_http_close(srv_http *h)
+{
+    atomic_store(&h->closing, true); /* who has begun before sees it not, and is counted in `active` already */
+    if (!srv_http_active(h)) return true;
+    atomic_store(&h->closing, false);
+    return false;
+}
+
 int srv_http_active(const srv_http *h)
 {
     return atomic_load(&((srv_http *)(uintptr_t)h)->active);
@@ -587,7 +600,9 @@ void srv_http_destroy(srv_http *h)
     if (!h) return;
     srv_watcher_stop(h);
     if (h->accepting) srv_http_drain(h);
+    atomic_store(&h->stopping, true);
     if (h->daemon) MHD_stop_daemon(h->daemon);
+    if (atomic_load(&h->cut)) od_log(OD_WARN, "%d requests that had begun were cut off", atomic_load(&h->cut));
     if (h->listen_fd >= 0) close(h->listen_fd);
     if (h->stop_fd >= 0) close(h->stop_fd);
     pthread_cond_destroy(&h->wake);

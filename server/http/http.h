@@ -127,6 +127,8 @@ int srv_http_port(const srv_http *h);
 
 /* No new connections; replies from now on end theirs. */
 void srv_http_drain(srv_http *h);
+/* Is no request there? Then from now on none is begun: what still comes before destroy is answered 503 at once. */
+bool srv_http_close(srv_http *h);
 size_t srv_http_body_bytes(const srv_http *h);
 /* Requests whose first line has come and whose reply is not sent yet. */
 int srv_http_active(const srv_http *h);
