@@ -72,7 +72,7 @@ static void files_dims(Onnx__ValueInfoProto *v, const char *name)
 }
 
 /* A model in DIR/name. `ballast` floats of weights make it as large as is wanted. */
-static void files_model(const char *name, float constant, size_t ballast)
+OD_UNUSED static void files_model(const char *name, float constant, size_t ballast)
 {
     Onnx__ModelProto model = ONNX__MODEL_PROTO__INIT;
     Onnx__GraphProto graph = ONNX__GRAPH_PROTO__INIT;
