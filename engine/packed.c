@@ -20,7 +20,7 @@
 
 enum {
     FILE_MIN = 64 << 10,  /* bytes of a form below which a file is slower than packing */
-    FILE_VERSION = 1,     /* raise it when a kernel's form changes under its old name */
+    FILE_VERSION = 2,     /* raise it when a kernel's form changes under its old name */
     TABLE = 1024
 };
 

@@ -87,6 +87,9 @@ typedef struct eng_kernels {
     void (*depthwise_taps_f32)(const eng_depthwise_taps *d);
     void (*winograd_in)(const struct eng_winograd_block *b); /* winograd.h */
     void (*winograd_out)(const struct eng_winograd_block *b);
+    /* One channel of sixteen outputs: their taps, transformed by g from both sides, to to[e * plane + output] for each of side x side
+     * coefficients e. Rows 1 and 2, 3 and 4 of g differ in the sign of their middle only; the last one takes the last tap as it is. */
+    void (*winograd_weights)(int side, const double (*g)[3], const float (*taps)[ENG_NR], float *to, int64_t plane);
     void (*act_f32)(eng_act act, float alpha, float beta, const float *x, float *y, int64_t n);
     void (*exp_f32)(const float *x, float *y, int64_t n);
     void (*log_f32)(const float *x, float *y, int64_t n);
@@ -101,8 +104,8 @@ typedef struct eng_kernels {
 
 /* The table of a file that defines all of these by the names of its own. */
 #define ENG_KERNELS_TABLE                                                                                          \
-    {gemm,    depthwise, depthwise_taps, winograd_in, winograd_out, act_row, exp_row, log_row, tanh_row,           \
-     erf_row, softmax_row, logsoftmax_row, layernorm_row, sum_row}
+    {gemm,    depthwise, depthwise_taps, winograd_in, winograd_out, winograd_weights, act_row, exp_row, log_row,   \
+     tanh_row, erf_row, softmax_row, logsoftmax_row, layernorm_row, sum_row}
 
 const eng_kernels *eng_kernels_get(void);
 

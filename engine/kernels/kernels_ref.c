@@ -131,6 +131,18 @@ static void winograd_in(const eng_winograd_block *k)
     }
 }
 
+static void winograd_weights(int side, const double (*g)[3], const float (*taps)[ENG_NR], float *to, int64_t plane)
+{
+    for (int i = 0; i < side; i++)
+        for (int k = 0; k < side; k++, to += plane)
+            for (int j = 0; j < ENG_NR; j++) {
+                double sum = 0.0;
+                for (int a = 0; a < 3; a++)
+                    for (int b = 0; b < 3; b++) sum += g[i][a] * (double)taps[a * 3 + b][j] * g[k][b];
+                to[j] = (float)sum;
+            }
+}
+
 static void winograd_out(const eng_winograd_block *k)
 {
     const eng_winograd *w = k->w;

@@ -120,3 +120,37 @@ static void winograd_out(const eng_winograd_block *k)
     if (k->w->form == ENG_WINOGRAD_F4) transform_products(ENG_WINOGRAD_F4, k);
     else transform_products(ENG_WINOGRAD_F2, k);
 }
+
+/* ---- weights: in double, as the compiler makes vectors of it --------------------------------- */
+
+/* g times three rows. */
+WINOGRAD_INLINE void weights_1d(const int side, const double (*g)[3], const double *a, const double *b, const double *c, double (*o)[ENG_NR])
+{
+    for (int j = 0; j < ENG_NR; j++) o[0][j] = g[0][0] * a[j];
+    for (int p = 1; p + 1 < side - 1; p += 2)
+        for (int j = 0; j < ENG_NR; j++) {
+            double even = g[p][0] * a[j] + g[p][2] * c[j], odd = g[p][1] * b[j];
+            o[p][j] = even + odd;
+            o[p + 1][j] = even - odd;
+        }
+    for (int j = 0; j < ENG_NR; j++) o[side - 1][j] = c[j];
+}
+
+WINOGRAD_INLINE void transform_weights(const int side, const double (*g)[3], const float (*taps)[ENG_NR], float *to, int64_t plane)
+{
+    double w[9][ENG_NR], t[3][6][ENG_NR], o[6][ENG_NR];
+    for (int i = 0; i < 9; i++)
+        for (int j = 0; j < ENG_NR; j++) w[i][j] = (double)taps[i][j];
+    for (int b = 0; b < 3; b++) weights_1d(side, g, w[b], w[3 + b], w[6 + b], t[b]);
+    for (int i = 0; i < side; i++) {
+        weights_1d(side, g, t[0][i], t[1][i], t[2][i], o);
+        for (int k = 0; k < side; k++, to += plane)
+            for (int j = 0; j < ENG_NR; j++) to[j] = (float)o[k][j];
+    }
+}
+
+static void winograd_weights(int side, const double (*g)[3], const float (*taps)[ENG_NR], float *to, int64_t plane)
+{
+    if (side == 6) transform_weights(6, g, taps, to, plane);
+    else transform_weights(4, g, taps, to, plane);
+}

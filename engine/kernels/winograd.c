@@ -1,7 +1,9 @@
 #include "engine/kernels/winograd.h"
 #include "engine/base/cpu.h"
+#include "engine/kernels/transpose.h"
 
 #include <math.h>
+#include <string.h>
 
 static int64_t coefficients(eng_winograd_form form)
 {
@@ -48,31 +50,39 @@ static void weight_transform(eng_winograd_form form, double g[6][3])
     g[5][2] = 1;
 }
 
+enum { GATHERED = 32 /* channels at a time */ };
+
+/* Channels first .. first+n-1 of a panel's outputs as [channel][tap][16]. */
+static void gather(const eng_winograd_weights *from, int64_t panel, int64_t first, int64_t n, float (*to)[ENG_NR])
+{
+    int64_t width = od_min_i64(ENG_NR, from->out - panel * ENG_NR);
+    if (width < ENG_NR || from->merged > 1) memset(to, 0, (size_t)(n * 9) * sizeof *to);
+    if (from->merged == 1) {
+        const float *w = from->w + (panel * ENG_NR * from->channels + first) * 9;
+        eng_transposes_get()->by_log2[2]((char *)to, sizeof *to, (const char *)w, from->channels * 9 * (int64_t)sizeof *w, width, n * 9);
+        return;
+    }
+    int64_t inputs = from->channels / from->merged, outputs = from->out / from->merged; /* of a group */
+    for (int64_t c = first; c < first + n; c++)
+        for (int64_t j = 0; j < width; j++) {
+            int64_t out = panel * ENG_NR + j;
+            for (int i = 0; i < 9 && out / outputs == c / inputs; i++) to[(c - first) * 9 + i][j] = from->w[(out * inputs + c % inputs) * 9 + i];
+        }
+}
+
 /* One panel: sixteen output channels side by side in every step. */
 static void pack_panel(void *arg, int64_t panel, int slot)
 {
     const pack_job *p = arg;
-    const eng_winograd_weights *from = &p->w;
     int side = (int)p->form + 2;
-    int64_t plane = panels_of(from->out) * from->channels * ENG_NR, width = od_min_i64(ENG_NR, from->out - panel * ENG_NR);
-    int64_t inputs = from->channels / from->merged, outputs = from->out / from->merged; /* of a group */
+    int64_t channels = p->w.channels, plane = panels_of(p->w.out) * channels * ENG_NR;
+    float w[GATHERED * 9][ENG_NR];
     (void)slot;
-    for (int64_t c = 0; c < from->channels; c++) {
-        double w[9][ENG_NR] = {{0}}, t[6][3][ENG_NR];
-        float *to = p->to + (panel * from->channels + c) * ENG_NR;
-        for (int64_t j = 0; j < width; j++) {
-            int64_t out = panel * ENG_NR + j;
-            for (int i = 0; i < 9 && out / outputs == c / inputs; i++)
-                w[i][j] = (double)from->w[(out * inputs + c % inputs) * 9 + i];
-        }
-        for (int i = 0; i < side; i++)
-            for (int k = 0; k < 3; k++)
-                for (int j = 0; j < ENG_NR; j++)
-                    t[i][k][j] = p->g[i][0] * w[k][j] + p->g[i][1] * w[3 + k][j] + p->g[i][2] * w[6 + k][j];
-        for (int i = 0; i < side; i++)
-            for (int k = 0; k < side; k++, to += plane)
-                for (int j = 0; j < ENG_NR; j++)
-                    to[j] = (float)(t[i][0][j] * p->g[k][0] + t[i][1][j] * p->g[k][1] + t[i][2][j] * p->g[k][2]);
+    for (int64_t c = 0; c < channels; c += GATHERED) {
+        int64_t n = od_min_i64(GATHERED, channels - c);
+        float *to = p->to + (panel * channels + c) * ENG_NR;
+        gather(&p->w, panel, c, n, w);
+        for (int64_t i = 0; i < n; i++) eng_kernels_get()->winograd_weights(side, p->g, (const float (*)[ENG_NR])w + i * 9, to + i * ENG_NR, plane);
     }
 }
 

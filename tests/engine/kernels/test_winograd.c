@@ -52,6 +52,24 @@ static double relative_error(const eng_winograd *w, const float *k)
     return sqrt(error / power);
 }
 
+TEST(weights_are_transformed_as_the_matrices_say)
+{
+    enum { PLANE = ENG_NR + 3 };
+    static const double six[6][3] = {{0.5, 0, 0}, {0.3, 0.7, 0.2}, {0.3, -0.7, 0.2}, {-0.1, 0.4, 0.9}, {-0.1, -0.4, 0.9}, {0, 0, 1}};
+    static const double four[4][3] = {{1, 0, 0}, {0.5, 0.25, 0.5}, {0.5, -0.25, 0.5}, {0, 0, 1}};
+    for (int side = 4; side <= 6; side += 2) {
+        const double (*g)[3] = side == 6 ? six : four;
+        const int64_t floats = (side * side - 1) * PLANE + ENG_NR;
+        const float (*taps)[ENG_NR] = (const float (*)[ENG_NR])guard_floats(9 * ENG_NR);
+        float *want = guard_floats(floats), *got = guard_floats(floats);
+        memcpy(got, want, (size_t)floats * sizeof *got); /* what lies between planes stays */
+        eng_kernels_ref.winograd_weights(side, g, taps, want, PLANE);
+        eng_kernels_get()->winograd_weights(side, g, taps, got, PLANE);
+        for (int64_t i = 0; i < floats; i++) CHECK_NEAR(got[i], want[i], 1e-6);
+        guard_release();
+    }
+}
+
 TEST(ragged_maps_agree_with_the_sum_and_touch_nothing_else) {
     static const shape shapes[] = {{1, 3, 3, 1, 1, 0}, {1, 1, 1, 5, 17, 1}, {2, 5, 6, 17, 9, 1}, {1, 7, 7, 16, 33, 1},
                                    {3, 8, 4, 24, 16, 0}, {1, 13, 9, 40, 47, 1}, {1, 4, 17, 8, 64, 2}, {1, 30, 30, 19, 20, 1}};
