@@ -529,3 +529,122 @@ def test_padding_of_named_axes_goes_into_the_convolution(tmp_path):
     p = n.add("Pad", n.input("x", 1, 3, 9, 9), n.const([1, 2, 0, 3], np.int64), "", n.const([-1, 2], np.int64))
     y = n.add("Conv", p, n.weight(4, 3, 3, 3), auto_pad="VALID")
     assert check(tmp_path, n, {"x": feed(1, 3, 9, 9)}, y) == {"Conv": 1}
+
+
+def nhwc(n, x):
+    return n.add("Transpose", x, perm=[0, 2, 3, 1])
+
+
+def nchw(n, x):
+    return n.add("Transpose", x, perm=[0, 3, 1, 2])
+
+
+BETWEEN = {
+    "activation and scale": (lambda n, x: n.add("Relu", n.add("Add", n.add("Mul", x, n.weight(8)), n.weight(1, 1, 1, 8))), {"Conv": 2}),
+    "square": (lambda n, x: n.add("Mul", x, x), {"Conv": 2, "Mul": 1}),
+    "gate": (lambda n, x: n.add("Mul", x, n.add("Sigmoid", x)), {"Conv": 2}),
+    "padding": (lambda n, x: n.add("Pad", x, n.const([0, 1, 2, 0, 0, 3, 0, 0], np.int64)), {"Conv": 2}),
+    "slice": (lambda n, x: n.add("Slice", x, n.const([1, 2], np.int64), n.const([7, 6], np.int64), n.const([1, -1], np.int64)), {"Conv": 2, "Slice": 1}),
+    "clip": (lambda n, x: n.add("Clip", x, n.const(0.1), n.const(1)), {"Conv": 2}),
+    "mean, kept": (lambda n, x: n.add("ReduceMean", x, axes=[1, 2]), {"Conv": 2, "ReduceMean": 1}),
+    "a map of pixels": (lambda n, x: n.add("Add", x, n.weight(9, 9, 8)), None),
+    "channels": (lambda n, x: n.add("ReduceMean", x, axes=[3]), None),
+}
+
+
+@pytest.mark.parametrize("what", BETWEEN)
+def test_transposes_around_other_operators_go(tmp_path, what):
+    n = Net()
+    make, left = BETWEEN[what]
+    x = nhwc(n, n.add("Conv", n.input("x", "n", 3, 9, 9), n.weight(8, 3, 1, 1)))
+    y = n.add("Conv", nchw(n, make(n, x)), n.weight(4, 1 if what == "channels" else 4 if what == "slice" else 8, 1, 1))
+    got = check(tmp_path, n, {"x": feed(2, 3, 9, 9)}, y)
+    assert got == left if left else "Transpose" in got
+
+
+def test_transposes_around_a_concatenation_and_a_residual_go(tmp_path):
+    n = Net()
+    x = nhwc(n, n.add("Conv", n.input("x", "n", 8, 9, 9), n.weight(8, 8, 1, 1)))
+    r = n.add("Relu", x)
+    z = nhwc(n, n.add("Conv", nchw(n, r), n.weight(8, 8, 3, 3), pads=[1] * 4))
+    c = n.add("Concat", n.add("Add", z, r), z, axis=-1)
+    y = n.add("Conv", nchw(n, c), n.weight(4, 16, 1, 1))
+    assert "Transpose" not in check(tmp_path, n, {"x": feed(2, 8, 9, 9)}, y)
+
+
+def test_a_mean_over_pixels_needs_no_transpose(tmp_path):
+    n = Net()
+    x = nhwc(n, n.add("Conv", n.input("x", "n", 8, 9, 9), n.weight(8, 8, 1, 1)))
+    y = n.add("MatMul", n.add("ReduceMean", x, axes=[1, 2], keepdims=0), n.weight(8, 5))
+    assert check(tmp_path, n, {"x": feed(2, 8, 9, 9)}, y) == {"Conv": 1, "ReduceMean": 1, "MatMul": 1}
+
+
+def test_a_transpose_that_is_an_output_stays(tmp_path):
+    n = Net()
+    t = nhwc(n, n.add("Conv", n.input("x", "n", 8, 9, 9), n.weight(8, 8, 1, 1)))
+    y = n.add("Relu", t)
+    z = nchw(n, n.add("Exp", y))
+    check(tmp_path, n, {"x": feed(2, 8, 9, 9)}, t, y, z)
+
+
+@pytest.mark.parametrize("perms", [([0, 2, 1, 3], [3, 1, 0, 2]), ([1, 2, 3, 0], [3, 0, 1, 2])])
+def test_two_transposes_are_one_or_none(tmp_path, perms):
+    n = Net()
+    x = n.add("Softmax", n.input("x", 2, 3, 4, 5))
+    for p in perms:
+        x = n.add("Transpose", x, perm=p)
+    left = check(tmp_path, n, {"x": feed(2, 3, 4, 5)}, n.add("Log", x))
+    assert left.get("Transpose", 0) == (1 if perms[0] == [0, 2, 1, 3] else 0)
+
+
+END = 2 ** 63 - 1
+
+
+def phase(n, x, row, column, block=2, at_once=False):
+    one = lambda x, starts, axes: n.add("Slice", x, n.const(starts, np.int64), n.const([END] * len(axes), np.int64), n.const(axes, np.int64), n.const([block] * len(axes), np.int64))
+    return one(x, [row, column], [2, 3]) if at_once else one(one(x, [row], [2]), [column], [3])
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("order,left", [("columns", 0), ("rows", 0), ("mixed", 1)])
+def test_pixels_sliced_into_channels_are_one_copy(tmp_path, order, left, at_once):
+    n = Net()
+    x = n.input("x", "n", 3, 8, 10)
+    order = {"rows": [(0, 0), (0, 1), (1, 0), (1, 1)], "columns": [(0, 0), (1, 0), (0, 1), (1, 1)], "mixed": [(0, 0), (1, 1), (0, 1), (1, 0)]}[order]
+    y = n.add("Conv", n.add("Concat", *[phase(n, x, *p, at_once=at_once) for p in order], axis=1), n.weight(8, 12, 3, 3))
+    assert ("Concat" in check(tmp_path, n, {"x": feed(2, 3, 8, 10)}, y)) == left
+
+
+def test_nine_pixels_sliced_into_channels_are_one_copy(tmp_path):
+    n = Net()
+    x = n.add("Conv", n.input("x", 1, 3, 9, 12), n.weight(5, 3, 1, 1))
+    y = n.add("Conv", n.add("Concat", *[phase(n, x, i // 3, i % 3, 3) for i in range(9)], axis=1), n.weight(8, 45, 1, 1))
+    assert check(tmp_path, n, {"x": feed(1, 3, 9, 12)}, y) == {"Conv": 2, "Rearrange": 1}
+
+
+def roll(n, x, by, axis):
+    a = n.add("Slice", x, n.const([by], np.int64), n.const([END], np.int64), n.const([axis], np.int64))
+    b = n.add("Slice", x, n.const([0], np.int64), n.const([by], np.int64), n.const([axis], np.int64))
+    return n.add("Concat", a, b, axis=axis)
+
+
+def test_rolled_rows_are_one_copy_an_axis(tmp_path):
+    n = Net()
+    y = roll(n, roll(n, n.input("x", "n", 8, 9, 6), 3, 1), -2, 2)
+    assert check(tmp_path, n, {"x": feed(2, 8, 9, 6)}, y) == {"Gather": 2}
+
+
+@pytest.mark.parametrize("length", [30, 50, 70])
+def test_rows_that_only_seem_as_many_in_every_request_are_rolled_as_they_are(tmp_path, length):
+    n = Net()
+    c = n.add("Slice", n.input("x", 2, "t"), n.const([0], np.int64), n.const([50], np.int64), n.const([1], np.int64))
+    left = check(tmp_path, n, {"x": feed(2, length)}, roll(n, c, -7, 1))
+    assert "Gather" not in left
+
+
+def test_slices_of_different_tensors_stay(tmp_path):
+    n = Net()
+    x = n.input("x", 2, 8, 6)
+    a = n.add("Slice", n.add("Softmax", x), n.const([3], np.int64), n.const([END], np.int64), n.const([1], np.int64))
+    b = n.add("Slice", x, n.const([0], np.int64), n.const([3], np.int64), n.const([1], np.int64))
+    assert "Gather" not in check(tmp_path, n, {"x": feed(2, 8, 6)}, n.add("Concat", a, b, axis=1))

@@ -8,6 +8,7 @@ const eng_pass eng_passes[] = {
     {"half", eng_pass_half, false, false},             /* float16 and bfloat16 become float, with casts at the graph's edges */
     {"identity", eng_pass_identity, false, false},     /* Identity, Dropout and casts to the same type go */
     {"cse", eng_pass_cse, false, false},               /* equal nodes on equal inputs become one */
+    {"transpose", eng_pass_transpose, false, false},   /* opposite Transposes go, also with others between them */
     {"shapes", eng_pass_shapes, false, false},  /* shape arithmetic that no request changes */
     {"branch", eng_pass_branch, false, false},  /* If with a known condition */
     {"dead", eng_pass_dead, true, false},              /* what nobody reads goes */
@@ -24,6 +25,7 @@ const eng_pass eng_passes[] = {
     {"activation", eng_pass_activation, false, false}, /* into the epilogue of what makes its input */
     {"residual", eng_pass_residual, false, false},     /* Add into the epilogue */
     {"activation2", eng_pass_activation, false, false}, /* the one behind a residual */
+    {"slices", eng_pass_slices, false, false},         /* what is sliced and put together otherwise is one copy */
     {"rearrange", eng_pass_rearrange, false, false},   /* Reshape, Transpose, Reshape of images as one copy */
     {"chain", eng_pass_chain, false, true},      /* runs of elementwise operators as one */
 };

@@ -40,6 +40,10 @@ const eng_tensor *eng_rewrite_type(const eng_rewrite *r, int v);
 /* Both shapes known and equal, free extents included. */
 bool eng_rewrite_same_shape(const eng_rewrite *r, int a, int b);
 
+/* By value, in r->tmp: a bit for each axis whose extent no request changes, which is then what eng_rewrite_type says.
+ * More than two guesses that agree: proved. Values that passes made since the probe have none. In shapes.c. */
+od_code eng_rewrite_fixed(eng_rewrite *r, unsigned **fixed, od_status *st);
+
 /* The node that makes `v` if it is of type `op_type` of ai.onnx (NULL: any), else NULL. */
 eng_node *eng_rewrite_maker(const eng_rewrite *r, int v, const char *op_type);
 
@@ -82,7 +86,7 @@ int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float 
 bool eng_node_is(const eng_node *n, const char *op_type);
 
 eng_pass_fn eng_pass_half, eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_activation,
-    eng_pass_residual, eng_pass_gate, eng_pass_gelu, eng_pass_normalize, eng_pass_spelled, eng_pass_merge_conv, eng_pass_pad,
+    eng_pass_residual, eng_pass_gate, eng_pass_transpose, eng_pass_slices, eng_pass_gelu, eng_pass_normalize, eng_pass_spelled, eng_pass_merge_conv, eng_pass_pad,
     eng_pass_attention, eng_pass_rearrange, eng_pass_chain, eng_pass_shapes,
     eng_pass_branch, eng_pass_lrn;
 

@@ -502,28 +502,49 @@ static od_code settle_reshape(follower *f, eng_node *n, od_status *st)
     return OD_OK;
 }
 
+/* Follow extents and small integers through the whole graph. */
+static od_code follow_graph(follower *f, od_status *st)
+{
+    eng_rewrite *r = f->r;
+    eng_graph *g = r->g;
+    f->next = 1;
+    f->dims = od_arena_array(r->tmp, extents, g->n_values);
+    f->ints = od_arena_array(r->tmp, ints *, g->n_values);
+    if (!f->dims || !f->ints) return od_fail(st, OD_NO_MEMORY, "no memory to follow the shapes of %d values", g->n_values);
+    memset(f->dims, -1, (size_t)g->n_values * sizeof *f->dims);
+    for (int i = 0; i < g->n_inputs; i++) {
+        const eng_value *v = &g->values[g->inputs[i]];
+        for (int d = 0; d < v->rank; d++) f->dims[g->inputs[i]].of[d] = v->dims[d] >= 0 ? FIXED : f->next++;
+    }
+    for (int i = 0; i < g->n_nodes; i++) {
+        const eng_node *n = &g->nodes[i];
+        if (n->dead || n->n_out < 1 || n->out[0] < 0) continue;
+        follow_extents(f, n);
+        for (int k = 0; k < n->n_out; k++) /* an extent that the probe does not give has no value to tell */
+            for (int d = 0; n->out[k] >= 0 && d < rank_of(f, n->out[k]); d++)
+                if (f->dims[n->out[k]].of[d] == FIXED && extent(f, n->out[k], d) < 0) f->dims[n->out[k]].of[d] = UNKNOWN;
+        OD_TRY(follow_ints(f, n, st));
+    }
+    return OD_OK;
+}
+
+od_code eng_rewrite_fixed(eng_rewrite *r, unsigned **fixed, od_status *st)
+{
+    follower f = {.r = r};
+    int n_values = r->g->n_values;
+    OD_TRY(follow_graph(&f, st));
+    if (!(*fixed = od_arena_array(r->tmp, unsigned, n_values))) return od_fail(st, OD_NO_MEMORY, "no memory for the extents of %d values", n_values);
+    for (int v = 0; v < n_values; v++)
+        for (int d = 0; d < rank_of(&f, v); d++) (*fixed)[v] |= (unsigned)(dim(&f, v, d) == FIXED) << d;
+    return OD_OK;
+}
+
 od_code eng_pass_shapes(eng_rewrite *r, od_status *st)
 {
     eng_graph *g = r->g;
-    follower f = {.r = r, .next = 1};
-    f.dims = od_arena_array(r->tmp, extents, g->n_values);
-    f.ints = od_arena_array(r->tmp, ints *, g->n_values);
-    if (!f.dims || !f.ints) return od_fail(st, OD_NO_MEMORY, "no memory to follow the shapes of %d values", g->n_values);
-    memset(f.dims, -1, (size_t)g->n_values * sizeof *f.dims);
-    for (int i = 0; i < g->n_inputs; i++) {
-        const eng_value *v = &g->values[g->inputs[i]];
-        for (int d = 0; d < v->rank; d++) f.dims[g->inputs[i]].of[d] = v->dims[d] >= 0 ? FIXED : f.next++;
-    }
+    follower f = {.r = r};
     int n_nodes = g->n_nodes;
-    for (int i = 0; i < n_nodes; i++) {
-        const eng_node *n = &g->nodes[i];
-        if (n->dead || n->n_out < 1 || n->out[0] < 0) continue;
-        follow_extents(&f, n);
-        for (int k = 0; k < n->n_out; k++) /* an extent that the probe does not give has no value to tell */
-            for (int d = 0; n->out[k] >= 0 && d < rank_of(&f, n->out[k]); d++)
-                if (f.dims[n->out[k]].of[d] == FIXED && extent(&f, n->out[k], d) < 0) f.dims[n->out[k]].of[d] = UNKNOWN;
-        OD_TRY(follow_ints(&f, n, st));
-    }
+    OD_TRY(follow_graph(&f, st));
     for (int i = 0; i < n_nodes; i++) {
         if (g->nodes[i].dead || g->nodes[i].n_out < 1 || g->nodes[i].out[0] < 0) continue;
         OD_TRY(settle_reshape(&f, &g->nodes[i], st));
