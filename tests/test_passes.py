@@ -1,6 +1,7 @@
 """Each pass: it happens where it should, and the answer stays what ONNX Runtime gives without it."""
 import json
 import os
+import re
 import subprocess
 
 import numpy as np
@@ -648,3 +649,115 @@ def test_slices_of_different_tensors_stay(tmp_path):
     a = n.add("Slice", n.add("Softmax", x), n.const([3], np.int64), n.const([END], np.int64), n.const([1], np.int64))
     b = n.add("Slice", x, n.const([0], np.int64), n.const([3], np.int64), n.const([1], np.int64))
     assert "Gather" not in check(tmp_path, n, {"x": feed(2, 8, 6)}, n.add("Concat", a, b, axis=1))
+
+
+def test_transposes_around_elementwise_operators_on_lines_go(tmp_path):
+    n = Net()
+    x = n.add("Transpose", n.add("Conv", n.input("x", "n", 3, 20), n.weight(8, 3, 3)), perm=[0, 2, 1])
+    x = n.add("Relu", n.add("Add", x, n.weight(8)))
+    y = n.add("Conv", n.add("Transpose", x, perm=[0, 2, 1]), n.weight(4, 8, 3))
+    assert check(tmp_path, n, {"x": feed(2, 3, 20)}, y) == {"Conv": 2}
+
+
+def test_a_transpose_that_meets_no_opposite_stays_where_it_is(tmp_path):
+    n = Net()
+    x = n.add("Reshape", n.add("Conv", n.input("x", "n", 3, 4, 6), n.weight(8, 3, 1, 1)), n.const([0, 8, 24], np.int64))
+    y = n.add("MatMul", n.add("Add", n.add("Transpose", x, perm=[0, 2, 1]), n.weight(24, 1)), n.weight(8, 5))
+    assert check(tmp_path, n, {"x": feed(2, 3, 4, 6)}, y)["Rearrange"] == 1
+
+
+def dead(n, at, *dims, axis=0, scale=0.3):
+    """Weights of which the channels `at` along an axis are zeros."""
+    w = n.rng.standard_normal(dims) * scale
+    w[(slice(None),) * axis + (at,)] = 0
+    return n.const(w)
+
+
+def width(tmp_path, node, of):
+    """Extent 1 of what the node numbered `node` makes."""
+    done = subprocess.run([ONNXD, "inspect", str(tmp_path / "net.onnx"), "--graph"], check=True, capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stdout.splitlines() if re.match(r" +\d+ %s" % of, line)]
+    return int(re.search(r"\[([^\]]*)\]$", lines[node])[1].split(",")[1])
+
+
+GONE = [1, 4, 7]
+
+
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("bias", ["none", "zero there", "negative there", "any"])
+@pytest.mark.parametrize("act", ["Relu", "HardSwish", "Sigmoid", "Softplus"])
+def test_channels_that_are_the_same_everywhere_go(tmp_path, pad, bias, act):
+    n = Net()
+    b = np.abs(n.rng.standard_normal(8)) + 0.1
+    b[GONE] = {"zero there": 0, "negative there": -1}.get(bias, b[GONE])
+    c = [n.input("x", "n", 3, 9, 9), dead(n, GONE, 8, 3, 3, 3)] + ([] if bias == "none" else [n.const(b)])
+    y = n.add("Conv", n.add(act, n.add("Conv", *c)), n.weight(4, 8, 3, 3), *([n.weight(4)] if pad else []), pads=[pad] * 4)
+    check(tmp_path, n, {"x": feed(2, 3, 9, 9)}, y)
+    zero = bias in ("none", "zero there") and act in ("Relu", "HardSwish") or bias == "negative there" and act == "Relu"
+    goes = (zero or not pad) and act != "Softplus"
+    assert width(tmp_path, 0, "Conv") == (5 if goes else 8)
+
+
+@pytest.mark.parametrize("kind", ["Conv", "MatMul", "Gemm"])
+def test_channels_that_nobody_looks_at_go(tmp_path, kind):
+    n = Net()
+    if kind == "Conv":
+        x = n.add("MaxPool", n.add("Tanh", n.add("Conv", n.input("x", "n", 3, 9, 9), n.weight(8, 3, 3, 3))), kernel_shape=[2, 2])
+        y = n.add("Conv", x, dead(n, GONE, 4, 8, 3, 3, axis=1), pads=[1] * 4)
+    else:
+        shape = ("n", 6) if kind == "Gemm" else ("n", 5, 6)
+        x = n.add("Tanh", n.add(kind, n.input("x", *shape), n.weight(6, 8)))
+        y = n.add(kind, x, dead(n, GONE, 8, 4))
+    check(tmp_path, n, {"x": feed(2, 3, 9, 9) if kind == "Conv" else feed(2, 6) if kind == "Gemm" else feed(2, 5, 6)}, y)
+    if kind == "MatMul":
+        assert "float[-1,5,5]" in subprocess.run([ONNXD, "inspect", str(tmp_path / "net.onnx"), "--graph"], capture_output=True, text=True, timeout=60).stdout
+    else:
+        assert width(tmp_path, 0, kind) == 5
+
+
+@pytest.mark.parametrize("how", ["flat", "pooled"])
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_channels_go_before_a_classifier(tmp_path, how, transposed):
+    n = Net()
+    x = n.add("Relu", n.add("Conv", n.input("x", "n", 3, 6, 6), dead(n, GONE, 8, 3, 3, 3), n.weight(8, shift=1)))
+    x = n.add("GlobalAveragePool", x) if how == "pooled" else n.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    rows = 8 if how == "pooled" else 32
+    y = n.add("Gemm", n.add("Flatten", x), n.weight(*((5, rows) if transposed else (rows, 5))), n.weight(5), transB=transposed)
+    check(tmp_path, n, {"x": feed(2, 3, 6, 6)}, y)
+    assert width(tmp_path, 0, "Conv") == 5
+
+
+@pytest.mark.parametrize("pad", [0, 1])
+def test_channels_go_with_their_depthwise_convolution(tmp_path, pad):
+    n = Net()
+    x = n.add("Clip", n.add("Conv", n.input("x", "n", 3, 9, 9), dead(n, [1, 4], 8, 3, 1, 1), n.const([1, 0, 1, 1, 0.5, 1, 1, 1])), n.const(0), n.const(6))
+    x = n.add("Clip", n.add("Conv", x, dead(n, [7], 8, 1, 3, 3), n.weight(8, shift=1), group=8, pads=[pad] * 4), n.const(0), n.const(6))
+    y = n.add("Conv", x, n.weight(4, 8, 1, 1), n.weight(4))
+    check(tmp_path, n, {"x": feed(2, 3, 9, 9)}, y)
+    assert width(tmp_path, 0, "Conv") == width(tmp_path, 1, "Conv") == (6 if pad else 5)
+
+
+def test_one_channel_of_zeros_is_left(tmp_path):
+    n = Net()
+    x = n.add("Relu", n.add("Conv", n.input("x", "n", 3, 9, 9), n.const(np.zeros((8, 3, 3, 3))), n.weight(8)))
+    y = n.add("Conv", x, n.weight(4, 8, 3, 3))
+    check(tmp_path, n, {"x": feed(2, 3, 9, 9)}, y)
+    assert width(tmp_path, 0, "Conv") == 1
+
+
+@pytest.mark.parametrize("why", ["an output", "read twice", "a residual"])
+def test_channels_that_others_see_stay(tmp_path, why):
+    n = Net()
+    x = n.input("x", "n", 8, 9, 9)
+    c = n.add("Relu", n.add("Conv", x, dead(n, GONE, 8, 8, 1, 1)))
+    y = n.add("Conv", n.add("Add", c, x) if why == "a residual" else c, n.weight(4, 8, 1, 1))
+    z = c if why == "an output" else n.add("Exp", c) if why == "read twice" else y
+    check(tmp_path, n, {"x": feed(2, 8, 9, 9)}, n.add("Neg", y), z)
+    assert width(tmp_path, 0, "Conv") == 8
+
+
+def test_pools_of_rows_are_not_of_channels(tmp_path):
+    n = Net()
+    x = n.add("MaxPool", n.add("MatMul", n.input("x", "n", 8, 6), dead(n, GONE, 6, 8, axis=1)), kernel_shape=[2], strides=[1], pads=[0, 1])
+    y = n.add("MatMul", x, n.weight(8, 4))
+    check(tmp_path, n, {"x": feed(2, 8, 6)}, y)

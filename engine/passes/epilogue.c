@@ -43,8 +43,7 @@ static bool clip_bounds(const eng_rewrite *r, const eng_node *n, eng_epilogue *e
     return true;
 }
 
-/* The activation that node `n` computes of its input 0. */
-static bool find_act(const eng_rewrite *r, const eng_node *n, eng_epilogue *e)
+bool eng_rewrite_act(const eng_rewrite *r, const eng_node *n, eng_epilogue *e)
 {
     static const struct {
         const char *op;
@@ -84,7 +83,7 @@ od_code eng_pass_activation(eng_rewrite *r, od_status *st)
     for (int i = 0; i < r->g->n_nodes; i++) {
         eng_node *n = &r->g->nodes[i];
         eng_epilogue e;
-        if (n->dead || n->n_in < 1 || !find_act(r, n, &e) || !is_float(r, n->in[0])) continue;
+        if (n->dead || n->n_in < 1 || !eng_rewrite_act(r, n, &e) || !is_float(r, n->in[0])) continue;
         eng_node *maker = eng_rewrite_maker(r, n->in[0], NULL);
         if (!maker || maker->fused.residual == ENG_RES_AFTER_ACT) continue;
         if (e.act == ENG_ACT_RELU && maker->fused.act == ENG_ACT_RELU) {

@@ -38,8 +38,8 @@ static bool zeros_around(const eng_rewrite *r, int v, int *u, int64_t *before, i
     return true;
 }
 
-/* A mean over `size` neighbours along axis 2, of all places, padded with nothing. */
-static bool mean_along_depth(const eng_node *n, int64_t *size)
+/* A mean over `size` neighbours along axis 2, of all places; zeros that it counts there are added to *before and *after. */
+static bool mean_along_depth(const eng_node *n, int64_t *size, int64_t *before, int64_t *after)
 {
     int64_t count, strides;
     const int64_t *kernel = eng_node_ints(n, "kernel_shape", &count), *pads, *dilations;
@@ -53,7 +53,9 @@ static bool mean_along_depth(const eng_node *n, int64_t *size)
     *size = kernel[0];
     pads = eng_node_ints(n, "pads", &count);
     for (int64_t i = 0; i < count; i++)
-        if (pads[i]) return false;
+        if (pads[i] < 0 || (pads[i] && (i % (count / 2) || !eng_node_int(n, "count_include_pad", 0)))) return false;
+    *before = count > 1 ? pads[0] : 0;
+    *after = count > 1 ? pads[count / 2] : 0;
     dilations = eng_node_ints(n, "dilations", &count);
     for (int64_t i = 0; i < count; i++)
         if (dilations[i] != 1) return false;
@@ -79,7 +81,7 @@ static od_code match(eng_rewrite *r, eng_node *n, od_status *st)
     if (!with_scalar(r, power->in[0], "Add", &bias, &v) || !with_scalar(r, v, "Mul", &alpha, &v)) return OD_OK;
     if (!axis_one(r, v, "Squeeze", &v)) return OD_OK;
     const eng_node *pool = eng_rewrite_maker(r, v, "AveragePool");
-    if (!pool || !mean_along_depth(pool, &size) || !zeros_around(r, pool->in[0], &inner, &before, &after)) return OD_OK;
+    if (!pool || !mean_along_depth(pool, &size, &before, &after) || !zeros_around(r, pool->in[0], &inner, &before, &after)) return OD_OK;
     if (before != (size - 1) / 2 || after != size - 1 - before) return OD_OK;
     if (!axis_one(r, inner, "Unsqueeze", &v) || !is_square(r, v, x)) return OD_OK;
     if (eng_rewrite_become(r, n, ENG_DOMAIN_ONNX, "LRN", 13, 1, st) != OD_OK)

@@ -79,6 +79,9 @@ void eng_rewrite_kill(eng_rewrite *r, eng_node *n);
 od_code eng_rewrite_become(eng_rewrite *r, eng_node *n, eng_domain domain, const char *op_type, int opset, int n_in,
                            od_status *st);
 
+/* The activation that node `n` computes of its input 0 into *e; false: it computes none. */
+bool eng_rewrite_act(const eng_rewrite *r, const eng_node *n, eng_epilogue *e);
+
 /* A new constant with its own float data of `count` = product(dims) elements, cleared; the value and
  * the data. ENG_NONE: no memory. */
 int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float **data);
@@ -86,7 +89,7 @@ int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float 
 bool eng_node_is(const eng_node *n, const char *op_type);
 
 eng_pass_fn eng_pass_half, eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_activation,
-    eng_pass_residual, eng_pass_gate, eng_pass_transpose, eng_pass_slices, eng_pass_gelu, eng_pass_normalize, eng_pass_spelled, eng_pass_merge_conv, eng_pass_pad,
+    eng_pass_residual, eng_pass_gate, eng_pass_transpose, eng_pass_slices, eng_pass_channels, eng_pass_gelu, eng_pass_normalize, eng_pass_spelled, eng_pass_merge_conv, eng_pass_pad,
     eng_pass_attention, eng_pass_rearrange, eng_pass_chain, eng_pass_shapes,
     eng_pass_branch, eng_pass_lrn;
 

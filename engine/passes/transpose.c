@@ -149,7 +149,56 @@ static bool moved_inputs(eng_rewrite *r, const eng_node *n, form f, int rank, in
     return true;
 }
 
-static od_code sink(eng_rewrite *r, eng_node *n, od_status *st)
+/* Who reads what, as chains of (node, input): first[v] and next[entry] are entries plus one. */
+typedef struct readers {
+    int *first, *next, *node, n_values;
+    bool *seen; /* by node */
+} readers;
+
+static od_code find_readers(const eng_rewrite *r, readers *to, od_status *st)
+{
+    const eng_graph *g = r->g;
+    int n = 0, count = 0;
+    for (int i = 0; i < g->n_nodes; i++) count += g->nodes[i].n_in;
+    *to = (readers){.first = od_arena_array(r->tmp, int, g->n_values), .next = od_arena_array(r->tmp, int, count + 1),
+                    .node = od_arena_array(r->tmp, int, count + 1), .n_values = g->n_values, .seen = od_arena_array(r->tmp, bool, g->n_nodes)};
+    if (!to->first || !to->next || !to->node || !to->seen) return od_fail(st, OD_NO_MEMORY, "no memory for %d values", g->n_values);
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_in && !g->nodes[i].dead; k++) {
+            if (g->nodes[i].in[k] < 0) continue;
+            to->node[n] = i;
+            to->next[n] = to->first[g->nodes[i].in[k]];
+            to->first[g->nodes[i].in[k]] = ++n;
+        }
+    return OD_OK;
+}
+
+/* Does what `n` makes reach a Transpose that puts channels back, through operators that one may go behind? Else it would
+ * only stand elsewhere, where other passes know it less well. */
+static bool meets_opposite(const eng_rewrite *r, const readers *to, const eng_node *n, int rank)
+{
+    int v = n->out[0];
+    if (v < 0 || v >= to->n_values) return false;
+    for (int e = to->first[v]; e; e = to->next[e - 1]) {
+        const eng_node *reader = &r->g->nodes[to->node[e - 1]];
+        int64_t perm[ENG_MAX_RANK];
+        int other;
+        if (reader->dead || to->seen[to->node[e - 1]]) continue;
+        to->seen[to->node[e - 1]] = true;
+        if (read_perm(reader, perm, &other)) {
+            bool opposite = other == rank && perm[0] == 0 && perm[1] == rank - 1;
+            for (int i = 2; i < rank && opposite; i++) opposite = perm[i] == i - 1;
+            if (opposite) return true;
+            continue;
+        }
+        form f = form_of(reader);
+        if (f == FORM_REDUCE && over_pixels(r, reader, rank)) return true;
+        if (f != FORM_NONE && f != FORM_REDUCE && (rank > 3 || f == FORM_PLAIN) && meets_opposite(r, to, reader, rank)) return true;
+    }
+    return false;
+}
+
+static od_code sink(eng_rewrite *r, readers *to, eng_node *n, od_status *st)
 {
     form f = form_of(n);
     eng_node *spare = NULL;
@@ -162,8 +211,13 @@ static od_code sink(eng_rewrite *r, eng_node *n, od_status *st)
         int v = n->in[k];
         if (v < r->n_values && !r->is_output[v] && r->readers[v] == reads(n, v)) spare = t;
     }
+    if (rank == 3 && f != FORM_PLAIN) return OD_OK; /* rows of tokens as often as lines of a signal */
     bool keeps = eng_node_int(n, "keepdims", 1) != 0, whole = f == FORM_REDUCE && rank && over_pixels(r, n, rank);
     if (!rank || (f == FORM_REDUCE && !whole) || (!spare && !(whole && !keeps))) return OD_OK;
+    if (f != FORM_REDUCE) {
+        memset(to->seen, 0, (size_t)r->g->n_nodes * sizeof *to->seen);
+        if (!meets_opposite(r, to, n, rank)) return OD_OK;
+    }
     int *in = od_arena_array(r->tmp, int, n->n_in), made = ENG_NONE;
     if (!in) return od_fail(st, OD_NO_MEMORY, "no memory for %d inputs", n->n_in);
     if (!moved_inputs(r, n, f, rank, in, st)) return OD_OK;
@@ -192,10 +246,12 @@ static od_code sink(eng_rewrite *r, eng_node *n, od_status *st)
 
 od_code eng_pass_transpose(eng_rewrite *r, od_status *st)
 {
+    readers to;
+    OD_TRY(find_readers(r, &to, st));
     for (int i = 0; i < r->g->n_nodes; i++) {
         eng_node *n = &r->g->nodes[i];
         if (n->dead || n->n_out < 1 || n->out[0] < 0) continue;
-        OD_TRY(eng_node_is(n, "Transpose") ? compose(r, n, st) : sink(r, n, st));
+        OD_TRY(eng_node_is(n, "Transpose") ? compose(r, n, st) : sink(r, &to, n, st));
     }
     return OD_OK;
 }
