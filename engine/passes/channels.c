@@ -88,7 +88,7 @@ static bool pads(const eng_node *n)
  * read it all for nothing is dear, and a network that was pruned has many such channels. */
 static od_code load_if_zeros(eng_rewrite *r, const weights *w, bool *worth, od_status *st)
 {
-    enum { SAMPLES = 32, FLOATS = 16 };
+    enum { SAMPLES = 16, FLOATS = 16 };
     eng_model *m = r->g->model;
     *worth = true;
     if (!eng_lazy(m, w->w)) return OD_OK;

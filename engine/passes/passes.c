@@ -27,7 +27,7 @@ const eng_pass eng_passes[] = {
     {"activation2", eng_pass_activation, false, false}, /* the one behind a residual */
     {"slices", eng_pass_slices, false, false},         /* what is sliced and put together otherwise is one copy */
     {"rearrange", eng_pass_rearrange, false, false},   /* Reshape, Transpose, Reshape of images as one copy */
-    {"channels", eng_pass_channels, false, false},     /* channels that say nothing go; makes the probe's extents wrong */
+    {"channels", eng_pass_channels, false, true}, /* channels that say nothing go; last, as it makes the probe's extents wrong */
     {"chain", eng_pass_chain, false, true},      /* runs of elementwise operators as one */
 };
 const int eng_passes_count = (int)OD_COUNT(eng_passes);
