@@ -5,7 +5,7 @@ FROM $BASE AS build
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
         gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev libmicrohttpd-dev \
-        libcjson-dev libjpeg62-turbo-dev libturbojpeg0-dev libpng-dev zlib1g-dev libxxhash-dev libpcre2-dev libwebp-dev \
+        libcjson-dev libjpeg62-turbo-dev libturbojpeg0-dev libpng-dev zlib1g-dev libxxhash-dev libpcre2-dev libwebp-dev libgnutls28-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

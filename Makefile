@@ -1,7 +1,7 @@
 # onnxd. `make help` lists the targets.
 B        ?= build
 CC       ?= gcc
-PKGS     := libmicrohttpd libcjson zlib libprotobuf-c libturbojpeg libjpeg libpng libxxhash libpcre2-8 libwebp
+PKGS     := libmicrohttpd libcjson zlib libprotobuf-c libturbojpeg libjpeg libpng libxxhash libpcre2-8 libwebp gnutls
 CFLAGS   ?= -O2 -g
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2 -Wconversion
 CPPFLAGS += -std=c11 -D_GNU_SOURCE -I. -I$(B)

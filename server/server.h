@@ -17,7 +17,7 @@ typedef struct srv_server {
     srv_store *store;
     srv_http *http;
     srv_metrics *metrics;
-    srv_access_log *access_log; /* NULL: none */
+    _Atomic(srv_access_log *) access_log; /* NULL: none; once there it stays */
     int workers;
     size_t run_memory;    /* that one run may take */
     od_budget memory;     /* of models, their runs, and requests together */

@@ -28,12 +28,14 @@ static const setting settings[] = {
     {"port", WHOLE, AT(port), NULL, 8000, 0, 65535, "port to listen on; 0: any free one"},
     {"socket", TEXT, AT(socket), NULL, 0, 0, 0, "listen on this unix socket instead"},
     {"api_prefix", TEXT, AT(prefix), "", 0, 0, 0, "in front of every path, such as /onnx"},
+    {"cors_origin", TEXT, AT(cors_origin), NULL, 0, 0, 0, "let pages of this origin (or *) use the server"},
     {"tls_cert", TEXT, AT(tls_cert), NULL, 0, 0, 0, "PEM file: serve HTTPS with this certificate chain"},
     {"tls_key", TEXT, AT(tls_key), NULL, 0, 0, 0, "PEM file: the certificate's key"},
     {"tokens", TEXT, AT(tokens), NULL, 0, 0, 0, "file of bearer tokens: NAME TOKEN [admin] [rate=N] a line"},
-    {"cors_origin", TEXT, AT(cors_origin), NULL, 0, 0, 0, "let pages of this origin (or *) use the server"},
     {"threads", WHOLE, AT(threads), NULL, 0, 0, 1024, "workers that run models; 0: as many as cores"},
     {"socket_threads", WHOLE, AT(socket_threads), NULL, 2, 1, 64, "threads that read and write sockets"},
+    {"memory_budget", SIZE, AT(memory_budget), NULL, 0, 0, INT64_MAX, "bytes of models, their runs and requests together; 0: nine tenths of what there is"},
+    {"run_memory", SIZE, AT(run_memory), NULL, 0, 0, INT64_MAX, "bytes of one run; 0: a worker's share of the memory there is"},
     {"max_body", SIZE, AT(max_body), NULL, 64 * MIB, 1, 2 * GIB - 1, "bytes of a request, also after decompression"},
     {"max_body_total", SIZE, AT(max_body_total), NULL, GIB, 0, INT64_MAX, "bytes of all requests at a time; 0: no bound"},
     {"max_header", SIZE, AT(max_header), NULL, 16 * KIB, 256, MIB, "bytes of a request's headers"},
@@ -41,12 +43,10 @@ static const setting settings[] = {
     {"max_pixels", WHOLE, AT(max_pixels), NULL, 64000000, 1, 1000000000, "width times height of a picture"},
     {"max_json_depth", WHOLE, AT(max_json_depth), NULL, 100, 4, 1000, "brackets inside one another"},
     {"max_inflate_ratio", WHOLE, AT(max_inflate_ratio), NULL, 200, 1, 1100, "bytes out for a byte in of a compressed body"},
-    {"memory_budget", SIZE, AT(memory_budget), NULL, 0, 0, INT64_MAX, "bytes of models, their runs and requests together; 0: nine tenths of what there is"},
-    {"run_memory", SIZE, AT(run_memory), NULL, 0, 0, INT64_MAX, "bytes of one run; 0: a worker's share of the memory there is"},
+    {"compress_above", SIZE, AT(compress_above), NULL, 16 * KIB, 0, INT64_MAX, "bytes of a reply from which it is compressed if asked"},
     {"idle_timeout", WHOLE, AT(idle_timeout_s), NULL, 75, 1, 86400, "seconds that a connection may be without a request"},
     {"receive_timeout", WHOLE, AT(receive_timeout_s), NULL, 60, 1, 86400, "seconds from a request's first line to its last byte"},
     {"send_timeout", WHOLE, AT(send_timeout_s), NULL, 60, 1, 86400, "seconds to take a reply"},
-    {"compress_above", SIZE, AT(compress_above), NULL, 16 * KIB, 0, INT64_MAX, "bytes of a reply from which it is compressed if asked"},
     {"grace", WHOLE, AT(grace_s), NULL, 30, 0, 86400, "seconds for running work at SIGTERM"},
     {"model_control", TEXT, AT(model_control), "poll", 0, 0, 0, "none, poll (follow the folder), explicit (by request)"},
     {"load_models", TEXT, AT(load_models), NULL, 0, 0, 0, "with explicit: names to load at the start, with commas"},
@@ -63,6 +63,29 @@ static const setting settings[] = {
     {"access_log_file", TEXT, AT(access_log_file), "-", 0, 0, 0, "where to: a file, stderr, or - for standard output"},
     {"triton_metrics", WHOLE, AT(triton_metrics), NULL, 0, 0, 1, "1: /metrics has nv_inference_* names too"},
 };
+
+/* What --help writes above a setting. */
+static const struct { const char *first, *title; } groups[] = {
+    {"models", "What"},
+    {"host", "Where"},
+    {"tls_cert", "Who may come in"},
+    {"threads", "Threads and memory"},
+    {"max_body", "Bounds of requests and connections"},
+    {"idle_timeout", "Time"},
+    {"model_control", "Models"},
+    {"max_batch_size", "Batches and queues"},
+    {"log_level", "Logs and metrics"},
+};
+
+/* SIGHUP reads these again. */
+static const char *const again[] = {"tls_cert", "tls_key", "tokens", "log_level", "access_log", "access_log_file"};
+
+static bool is_read_again(const setting *s)
+{
+    for (size_t i = 0; i < OD_COUNT(again); i++)
+        if (!strcmp(s->name, again[i])) return true;
+    return false;
+}
 
 static void dashed(const setting *s, char *flag, char *variable)
 {
@@ -209,10 +232,34 @@ void srv_settings_help(FILE *to)
         const setting *s = &settings[i];
         char flag[64], variable[64], value[32] = "";
         dashed(s, flag, variable);
+        for (size_t g = 0; g < OD_COUNT(groups); g++)
+            if (!strcmp(groups[g].first, s->name)) fprintf(to, "\n%s\n", groups[g].title);
         if (s->kind == TEXT) snprintf(value, sizeof value, "%s", s->text ? s->text : "");
         else if (s->kind == SIZE && s->number >= MIB && s->number % MIB == 0) snprintf(value, sizeof value, "%" PRId64 "m", s->number / MIB);
         else if (s->kind == SIZE && s->number >= KIB && s->number % KIB == 0) snprintf(value, sizeof value, "%" PRId64 "k", s->number / KIB);
         else snprintf(value, sizeof value, "%" PRId64, s->number);
-        fprintf(to, "  %-24s %-30s %-22s %-12s %s\n", flag, variable, s->name, value, s->what);
+        fprintf(to, "  %-24s %-30s %-22s %-12s %s%s\n", flag, variable, s->name, value, s->what, is_read_again(s) ? " *" : "");
+    }
+    fprintf(to, "\n* SIGHUP reads it again, and what its file holds; the others need a new start.\n");
+}
+
+static bool is_same(const setting *s, const srv_settings *a, const srv_settings *b)
+{
+    if (s->kind != TEXT) return !memcmp((const char *)a + s->at, (const char *)b + s->at, sizeof(int64_t));
+    const char *x, *y;
+    memcpy(&x, (const char *)a + s->at, sizeof x);
+    memcpy(&y, (const char *)b + s->at, sizeof y);
+    return x && y ? !strcmp(x, y) : x == y;
+}
+
+void srv_settings_changed(const srv_settings *a, const srv_settings *b, char *flags, size_t size)
+{
+    size_t n = 0;
+    flags[0] = '\0';
+    for (size_t i = 0; i < OD_COUNT(settings) && n < size; i++) {
+        char flag[64], variable[64];
+        if (is_read_again(&settings[i]) || is_same(&settings[i], a, b)) continue;
+        dashed(&settings[i], flag, variable);
+        n += (size_t)snprintf(flags + n, size - n, "%s%s", n ? " " : "", flag);
     }
 }

@@ -31,4 +31,7 @@ od_code srv_settings_read(srv_settings *s, int argc, char **argv, od_arena *a, b
 /* The table: flag, variable, key, default, meaning. */
 void srv_settings_help(FILE *to);
 
+/* Flags whose values differ in both and that SIGHUP does not change, with blanks between; "": none. */
+void srv_settings_changed(const srv_settings *a, const srv_settings *b, char *flags, size_t size);
+
 #endif

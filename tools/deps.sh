@@ -7,7 +7,7 @@ set -eu
 packages() {
     case $1 in
     build) echo gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev libmicrohttpd-dev \
-        libcjson-dev libjpeg62-turbo-dev libturbojpeg0-dev libpng-dev zlib1g-dev libxxhash-dev libpcre2-dev libwebp-dev ;;
+        libcjson-dev libjpeg62-turbo-dev libturbojpeg0-dev libpng-dev zlib1g-dev libxxhash-dev libpcre2-dev libwebp-dev libgnutls28-dev ;;
     run) echo python3 python3-venv curl ;;
     test) echo python3 python3-venv curl procps libonnx-testdata chromium \
         libtiff-dev libopenjp2-7-dev ;; # for ImageDecoder, which does without where they are not

@@ -1,6 +1,7 @@
 #include "engine/base/cpu.h"
 #include "engine/base/log.h"
 #include "server/cli/cli.h"
+#include "server/cli/notify.h"
 #include "server/protocols/protocols.h"
 #include "server/settings.h"
 
@@ -19,7 +20,6 @@ typedef struct serving {
     srv_settings settings;
     srv_server server;
     od_arena arena;
-    char *cert, *key;
     const char *initial[256];
     int n_initial;
     int signals; /* a signalfd */
@@ -38,18 +38,26 @@ static od_code set_log_level(const char *name, od_status *st)
     return od_fail(st, OD_BAD_ARGUMENT, "--log-level %.40s: debug, info, warn, error or silent is wanted", name);
 }
 
-static od_code read_pem(serving *s, const char *path, char **text, od_status *st)
+static od_code read_pem(const char *path, char *to, size_t most, od_status *st)
 {
-    enum { MOST = 1 << 20 };
     FILE *f = fopen(path, "re");
     if (!f) return od_fail(st, OD_IO, "%s: %s", path, strerror(errno));
-    char *buffer = od_arena_alloc(&s->arena, MOST + 1);
-    size_t n = buffer ? fread(buffer, 1, MOST, f) : 0;
+    to[fread(to, 1, most, f)] = '\0';
     fclose(f);
-    if (!buffer) return od_fail(st, OD_NO_MEMORY, "no memory for %s", path);
-    buffer[n] = '\0';
-    *text = buffer;
     return OD_OK;
+}
+
+static od_code use_certificate(const srv_settings *o, od_status *st)
+{
+    enum { MOST = 1 << 20 };
+    char *cert = malloc(2 * (MOST + 1)), *key = cert + MOST + 1;
+    if (!cert) return od_fail(st, OD_NO_MEMORY, "no memory for a certificate");
+    od_code rc = read_pem(o->tls_cert, cert, MOST, st);
+    if (rc == OD_OK) rc = read_pem(o->tls_key, key, MOST, st);
+    if (rc == OD_OK) rc = srv_tls_use(cert, key, st);
+    explicit_bzero(key, MOST);
+    free(cert);
+    return rc;
 }
 
 static od_code check(serving *s, od_status *st)
@@ -61,10 +69,7 @@ static od_code check(serving *s, od_status *st)
     if (n && (o->prefix[0] != '/' || o->prefix[n - 1] == '/' || strpbrk(o->prefix, "?%#")))
         return od_fail(st, OD_BAD_ARGUMENT, "--api-prefix %.60s: it begins with '/' and does not end with it", o->prefix);
     OD_TRY(set_log_level(o->log_level, st));
-    if (o->tls_cert) {
-        OD_TRY(read_pem(s, o->tls_cert, &s->cert, st));
-        OD_TRY(read_pem(s, o->tls_key, &s->key, st));
-    }
+    if (o->tls_cert) OD_TRY(use_certificate(o, st));
     for (char *list = o->load_models ? od_arena_strdup(&s->arena, o->load_models, strlen(o->load_models)) : NULL, *name; list;) {
         name = strsep(&list, ",");
         if (!*name) continue;
@@ -88,15 +93,15 @@ static od_code open_port(serving *s, od_status *st)
         .max_body_total = (size_t)o->max_body_total, .budget = &s->server.memory, .max_inflate_ratio = (int)o->max_inflate_ratio,
         .idle_ms = o->idle_timeout_s * 1000, .receive_ms = o->receive_timeout_s * 1000, .send_ms = o->send_timeout_s * 1000,
         .compress_above = (size_t)o->compress_above, .prefix = o->prefix, .cors_origin = o->cors_origin,
-        .tls_cert = s->cert, .tls_key = s->key, .routes = srv_routes, .n_routes = srv_n_routes, .admit = srv_admit, .sent = srv_seen,
+        .tls = o->tls_cert != NULL, .routes = srv_routes, .n_routes = srv_n_routes, .admit = srv_admit, .sent = srv_seen,
         .turned_away = srv_turned_away, .pool = s->server.pool, .context = &s->server};
     OD_TRY(srv_http_create(&s->server.http, &http, st));
     if (o->socket) {
         od_log(OD_INFO, "listening on %s", o->socket);
         return OD_OK;
     }
-    od_log(OD_INFO, "listening on %s://%s:%d%s", s->cert ? "https" : "http", o->host, srv_http_port(s->server.http), o->prefix);
-    if (!is_loopback(o->host) && !o->tokens && !s->cert)
+    od_log(OD_INFO, "listening on %s://%s:%d%s", o->tls_cert ? "https" : "http", o->host, srv_http_port(s->server.http), o->prefix);
+    if (!is_loopback(o->host) && !o->tokens && !o->tls_cert)
         od_log(OD_WARN, "%s is reachable from outside, and neither --tokens nor --tls-cert is given: anybody may use the models", o->host);
     return OD_OK;
 }
@@ -127,30 +132,53 @@ static od_code open_store(serving *s, od_status *st)
     return OD_OK;
 }
 
-static od_code open_logs(serving *s, od_status *st)
+static od_code access_log_form(const srv_settings *o, bool *json, bool *off, od_status *st)
 {
-    const srv_settings *o = &s->settings;
-    OD_TRY(srv_metrics_create(&s->server.metrics, st));
-    if (!strcmp(o->access_log, "off")) return OD_OK;
-    bool json = !strcmp(o->access_log, "json");
-    if (!json && strcmp(o->access_log, "text")) return od_fail(st, OD_BAD_ARGUMENT, "--access-log %.40s: off, text or json is wanted", o->access_log);
-    return srv_access_log_create(&s->server.access_log, o->access_log_file, json, st);
+    *json = !strcmp(o->access_log, "json");
+    *off = !strcmp(o->access_log, "off");
+    if (*json || *off || !strcmp(o->access_log, "text")) return OD_OK;
+    return od_fail(st, OD_BAD_ARGUMENT, "--access-log %.40s: off, text or json is wanted", o->access_log);
 }
 
-/* SIGHUP: what can change without a new socket or new threads. */
+/* Lines in the form and to the place that `o` says; the log is made when it is first wanted. */
+static od_code use_access_log(serving *s, const srv_settings *o, od_status *st)
+{
+    bool json, off;
+    srv_access_log *log = atomic_load(&s->server.access_log);
+    OD_TRY(access_log_form(o, &json, &off, st));
+    if (log) {
+        srv_access_log_form(log, json, off);
+        srv_access_log_reopen(log, o->access_log_file);
+    } else if (!off) {
+        OD_TRY(srv_access_log_create(&log, o->access_log_file, json, st));
+        atomic_store(&s->server.access_log, log);
+    }
+    return OD_OK;
+}
+
+/* SIGHUP: what can change without a new socket or new threads. All of it or, when something is wrong, nothing. */
 static void reread(serving *s)
 {
     od_status st = {0};
     srv_settings fresh;
-    bool help = false;
-    if (srv_settings_read(&fresh, s->argc, s->argv, &s->arena, &help, &st) != OD_OK ||
-        set_log_level(fresh.log_level, &st) != OD_OK || srv_admit_read(fresh.tokens, &st) != OD_OK) {
+    bool help = false, json, off;
+    char others[400];
+    srv_notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64, od_now_ns() / 1000);
+    od_code rc = srv_settings_read(&fresh, s->argc, s->argv, &s->arena, &help, &st);
+    if (rc == OD_OK) rc = access_log_form(&fresh, &json, &off, &st);
+    if (rc == OD_OK && s->settings.tls_cert && fresh.tls_cert && fresh.tls_key) rc = use_certificate(&fresh, &st);
+    if (rc == OD_OK) rc = set_log_level(fresh.log_level, &st);
+    if (rc == OD_OK) rc = srv_admit_read(fresh.tokens, &st);
+    if (rc == OD_OK) rc = use_access_log(s, &fresh, &st);
+    srv_notify("READY=1");
+    if (rc != OD_OK) {
         od_log(OD_ERROR, "SIGHUP: settings stay as they were: %s", st.msg);
         return;
     }
     srv_store_rescan(s->server.store);
-    if (s->server.access_log) srv_access_log_reopen(s->server.access_log);
-    od_log(OD_INFO, "SIGHUP: log level %s, tokens and models looked at again", fresh.log_level);
+    srv_settings_changed(&s->settings, &fresh, others, sizeof others);
+    if (*others) od_log(OD_WARN, "SIGHUP: a new start is needed for %s", others);
+    od_log(OD_INFO, "SIGHUP: log level %s; tokens, certificate, access log and models looked at again", fresh.log_level);
 }
 
 /* The next signal, or 0 after `ms` without one (-1: wait). */
@@ -168,6 +196,7 @@ static int drain(serving *s)
     srv_server *server = &s->server;
     int64_t until = od_now_ns() + s->settings.grace_s * 1000000000, quiet_since = 0;
     od_log(OD_INFO, "stopping: %d requests are at work, up to %" PRId64 " s for them", srv_http_active(server->http), s->settings.grace_s);
+    srv_notify("STOPPING=1\nSTATUS=Finishing %d requests", srv_http_active(server->http));
     atomic_store(&server->draining, true);
     srv_http_drain(server->http);
     for (;;) {
@@ -209,7 +238,8 @@ static od_code serve(serving *s, od_status *st)
     OD_TRY(srv_admit_read(s->settings.tokens, st));
     int workers = s->settings.threads ? (int)s->settings.threads : od_cpu_count();
     s->server.workers = workers;
-    OD_TRY(open_logs(s, st));
+    OD_TRY(srv_metrics_create(&s->server.metrics, st));
+    OD_TRY(use_access_log(s, &s->settings, st));
     OD_TRY(od_pool_create(&s->server.pool, workers, st));
     s->server.memory.limit = s->settings.memory_budget ? (size_t)s->settings.memory_budget : od_memory_limit() / 10 * 9;
     allow_connections(s->settings.max_connections);
@@ -217,10 +247,13 @@ static od_code serve(serving *s, od_status *st)
     OD_TRY(open_store(s, st));
     od_log(OD_INFO, "%d workers, %" PRId64 " socket threads, %s, models in %s", workers, s->settings.socket_threads,
            od_cpu_isa_name(od_cpu_isa()), s->settings.models);
-    for (;;) {
-        int signal = next_signal(s, -1);
+    srv_notify("READY=1\nSTATUS=Serving %s", s->settings.models);
+    for (int watchdog_ms = srv_notify_watchdog_ms();;) {
+        int signal = next_signal(s, watchdog_ms);
         if (signal == SIGHUP) reread(s);
         else if (signal) return OD_OK;
+        srv_store_ready(s->server.store); /* a store whose lock nobody gives back is no life */
+        if (watchdog_ms > 0) srv_notify("WATCHDOG=1");
     }
 }
 
@@ -258,7 +291,7 @@ int srv_cmd_serve(int argc, char **argv)
     srv_http_destroy(s.server.http);
     srv_store_destroy(s.server.store);
     od_pool_destroy(s.server.pool);
-    srv_access_log_destroy(s.server.access_log);
+    srv_access_log_destroy(atomic_load(&s.server.access_log));
     srv_metrics_destroy(s.server.metrics);
     srv_admit_read(NULL, &st);
     od_arena_fini(&s.arena);

@@ -42,7 +42,7 @@ static void turn_away(srv_http *h, int fd, lingering *l)
                                 "Retry-After: 1\r\nConnection: close\r\n\r\n" TOO_MANY;
     _Static_assert(sizeof TOO_MANY == 73 + 1, "Content-Length");
     if (h->o.turned_away) h->o.turned_away(h->o.context);
-    if (h->o.tls_cert || send(fd, reply, sizeof reply - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+    if (h->o.tls || send(fd, reply, sizeof reply - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         close(fd);
         return;
     }

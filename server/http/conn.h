@@ -4,6 +4,7 @@
 
 #include "server/http/http.h"
 
+#include <gnutls/abstract.h>
 #include <microhttpd.h>
 #include <pthread.h>
 
@@ -80,6 +81,10 @@ void srv_reply_encode(srv_request *r);
 /* watcher.c: the thread that looks at deadlines and at clients that have gone. */
 od_code srv_watcher_start(srv_http *h, od_status *st);
 void srv_watcher_stop(srv_http *h);
+
+/* tls.c: what GnuTLS asks for a certificate; and nothing is left of those that were used. */
+gnutls_certificate_retrieve_function2 srv_tls_choose;
+void srv_tls_end(void);
 
 /* listen.c: a listening socket for the options' address. */
 od_code srv_listen(srv_http *h, od_status *st);

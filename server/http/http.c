@@ -291,7 +291,8 @@ static enum MHD_Result send_reply(srv_conn *c)
     if (r->compute_ns >= 0) add_timing(r, m);
     if (h->o.cors_origin) {
         MHD_add_response_header(m, "Access-Control-Allow-Origin", h->o.cors_origin);
-        MHD_add_response_header(m, "Access-Control-Expose-Headers", "Inference-Header-Content-Length, Server-Timing, X-Request-Id");
+        MHD_add_response_header(m, "Access-Control-Expose-Headers", "Inference-Header-Content-Length, Server-Timing, X-Request-Id, "
+                                                                     "Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset");
     }
     if (p->close || atomic_load(&h->draining)) MHD_add_response_header(m, "Connection", "close");
     srv_conn_stage(c, SRV_STAGE_SENDING, od_now_coarse_ns());
@@ -517,12 +518,9 @@ static void OD_PRINTF(2, 0) on_log(void *arg, const char *fmt, va_list args)
 static od_code start(srv_http *h, od_status *st)
 {
     const srv_http_options *o = &h->o;
-    struct MHD_OptionItem tls[] = {
-        {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)o->tls_key},
-        {MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)o->tls_cert},
-        {MHD_OPTION_END, 0, NULL}};
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(uintptr_t)srv_tls_choose}, {MHD_OPTION_END, 0, NULL}};
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG | MHD_USE_NO_LISTEN_SOCKET;
-    if (o->tls_cert) flags |= MHD_USE_TLS;
+    if (o->tls) flags |= MHD_USE_TLS;
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem pool[] = {{MHD_OPTION_THREAD_POOL_SIZE, o->threads, NULL}, {MHD_OPTION_END, 0, NULL}};
     h->daemon = MHD_start_daemon(
@@ -533,9 +531,8 @@ static od_code start(srv_http *h, od_status *st)
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)POOL_STEP, MHD_OPTION_URI_LOG_CALLBACK, on_line, h,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_ARRAY, o->tls_cert ? tls : none, MHD_OPTION_END);
+        MHD_OPTION_ARRAY, o->tls ? tls : none, MHD_OPTION_END);
     if (h->daemon) return OD_OK;
-    if (o->tls_cert) return od_fail(st, OD_BAD_ARGUMENT, "no TLS with this certificate and key");
     return od_fail(st, OD_IO, "libmicrohttpd could not start %d threads", o->threads);
 }
 
@@ -603,6 +600,7 @@ void srv_http_destroy(srv_http *h)
     atomic_store(&h->stopping, true);
     if (h->daemon) MHD_stop_daemon(h->daemon);
     if (atomic_load(&h->cut)) od_log(OD_WARN, "%d requests that had begun were cut off", atomic_load(&h->cut));
+    if (h->o.tls) srv_tls_end();
     if (h->listen_fd >= 0) close(h->listen_fd);
     if (h->stop_fd >= 0) close(h->stop_fd);
     pthread_cond_destroy(&h->wake);

@@ -107,7 +107,7 @@ typedef struct srv_http_options {
     size_t compress_above;       /* replies shorter than this are never compressed */
     const char *prefix;          /* in front of every path: "/api"; "": none */
     const char *cors_origin;     /* Access-Control-Allow-Origin; NULL: no CORS */
-    const char *tls_cert, *tls_key; /* PEM text; NULL: plain */
+    bool tls;                    /* with the certificate of srv_tls_use */
     const srv_route *routes;
     int n_routes;
     /* Asked before a request's body is read; what is not OD_OK refuses it, with reply.status if that was set. May be NULL. */
@@ -120,9 +120,11 @@ typedef struct srv_http_options {
     void *context;
 } srv_http_options;
 
-/* Listens and serves until destroy. Texts of `options` must stay. OD_IO: the address is taken or not ours;
- * OD_BAD_ARGUMENT: key and certificate that are none. */
+/* Listens and serves until destroy. Texts of `options` must stay. OD_IO: the address is taken or not ours. */
 od_code srv_http_create(srv_http **out, const srv_http_options *options, od_status *st);
+/* Show this certificate (PEM texts) to new connections; before create, and again whenever it is renewed. OD_BAD_ARGUMENT: they are
+ * none, or do not belong together; the one before stays. */
+od_code srv_tls_use(const char *cert, const char *key, od_status *st);
 int srv_http_port(const srv_http *h);
 
 /* No new connections; replies from now on end theirs. */

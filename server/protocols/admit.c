@@ -8,6 +8,7 @@
 #include "engine/base/log.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,12 +110,16 @@ static bool same(const char *a, const char *b, size_t a_len, size_t b_len)
     return !differ;
 }
 
+static double burst(const token *t)
+{
+    return t->rate * BURST_SECONDS < 1 ? 1 : t->rate * BURST_SECONDS;
+}
+
 /* One request from the token's bucket; false: it is empty, and `*wait_us` is when it will not be. */
 static bool take(token *t, int64_t *wait_us)
 {
-    if (t->rate <= 0) return true;
     int64_t now = od_now_ns();
-    double most = t->rate * BURST_SECONDS < 1 ? 1 : t->rate * BURST_SECONDS;
+    double most = burst(t);
     if (t->at_ns) t->left += (double)(now - t->at_ns) / 1e9 * t->rate;
     if (t->left > most) t->left = most;
     t->at_ns = now;
@@ -124,6 +129,20 @@ static bool take(token *t, int64_t *wait_us)
     }
     t->left--;
     return true;
+}
+
+/* What clients know from draft-ietf-httpapi-ratelimit-headers: requests that may come at once, how many of them are left, and in
+ * how many seconds none will be missing. */
+static void tell_rate(srv_request *r, const token *t)
+{
+    enum { ROOM = 24 };
+    static const char *const names[] = {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"};
+    const double values[] = {burst(t), t->left, ceil((burst(t) - t->left) / t->rate)};
+    char *text = od_arena_alloc(&r->arena, sizeof names / sizeof *names * ROOM);
+    for (size_t i = 0; text && i < OD_COUNT(names); i++, text += ROOM) {
+        snprintf(text, ROOM, "%.0f", floor(values[i]));
+        srv_reply_header(r, names[i], text);
+    }
 }
 
 static od_code check_token(srv_request *r, od_status *st)
@@ -144,7 +163,9 @@ static od_code check_token(srv_request *r, od_status *st)
         found = true;
         admin = t->admin;
         r->client = od_arena_strdup(&r->arena, t->name, strlen(t->name));
+        if (t->rate <= 0) continue;
         in_rate = take(t, &wait_us);
+        tell_rate(r, t);
     }
     if (!found) {
         r->reply.status = 401;

@@ -31,13 +31,14 @@ void srv_seen(srv_request *r, bool complete)
     srv_metrics_observe(s->metrics, &o);
     srv_refusal why = refusal_of(r, &refused);
     if (refused) srv_metrics_refuse(s->metrics, why);
-    if (!s->access_log) return;
+    srv_access_log *log = atomic_load_explicit(&s->access_log, memory_order_acquire);
+    if (!log) return;
     srv_access a = {
         .peer = srv_request_peer(r), .client = r->client, .method = r->method, .target = r->target, .id = r->id,
         .traceparent = r->traceparent, .model = r->model, .version = r->version, .status = complete ? r->reply.status : 0,
         .bytes_in = r->body_len, .bytes_out = r->sent_bytes, .total_ns = total, .queue_ns = r->queue_ns, .decode_ns = r->decode_ns,
         .preprocess_ns = r->preprocess_ns, .compute_ns = r->compute_ns, .postprocess_ns = r->postprocess_ns, .batch_rows = r->batch_rows};
-    srv_access_log_write(s->access_log, &a);
+    srv_access_log_write(log, &a);
 }
 
 void srv_turned_away(void *server)
@@ -53,7 +54,7 @@ void srv_metrics_page(srv_request *r)
         .socket_threads = (int)s->settings->socket_threads, .connections = srv_http_connections(r->http),
         .in_flight = srv_http_active(r->http), .body_bytes = (int64_t)srv_http_body_bytes(r->http),
         .memory_bytes = (int64_t)atomic_load(&s->memory.used), .memory_limit = (int64_t)s->memory.limit,
-        .log_dropped = s->access_log ? srv_access_log_dropped(s->access_log) : 0, .ready = srv_server_is_ready(s),
+        .log_dropped = srv_access_log_dropped(atomic_load(&s->access_log)), .ready = srv_server_is_ready(s),
         .draining = atomic_load(&s->draining), .triton_names = s->settings->triton_metrics};
     r->reply.type = "text/plain; version=0.0.4; charset=utf-8";
     r->reply.body = (srv_text){.arena = &r->arena};

@@ -1,4 +1,5 @@
 #include "server/watch/access_log.h"
+#include "engine/base/log.h"
 #include "server/text.h"
 
 #include <errno.h>
@@ -19,9 +20,10 @@ enum {
 };
 
 struct srv_access_log {
-    char *path; /* NULL: not a file of ours */
     int fd;
-    bool json;
+    bool own;       /* fd is to be closed */
+    char *new_path; /* to be opened */
+    atomic_bool json, off;
     pthread_t thread;
     pthread_mutex_t lock; /* held for copying a line, never while writing */
     pthread_cond_t filled;
@@ -142,10 +144,10 @@ static void make_text(line *l, const srv_access *a)
 
 void srv_access_log_write(srv_access_log *log, const srv_access *a)
 {
-    if (!log) return;
+    if (!log || atomic_load_explicit(&log->off, memory_order_relaxed)) return;
     line l;
     l.len = 0;
-    if (log->json) make_json(&l, a);
+    if (atomic_load_explicit(&log->json, memory_order_relaxed)) make_json(&l, a);
     else make_text(&l, a);
     l.data[l.len++] = '\n'; /* put leaves room for it */
     pthread_mutex_lock(&log->lock);
@@ -166,12 +168,26 @@ static int open_file(const char *path)
     return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
 }
 
-static void reopen(srv_access_log *log)
+/* The descriptor that `path` stands for; below 0: it cannot be opened. `*own`: it is to be closed. */
+static int open_path(const char *path, bool *own)
 {
-    int fd = log->path ? open_file(log->path) : -1;
-    if (fd < 0) return; /* the old file goes on */
-    close(log->fd);
-    log->fd = fd;
+    *own = path && strcmp(path, "-") && strcmp(path, "stderr");
+    return *own ? open_file(path) : path && !strcmp(path, "stderr") ? STDERR_FILENO : STDOUT_FILENO;
+}
+
+/* On the writer's thread. Takes `path`. */
+static void reopen(srv_access_log *log, char *path)
+{
+    bool own;
+    int fd = open_path(path, &own);
+    if (fd < 0) {
+        od_log(OD_WARN, "access log %s: %s; the old file goes on", path, strerror(errno));
+    } else {
+        if (log->own) close(log->fd);
+        log->fd = fd;
+        log->own = own;
+    }
+    free(path);
 }
 
 static void write_all(int fd, const char *data, size_t size)
@@ -203,8 +219,10 @@ static void *writer_main(void *arg)
         log->back = full;
         log->used = 0;
         log->reopen = false;
+        char *path = log->new_path;
+        log->new_path = NULL;
         pthread_mutex_unlock(&log->lock);
-        if (again) reopen(log);
+        if (again) reopen(log, path);
         write_all(log->fd, full, size);
         if (stop) return NULL;
         pthread_mutex_lock(&log->lock);
@@ -214,19 +232,17 @@ static void *writer_main(void *arg)
 od_code srv_access_log_create(srv_access_log **out, const char *path, bool json, od_status *st)
 {
     srv_access_log *log = calloc(1, sizeof *log);
-    bool is_file = path && strcmp(path, "-") && strcmp(path, "stderr");
     if (log) {
-        log->fd = path && !strcmp(path, "stderr") ? STDERR_FILENO : STDOUT_FILENO;
+        log->fd = -1;
         log->front = malloc(BUFFER);
         log->back = malloc(BUFFER);
-        log->path = is_file ? strdup(path) : NULL;
     }
-    if (!log || !log->front || !log->back || (is_file && !log->path)) {
+    if (!log || !log->front || !log->back) {
         od_fail(st, OD_NO_MEMORY, "no memory for the access log");
         goto fail;
     }
     log->json = json;
-    if (is_file && (log->fd = open_file(path)) < 0) {
+    if ((log->fd = open_path(path, &log->own)) < 0) {
         od_fail(st, OD_IO, "access log %s: %s", path, strerror(errno));
         goto fail;
     }
@@ -238,12 +254,11 @@ od_code srv_access_log_create(srv_access_log **out, const char *path, bool json,
         return OD_OK;
     }
     od_fail(st, OD_IO, "the system refused a thread for the access log");
-    if (log->path) close(log->fd);
+    if (log->own) close(log->fd);
 fail:
     if (log) {
         free(log->front);
         free(log->back);
-        free(log->path);
     }
     free(log);
     return st->code;
@@ -257,19 +272,29 @@ void srv_access_log_destroy(srv_access_log *log)
     pthread_cond_signal(&log->filled);
     pthread_mutex_unlock(&log->lock);
     pthread_join(log->thread, NULL);
-    if (log->path) close(log->fd);
+    if (log->own) close(log->fd);
     pthread_cond_destroy(&log->filled);
     pthread_mutex_destroy(&log->lock);
     free(log->front);
     free(log->back);
-    free(log->path);
+    free(log->new_path);
     free(log);
 }
 
-void srv_access_log_reopen(srv_access_log *log)
+void srv_access_log_form(srv_access_log *log, bool json, bool off)
 {
     if (!log) return;
+    atomic_store(&log->json, json);
+    atomic_store(&log->off, off);
+}
+
+void srv_access_log_reopen(srv_access_log *log, const char *path)
+{
+    char *copy = log ? strdup(path ? path : "-") : NULL;
+    if (!copy) return; /* the old file goes on */
     pthread_mutex_lock(&log->lock);
+    free(log->new_path);
+    log->new_path = copy;
     log->reopen = true;
     pthread_cond_signal(&log->filled);
     pthread_mutex_unlock(&log->lock);

@@ -30,8 +30,11 @@ void srv_access_log_destroy(srv_access_log *log);
 /* NULL is accepted: nothing is written. Any thread. */
 void srv_access_log_write(srv_access_log *log, const srv_access *a);
 
-/* Open the file anew before the next lines: after it was moved away. */
-void srv_access_log_reopen(srv_access_log *log);
+/* Open the file anew before the next lines: after it was moved away. `path` as for create; when it cannot be opened the old file
+ * goes on and a warning is logged. Any thread but never two at once. */
+void srv_access_log_reopen(srv_access_log *log, const char *path);
+/* Lines as JSON or text from now on, or none. */
+void srv_access_log_form(srv_access_log *log, bool json, bool off);
 
 uint64_t srv_access_log_dropped(const srv_access_log *log);
 

@@ -3,6 +3,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -326,6 +327,10 @@ def test_tokens_rates_and_admins(own, tmp_path):
     assert s.ask("POST", "/v2/repository/models/identity/load", "{}", by("alice-secret"))[0] == 200
     answers = [s.ask("POST", ID, body, by("bob-secret-1")) for _ in range(15)]
     assert {a[0] for a in answers} == {200, 429} and all("retry-after" in a[1] for a in answers if a[0] == 429)
+    for status, headers, _ in answers:
+        limit, left, reset = (int(headers["ratelimit-" + x]) for x in ("limit", "remaining", "reset"))
+        assert limit == 5 and 0 <= left < 5 and reset == 1 and (left == 0 or status == 200)
+    assert "ratelimit-limit" not in s.ask("POST", ID, body, by("alice-secret"))[1], "she has no rate"
     tokens.write_text("carol carol-secret\n")
     s.process.send_signal(signal.SIGHUP)
     time.sleep(0.3)
@@ -356,6 +361,121 @@ def test_tls(own, tmp_path):
         r = c.getresponse()
         assert r.status == 200 and json.loads(r.read())["outputs"][0]["shape"] == [20000, 4]
     c.close()
+
+
+def certificate(folder, name):
+    key, cert = folder / f"{name}.key", folder / f"{name}.pem"
+    made = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert,
+                           "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], capture_output=True)
+    assert made.returncode == 0
+    return cert.read_bytes(), key.read_bytes()
+
+
+def shown(s):
+    """The certificate that a new connection gets."""
+    return ssl.get_server_certificate(("127.0.0.1", s.port)).encode()
+
+
+def test_a_renewed_certificate_is_shown_from_sighup_on_and_open_connections_go_on(own, tmp_path):
+    first, second = certificate(tmp_path, "first"), certificate(tmp_path, "second")
+    cert, key, log = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "log"
+    cert.write_bytes(first[0]), key.write_bytes(first[1])
+    s = own(one(), "--tls-cert", cert, "--tls-key", key, ready=False, log=log)
+    until(lambda: "listening" in log.read_text())
+    assert shown(s).split() == first[0].split()
+    c = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=10, context=ssl._create_unverified_context())
+    for renewed, wanted in (((second[0], first[1]), first), (second, second)):  # a pair that is none changes nothing
+        cert.write_bytes(renewed[0]), key.write_bytes(renewed[1])
+        said = log.read_text().count("SIGHUP")
+        s.process.send_signal(signal.SIGHUP)
+        until(lambda: log.read_text().count("SIGHUP") > said)
+        assert shown(s).split() == wanted[0].split()
+        c.request("GET", "/v2/health/live")
+        assert c.getresponse().read() == b'{"live":true}'
+    c.close()
+    bad = subprocess.run([os.environ.get("ONNXD", "build/onnxd"), "serve", s.folder, "--tls-cert", log, "--tls-key", key], capture_output=True, text=True, timeout=10)
+    assert bad.returncode == 2 and "certificate" in bad.stderr
+
+
+def test_who_says_nothing_over_tls_is_dropped(own, tmp_path):
+    cert, key = certificate(tmp_path, "one")
+    s = own(one(), "--tls-cert", tmp_path / "one.pem", "--tls-key", tmp_path / "one.key", "--idle-timeout", 1, "--receive-timeout", 1, ready=False)
+    until(lambda: not served_nobody(s))
+    for said in (b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40)):
+        with s.connect() as w:
+            w.send(said)
+            begin = time.time()
+            assert w.closed() and time.time() - begin < 8
+
+
+def served_nobody(s):
+    with contextlib.suppress(OSError), s.connect():
+        return False
+    return True
+
+
+def until(what, seconds=20):
+    end = time.time() + seconds
+    while not what():
+        assert time.time() < end
+        time.sleep(0.01)
+
+
+def test_sighup_changes_the_access_log_and_says_what_needs_a_new_start(own, tmp_path):
+    config, lines, log = tmp_path / "onnxd.json", tmp_path / "access.log", tmp_path / "log"
+    config.write_text('{"access_log_file": "%s"}' % lines)
+    s = own(one(), "--config", config, log=log)
+    seen = 0
+    for form, other in (("text", ""), ("json", ""), ("off", ', "threads": 7, "max_body": 1000'), ("json", "")):
+        config.write_text('{"access_log": "%s", "access_log_file": "%s"%s}' % (form, lines, other))
+        seen = log.read_text().count("SIGHUP: log level")
+        s.process.send_signal(signal.SIGHUP)
+        until(lambda: log.read_text().count("SIGHUP: log level") > seen)
+        before = lines.read_text() if lines.exists() else ""
+        assert s.ask("GET", "/v2/health/live")[0] == 200
+        if form == "off":
+            time.sleep(0.2)
+            assert lines.read_text() == before
+            assert "a new start is needed for --threads --max-body\n" in log.read_text()
+        else:
+            until(lambda: len(lines.read_text()) > len(before))
+            assert lines.read_text()[len(before):].startswith("{") == (form == "json")
+    config.write_text('{"access_log": "loud"}')
+    s.process.send_signal(signal.SIGHUP)
+    until(lambda: "settings stay as they were" in log.read_text())
+    assert s.ask("GET", "/v2/health/live")[0] == 200
+
+
+def test_a_service_manager_is_told(own, tmp_path):
+    """As systemd would be: a datagram socket, here also in the abstract namespace."""
+    for name in (str(tmp_path / "notify"), "@onnxd-test-%d" % os.getpid()):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as n:
+            n.bind(name.replace("@", "\0"))
+            n.settimeout(20)
+            s = own(one(), ready=False, env={"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "200000", "WATCHDOG_PID": ""})
+            assert n.recv(1000).startswith(b"READY=1\nSTATUS=Serving ")
+            assert s.ask("GET", "/v2/health/live")[0] == 200
+            assert [n.recv(1000) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            s.process.send_signal(signal.SIGHUP)
+            said = [x for x in (n.recv(1000) for _ in range(5)) if x != b"WATCHDOG=1"]
+            assert said[0].startswith(b"RELOADING=1\nMONOTONIC_USEC=") and said[1] == b"READY=1"
+            s.process.send_signal(signal.SIGTERM)
+            assert any(n.recv(1000).startswith(b"STOPPING=1") for _ in range(20))
+            assert s.process.wait(20) == 0
+
+
+def test_a_server_short_of_files_goes_on(own, onnxd):
+    """More connections than the system lets it have: the rest waits at the door, and comes in when others leave."""
+    s = own(one(), "--max-connections", 2000, "--threads", 1)
+    resource.prlimit(s.process.pid, resource.RLIMIT_NOFILE, (80, 80))
+    with s.connect() as inside:
+        wires = [s.connect() for _ in range(150)]
+        for _ in range(20):
+            inside.send(post(ID, json.dumps(infer_json()).encode()))
+            assert inside.answer()[0] == 200, "who is in is served"
+        for w in wires:
+            w.socket.close()
+        assert s.ask("GET", "/v2/health/live")[0] == 200 and s.process.poll() is None
 
 
 def test_cors(own):

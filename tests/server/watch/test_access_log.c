@@ -61,7 +61,7 @@ TEST(a_log_that_was_moved_away_is_opened_anew)
     srv_access_log_write(access_log, &example);
     for (int i = 0; i < 500 && !*text(); i++) usleep(2000);
     CHECK(!rename(path, moved));
-    srv_access_log_reopen(access_log);
+    srv_access_log_reopen(access_log, path);
     for (int i = 0; i < 500 && access(path, F_OK); i++) usleep(2000);
     srv_access_log_write(access_log, &example);
     srv_access_log_destroy(access_log);
@@ -101,7 +101,7 @@ TEST(threads_write_whole_lines_and_dropped_ones_are_counted)
 TEST(no_log_is_a_log_too)
 {
     srv_access_log_write(NULL, &example);
-    srv_access_log_reopen(NULL);
+    srv_access_log_reopen(NULL, NULL);
     srv_access_log_destroy(NULL);
     CHECK_EQ(srv_access_log_dropped(NULL), 0);
     CHECK_CODE(srv_access_log_create(&access_log, "/no/such/folder/log", false, &st), OD_IO);
