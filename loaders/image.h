@@ -45,7 +45,8 @@ typedef enum ldr_fit {
     LDR_FIT_SHORTER,   /* shorter side to `shorter`, but the longer one to `longer` at most; no crop */
     LDR_FIT_NONE,      /* as it is */
     LDR_FIT_MULTIPLES  /* to multiples of `multiple`: with width and height to the nearest ones, of the scale that brings
-                          one side there and changes less, else down to the next below */
+                          one side there and changes less, with `shorter` (and `longer`) up from what SHORTER gives, else
+                          down to the next below */
 } ldr_fit;
 
 typedef enum ldr_filter { LDR_NEAREST, LDR_BILINEAR, LDR_BICUBIC, LDR_LANCZOS, LDR_BOX } ldr_filter;

@@ -92,14 +92,26 @@ static ldr_filter resample(const cJSON *j)
     return cJSON_IsNumber(j) && j->valueint >= 0 && j->valueint < (int)OD_COUNT(filters) ? filters[j->valueint] : LDR_BILINEAR;
 }
 
+static bool begins_with_any(const char *s, const char *const *names, size_t n)
+{
+    for (size_t i = 0; s && i < n; i++)
+        if (!strncmp(s, names[i], strlen(names[i]))) return true;
+    return false;
+}
+
 /* Processors whose `size`, where it is one number, means the shorter side. */
 static bool number_is_shorter_side(const char *processor)
 {
     static const char *const names[] = {"CLIP", "ConvNext", "DeiTImage", "Detr", "Yolos", "Deformable", "MobileNetV", "Levit",
-                                        "PoolFormer", "VideoMAE"};
-    for (size_t i = 0; processor && i < OD_COUNT(names); i++)
-        if (!strncmp(processor, names[i], strlen(names[i]))) return true;
-    return false;
+                                        "PoolFormer", "VideoMAE", "MaskFormer", "Mask2Former"};
+    return begins_with_any(processor, names, OD_COUNT(names));
+}
+
+/* Processors that stretch to multiples of `size_divisor`, where others pad. */
+static bool stretches_to_multiples(const char *processor)
+{
+    static const char *const names[] = {"MaskFormer", "Mask2Former"};
+    return begins_with_any(processor, names, OD_COUNT(names));
 }
 
 /* {"height": h, "width": w}, {"shortest_edge": s, "longest_edge": l}, or s. */
@@ -155,7 +167,9 @@ static void take_resize(const cJSON *j, ldr_preprocess *p)
         p->fit = LDR_FIT_MULTIPLES;
         p->multiple = whole(get(j, "ensure_multiple_of"), 1);
     }
-    if (p->fit == LDR_FIT_SHORTER && is_on(j, "do_pad", false)) p->multiple = whole(divisor, 0);
+    if (p->fit == LDR_FIT_SHORTER && stretches_to_multiples(processor)) {
+        if ((p->multiple = whole(divisor, 0)) > 1) p->fit = LDR_FIT_MULTIPLES;
+    } else if (p->fit == LDR_FIT_SHORTER && is_on(j, "do_pad", false)) p->multiple = whole(divisor, 0);
 }
 
 static void take_preprocessor(const cJSON *j, const ldr_preprocess *graph, ldr_preprocess *p)
@@ -186,8 +200,9 @@ static const struct head {
     {"ForImageClassificationWithTeacher", LDR_TASK_CLASSIFY, "softmax"},
     {"ForObjectDetection", LDR_TASK_DETECT, "detr"},
     {"ForSemanticSegmentation", LDR_TASK_SEGMENT, "argmax"},
-    {"ForUniversalSegmentation", LDR_TASK_SEGMENT, "maskformer"},
-    {"ForInstanceSegmentation", LDR_TASK_SEGMENT, "maskformer"},
+    {"ForUniversalSegmentation", LDR_TASK_SEGMENT, "maskformer-panoptic"},
+    {"ForInstanceSegmentation", LDR_TASK_SEGMENT, "maskformer-panoptic"},
+    {"DetrForSegmentation", LDR_TASK_SEGMENT, "maskformer-panoptic"},
     {"ForDepthEstimation", LDR_TASK_IMAGE, "depth"},
     {"VisionModel", LDR_TASK_EMBED, NULL},
     {"VisionModelWithProjection", LDR_TASK_EMBED, NULL},
@@ -201,9 +216,7 @@ static const struct head {
 static bool has_sigmoid_scores(const char *architecture)
 {
     static const char *const names[] = {"RTDetr", "DeformableDetr", "Deta", "DFine", "ConditionalDetr", "DabDetr"};
-    for (size_t i = 0; i < OD_COUNT(names); i++)
-        if (!strncmp(architecture, names[i], strlen(names[i]))) return true;
-    return false;
+    return begins_with_any(architecture, names, OD_COUNT(names));
 }
 
 /* Of several outputs the one that is the result, by the names that Optimum gives. */
@@ -236,6 +249,23 @@ static od_code take_two(const eng_model *m, const char *architecture, const char
     return OD_OK;
 }
 
+/* Networks whose masks belong to queries are trained for one of three answers, which only the hub's names of them tell; else
+ * it is the one that transformers' own pipeline takes first. */
+static od_code take_queries(const cJSON *config, const char *architecture, const eng_model *m, od_arena *a, ldr_card *card, od_status *st)
+{
+    static const double side[2] = {384, 384}; /* whatever the input */
+    static const struct ldr_card_param enlarge = {"enlarge", 2, side};
+    const cJSON *name = get(config, "_name_or_path");
+    if (cJSON_IsString(name) && strstr(name->valuestring, "semantic")) card->decoder = "maskformer";
+    else if (cJSON_IsString(name) && strstr(name->valuestring, "instance")) card->decoder = "maskformer-instance";
+    if (begins_with_any(architecture, (const char *const[]){"Mask2Former"}, 1)) {
+        card->params = &enlarge;
+        card->n_params = 1;
+    }
+    if (ends_with(architecture, "DetrForSegmentation")) return take_two(m, architecture, "logits", "pred_masks", a, card, st);
+    return take_two(m, architecture, "class_queries_logits", "masks_queries_logits", a, card, st);
+}
+
 static od_code from_transformers(const cJSON *config, const cJSON *pre, const eng_model *m, od_arena *a, ldr_card *card,
                                  bool *found, od_status *st)
 {
@@ -259,8 +289,8 @@ static od_code from_transformers(const cJSON *config, const cJSON *pre, const en
         eng_tensor logits = ldr_card_shape(m, m->graph->outputs[card->outputs[0]]);
         bool as_queries = !strncmp(name->valuestring, "RTDetr", 6) || !strncmp(name->valuestring, "DFine", 5);
         if (as_queries && logits.rank == 3 && logits.dims[1] > 0) card->max_detections = od_min_i64(logits.dims[1], 1000000);
-    } else if (head->decoder && !strcmp(head->decoder, "maskformer")) {
-        OD_TRY(take_two(m, name->valuestring, "class_queries_logits", "masks_queries_logits", a, card, st));
+    } else if (head->decoder && !strcmp(head->decoder, "maskformer-panoptic")) {
+        OD_TRY(take_queries(config, name->valuestring, m, a, card, st));
     } else {
         OD_TRY(take_output(m, a, card, st));
     }

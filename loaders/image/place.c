@@ -17,9 +17,19 @@ static void to_shorter(double shorter, double exact, int64_t fw, int64_t fh, int
     *rh = fw <= fh ? (int64_t)(exact * h / w) : (int64_t)shorter;
 }
 
-static void resized_extents(const ldr_preprocess *p, int64_t fw, int64_t fh, int64_t *rw, int64_t *rh)
+static void shorter_extents(const ldr_preprocess *p, int64_t fw, int64_t fh, int64_t *rw, int64_t *rh)
 {
     double w = (double)fw, h = (double)fh, exact = (double)p->shorter, size = exact;
+    if (p->longer > 0 && fmax(w, h) / fmin(w, h) * size > (double)p->longer) {
+        exact = (double)p->longer * fmin(w, h) / fmax(w, h);
+        size = rint(exact);
+    }
+    to_shorter(size, exact, fw, fh, rw, rh);
+}
+
+static void resized_extents(const ldr_preprocess *p, int64_t fw, int64_t fh, int64_t *rw, int64_t *rh)
+{
+    double w = (double)fw, h = (double)fh;
     switch (p->fit) {
     case LDR_FIT_STRETCH:
         *rw = p->width;
@@ -37,7 +47,7 @@ static void resized_extents(const ldr_preprocess *p, int64_t fw, int64_t fh, int
             *rw = p->resize_width;
             *rh = p->resize_height;
         } else if (p->shorter > 0) {
-            to_shorter(size, size, fw, fh, rw, rh);
+            to_shorter((double)p->shorter, (double)p->shorter, fw, fh, rw, rh);
         } else { /* as timm rounds */
             double ratio = fmax(w, h) / (double)p->longer;
             *rw = llrint(w / ratio);
@@ -45,13 +55,15 @@ static void resized_extents(const ldr_preprocess *p, int64_t fw, int64_t fh, int
         }
         break;
     case LDR_FIT_SHORTER:
-        if (p->longer > 0 && fmax(w, h) / fmin(w, h) * size > (double)p->longer) {
-            exact = (double)p->longer * fmin(w, h) / fmax(w, h);
-            size = rint(exact);
-        }
-        to_shorter(size, exact, fw, fh, rw, rh);
+        shorter_extents(p, fw, fh, rw, rh);
         break;
-    case LDR_FIT_MULTIPLES: { /* GLPN's, and with extents DPT's */
+    case LDR_FIT_MULTIPLES: { /* GLPN's, with extents DPT's, with a shorter side MaskFormer's */
+        if (p->shorter > 0) {
+            shorter_extents(p, fw, fh, rw, rh);
+            *rw = round_up(*rw, p->multiple);
+            *rh = round_up(*rh, p->multiple);
+            break;
+        }
         double m = (double)od_max_i64(p->multiple, 1), sx = (double)p->width / w, sy = (double)p->height / h;
         double scale = fabs(1 - sx) < fabs(1 - sy) ? sx : sy;
         bool near = p->width > 0 && p->height > 0;

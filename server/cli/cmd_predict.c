@@ -97,7 +97,8 @@ static void print_text(const char *image, const char *json)
     printf("%s\n", image);
     for (const cJSON *k = j ? j->child : NULL; k; k = k->next) {
         if (cJSON_IsArray(k)) print_list(k);
-        else if (cJSON_IsObject(k) && cJSON_GetObjectItem(k, "classes")) print_list(cJSON_GetObjectItem(k, "classes"));
+        else if (cJSON_GetObjectItem(k, "classes")) print_list(cJSON_GetObjectItem(k, "classes"));
+        else if (cJSON_GetObjectItem(k, "segments")) print_list(cJSON_GetObjectItem(k, "segments"));
     }
     cJSON_Delete(j);
 }

@@ -19,8 +19,8 @@ function queryOf(shown) {
 
 function setSliders() {
   const card = state.card || {}, task = card.task;
-  const single = task === "segment" && ["sigmoid", "probabilities"].includes(card.decoder);
-  $("score").parentElement.hidden = !(hasScores() || single);
+  const limited = task === "segment" && ["sigmoid", "probabilities", "maskformer-instance", "maskformer-panoptic"].includes(card.decoder);
+  $("score").parentElement.hidden = !(hasScores() || limited);
   $("iou").parentElement.hidden = task !== "detect" || !(card.iou_threshold < 1);
   $("top").parentElement.hidden = task !== "classify";
   $("score").value = card.score_threshold ?? (task === "classify" ? 0 : 0.5);
@@ -132,6 +132,11 @@ function showAnswer() {
     const counts = {};
     for (const h of hits) counts[nameOf(h)] = (counts[nameOf(h)] || 0) + 1;
     words = hits.length ? Object.entries(counts).map(([n, c]) => `${c} × ${n}`).join(", ") : "Nothing above this score.";
+  } else if (a.segmentation && a.segmentation.segments) { /* each its own colour, also of one class */
+    const parts = a.segmentation.segments.map((s, at) => ({...s, at, label: nameOf(s), index: s.id}));
+    drawMasks(g, width, height, parts.filter(p => p.mask).map(p => ({mask: p.mask, index: p.id, strong: p.at === state.chosen})).reverse());
+    rows = parts.map(p => hitButton(p, percent(p.score), p.area / (width * height), colour(p.id)));
+    words = parts.length ? parts.map(nameOf).slice(0, 6).join(", ") + (parts.length > 6 ? " …" : "") : "Nothing above this score.";
   } else if (a.segmentation) {
     const parts = a.segmentation.classes.map((c, at) => ({...c, at}));
     drawMasks(g, width, height, parts.filter(p => p.mask && (state.chosen < 0 ? p.index !== 0 : p.at === state.chosen)).map(p => ({mask: p.mask, index: p.index})));

@@ -162,6 +162,17 @@ static inline float srv_interpolate(const srv_corners *c, int64_t offset)
     return up + (down - up) * c->ty;
 }
 
+/* ---- queries.c: masks of queries ---- */
+
+/* Are there two outputs, classes and masks of queries, of such extents; how many classes, 0: unknown. */
+od_code srv_queries_check(const srv_answer *w, int64_t *classes);
+
+/* Scores of the classes at each place, `classes` maps of `height` x `width`. NULL: the status is set. */
+const float *srv_queries_sum(const srv_answer *w, int64_t *classes, int64_t *height, int64_t *width);
+
+/* Append `"segmentation":{"size":[...],"segments":[...]}`; else instances. */
+od_code srv_queries_answer(const srv_answer *w, bool panoptic);
+
 /* ---- masks ---- */
 
 /* All of w->map zero, at the picture's size. */

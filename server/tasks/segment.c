@@ -1,9 +1,9 @@
 /* segment.c - a label for each pixel of the picture.
  *
  * Decoders: "argmax" (scores or logits of classes at any stride), "sigmoid" and "probabilities" (one channel,
- * compared with score_threshold: label 1 above it), "labels" (a map of class numbers), "maskformer" (logits of classes
- * [1, queries, classes + 1] and of masks [1, queries, rows, columns]). Scores are brought to
- * the picture's size by bilinear interpolation first, so that borders are the picture's and not the map's. */
+ * compared with score_threshold: label 1 above it), "labels" (a map of class numbers), "maskformer", "maskformer-instance",
+ * "maskformer-panoptic" (see queries.c). Scores are brought to the picture's size by bilinear interpolation first, so that
+ * borders are the picture's and not the map's. */
 #include "server/tasks/parts.h"
 
 #include <math.h>
@@ -12,7 +12,7 @@
 
 enum { CLASSES_MAX = 65535 };
 
-typedef enum reading { READ_ARGMAX, READ_SIGMOID, READ_PROBABILITIES, READ_LABELS, READ_QUERIES } reading;
+typedef enum reading { READ_ARGMAX, READ_SIGMOID, READ_PROBABILITIES, READ_LABELS, READ_QUERIES, READ_INSTANCES, READ_PANOPTIC } reading;
 
 /* The output as planes of numbers. */
 typedef struct field {
@@ -24,30 +24,23 @@ typedef struct field {
 
 static od_code shape_queries(const srv_answer *w, field *f)
 {
-    const eng_tensor *classes = &w->outputs[0], *masks = &w->outputs[1];
-    if (w->n_outputs != 2) return od_fail(w->st, OD_BAD_SHAPE, "decoder 'maskformer' reads 2 outputs, not %d", w->n_outputs);
-    OD_TRY(srv_want(w, 0, 3, (int64_t[]){1, -1, -1}));
-    OD_TRY(srv_want(w, 1, 4, (int64_t[]){1, classes->rank == 3 ? classes->dims[1] : -1, -1, -1}));
-    if (classes->rank < 0 || masks->rank < 0) return OD_OK;
-    *f = (field){.how = READ_ARGMAX, .classes = classes->dims[2] - 1, .height = masks->dims[2], .width = masks->dims[3]};
-    f->pixel = 1;
-    f->row = f->width;
-    f->plane = f->row * f->height;
-    return OD_OK;
+    f->how = READ_ARGMAX;
+    return srv_queries_check(w, &f->classes);
 }
 
 static od_code shape(const srv_answer *w, field *f)
 {
-    static const char *const names[] = {"argmax", "sigmoid", "probabilities", "labels", "maskformer"};
+    static const char *const names[] = {"argmax", "sigmoid", "probabilities", "labels", "maskformer", "maskformer-instance",
+                                        "maskformer-panoptic"};
     const eng_tensor *t = &w->outputs[0];
     const char *name = w->card->decoder ? w->card->decoder : t->rank == 4 && t->dims[1] == 1 ? "sigmoid" : "argmax";
     size_t at = 0;
     while (at < OD_COUNT(names) && strcmp(name, names[at]) != 0) at++;
     if (at == OD_COUNT(names))
         return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for segment there are argmax, sigmoid, probabilities, labels, "
-                       "maskformer", name);
+                       "maskformer, maskformer-instance, maskformer-panoptic", name);
     *f = (field){.how = (reading)at};
-    if (at == READ_QUERIES) return shape_queries(w, f);
+    if (at >= READ_QUERIES) return shape_queries(w, f);
     if (t->rank == 3 && at != READ_ARGMAX) { /* no extent for channels */
         f->classes = 1;
         f->height = t->dims[1];
@@ -137,31 +130,14 @@ static void nearest_row(const field *f, const srv_between *bx, const srv_between
     }
 }
 
-/* Scores of classes at each place: the sum over queries of the class's probability (the last is nothing) times
- * the mask's. */
-static const float *sum_queries(const srv_answer *w, const field *f)
+/* The maps of classes that queries make. */
+static od_code sum_queries(const srv_answer *w, field *f)
 {
-    const float *logits = srv_floats(w, 0), *masks = logits ? srv_floats(w, 1) : NULL;
-    int64_t queries = w->outputs[0].dims[1], n = f->classes, total;
-    if (!masks) return NULL;
-    float *sum = od_mul_i64(n, f->plane, &total) ? od_arena_array(w->a, float, total) : NULL;
-    float *mask = od_arena_array(w->a, float, f->plane);
-    if (!sum || !mask) {
-        od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " maps", n);
-        return NULL;
-    }
-    for (int64_t q = 0; q < queries; q++, logits += n + 1, masks += f->plane) {
-        float most = logits[n], all = 0;
-        for (int64_t c = 0; c < n; c++) most = fmaxf(most, logits[c]);
-        for (int64_t c = 0; c <= n; c++) all += expf(logits[c] - most);
-        for (int64_t i = 0; i < f->plane; i++) mask[i] = srv_sigmoid(masks[i]);
-        for (int64_t c = 0; c < n; c++) {
-            float p = expf(logits[c] - most) / all;
-            if (p < 1e-6f) continue; /* nearly all of them: most queries are for one class */
-            for (int64_t i = 0; i < f->plane; i++) sum[c * f->plane + i] += p * mask[i];
-        }
-    }
-    return sum;
+    if (!(f->x = srv_queries_sum(w, &f->classes, &f->height, &f->width))) return w->st->code;
+    f->pixel = 1;
+    f->row = f->width;
+    f->plane = f->row * f->height;
+    return OD_OK;
 }
 
 static od_code read_map(const srv_answer *w, srv_map *m)
@@ -170,9 +146,12 @@ static od_code read_map(const srv_answer *w, srv_map *m)
     field f;
     srv_between bx, by;
     OD_TRY(shape(w, &f));
-    if (f.width < 1 || f.height < 1 || f.classes < 1) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is empty");
-    bool queries = w->card->decoder && !strcmp(w->card->decoder, "maskformer");
-    if (!(f.x = queries ? sum_queries(w, &f) : srv_floats(w, 0))) return w->st->code;
+    if (w->card->decoder && !strcmp(w->card->decoder, "maskformer")) {
+        OD_TRY(sum_queries(w, &f));
+    } else {
+        if (f.width < 1 || f.height < 1 || f.classes < 1) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is empty");
+        if (!(f.x = srv_floats(w, 0))) return w->st->code;
+    }
     m->width = p->image_width;
     m->height = p->image_height;
     m->labels = od_arena_alloc(w->a, (size_t)(m->width * m->height) * sizeof *m->labels);
@@ -240,6 +219,9 @@ static od_code add_class(const srv_answer *w, srv_map *m, const part *area, cons
 static od_code answer(const srv_answer *w)
 {
     srv_map m = {0};
+    const char *decoder = w->card->decoder ? w->card->decoder : "";
+    bool panoptic = !strcmp(decoder, "maskformer-panoptic");
+    if (panoptic || !strcmp(decoder, "maskformer-instance")) return srv_queries_answer(w, panoptic);
     OD_TRY(read_map(w, &m));
     part *areas = od_arena_array(w->a, part, CLASSES_MAX + 1);
     if (!areas) return od_fail(w->st, OD_NO_MEMORY, "no memory for areas");

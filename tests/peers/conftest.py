@@ -15,6 +15,7 @@ if not MISSING:
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads only wait for each other
     import vision_ops
     vision_ops.install()
 

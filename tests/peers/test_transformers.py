@@ -1,5 +1,6 @@
 """Hugging Face transformers: models made from their configurations, exported as Optimum names things, with config.json and
 preprocessor_config.json as save_pretrained writes them; their own image processors before and behind."""
+import json
 import types
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import transformers as hf
 from PIL import Image
 
-from peers import REPORT, SCORE, answers, clipped, same_classes, same_depth, same_detections, same_segmentation
+from peers import MASK, REPORT, SCORE, answers, card, clipped, decoded, mask_overlap, same_classes, same_depth, same_detections, same_segmentation
 from weights import Picked, calibrate_norms, spread_logits
 
 SIDE = 128  # of inputs: small, but not so small that JPEGs shrink while they are decoded
@@ -23,7 +24,7 @@ def export(model, processor, folder, example, outputs, axes=None):
     def pick(net, x):
         found = net(pixel_values=x)
         return tuple(found[k] for k in outputs)
-    model.config.architectures = [type(model).__name__]
+    model.config.architectures = [type(getattr(model, "net", model)).__name__]
     model.config.save_pretrained(folder)
     processor.save_pretrained(folder)
     axes = axes or {"pixel_values": {0: "batch", 2: "height", 3: "width"}}
@@ -154,7 +155,9 @@ def run_export(path, processor, image):
     """A trace keeps the extents and the order of queries of the picture that it was made with, so that these exports answer
     otherwise than the networks themselves: what counts is the export."""
     import onnxruntime
-    session = onnxruntime.InferenceSession(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options)
     x = processor(images=image, return_tensors="pt")["pixel_values"].numpy()
     return types.SimpleNamespace(**{o.name: torch.tensor(v) for o, v in zip(session.get_outputs(), session.run(None, {"pixel_values": x}))})
 
@@ -191,6 +194,108 @@ def test_segformer(onnxd, pictures, tmp_path):
         out = run(model, processor, im)
         want = processor.post_process_semantic_segmentation(out, target_sizes=[im.size[::-1]])[0]
         same_segmentation("transformers segformer", said, want.numpy())
+
+
+# ---- masks of queries ----------------------------------------------------------------------------
+
+SWIN = {"embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [2, 2, 2, 2], "window_size": 4}
+PIXELS = {"size": {"shortest_edge": 160, "longest_edge": 260}}
+QUERY_MODELS = {
+    "mask2former": (lambda: hf.Mask2FormerForUniversalSegmentation(hf.Mask2FormerConfig(
+        backbone_config=hf.SwinConfig(**SWIN, out_features=["stage1", "stage2", "stage3", "stage4"]), feature_size=32, mask_feature_size=32,
+        hidden_dim=32, encoder_feedforward_dim=48, encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=48,
+        num_queries=40, **NAMES)), lambda: hf.Mask2FormerImageProcessor(**PIXELS)),
+    "maskformer": (lambda: hf.MaskFormerForInstanceSegmentation(hf.MaskFormerConfig(
+        backbone_config=hf.SwinConfig(**SWIN, out_features=["stage1", "stage2", "stage3", "stage4"]), fpn_feature_size=32, mask_feature_size=32,
+        decoder_config=hf.DetrConfig(**{**SMALL, "num_queries": 40}), **NAMES)), lambda: hf.MaskFormerImageProcessor(**PIXELS)),
+    "detr": (lambda: hf.DetrForSegmentation(hf.DetrConfig(**{**SMALL, "decoder_attention_heads": 8, "encoder_attention_heads": 8}, **BACKBONE, **NAMES)), lambda: hf.DetrImageProcessor(**SHORT)),
+}
+
+
+def query_outputs(name):
+    return ("logits", "pred_masks") if name == "detr" else ("class_queries_logits", "masks_queries_logits")
+
+
+class Spread(torch.nn.Module):
+    """The network with classes of queries from unlikely to certain, and masks that differ from query to query."""
+
+    def __init__(self, net, batch, classes, masks):
+        super().__init__()
+        self.net, self.config, self.masks = net, net.config, masks
+        head = [m for n, m in net.named_modules() if n.split(".")[-1] in ("class_predictor", "class_labels_classifier")][0]
+        with torch.no_grad():
+            found = [net(pixel_values=x[None]) for x in batch]
+            logits = torch.cat([f[classes][0] for f in found])
+            head.weight *= 3 / logits.std(0)[:, None]
+            head.bias[:] = (head.bias - logits.mean(0)) * 3 / logits.std(0)
+            flat = torch.cat([f[masks][0].flatten(1) for f in found], 1)
+            self.mean, self.deviation = flat.mean(1)[None, :, None, None], flat.std(1)[None, :, None, None]
+
+    def forward(self, pixel_values):
+        out = self.net(pixel_values=pixel_values)
+        out[self.masks] = (out[self.masks] - self.mean) / self.deviation * 8 - 4
+        return out
+
+
+def same_segments(family, said, want_map, want_segments):
+    """Segments of one picture: partners by label and mask."""
+    got, taken = said["segmentation"]["segments"], set()
+    for s in want_segments:
+        mask = want_map[s["id"]]
+        best, at = -1, None
+        for i, g in enumerate(got):
+            if i in taken or g["index"] != s["label_id"] or abs(g["score"] - s["score"]) > SCORE:
+                continue
+            o = mask_overlap(decoded(g["mask"]), mask)
+            if o > best:
+                best, at = o, i
+        assert at is not None, (s, [(g["index"], g["score"], g["area"]) for g in got])
+        taken.add(at)
+        small = mask.sum() < 100
+        REPORT.add(family, found=1, score=abs(got[at]["score"] - s["score"]), mask=None if small else best)
+        assert small or best >= MASK, (best, s, mask.sum())
+        assert got[at]["area"] == decoded(got[at]["mask"]).sum()
+    assert len(got) == len(want_segments)
+
+
+def set_kind(onnxd, folder, name, kind, config):
+    """What the hub's configuration says of the kind, or a card that says what is to be fused."""
+    if kind == "fused":
+        said = card(onnxd, folder / "model.onnx")
+        said["parameters"] = {**said.get("parameters", {}), "label_ids_to_fuse": [1, 2, 3]}
+        (folder / "model.json").write_text(json.dumps(said))
+        return {"label_ids_to_fuse": {1, 2, 3}}
+    named = {"_name_or_path": f"somebody/{name}-tiny-coco-{kind}"} if kind in ("semantic", "instance") else {}
+    (folder / "config.json").write_text(json.dumps({**config, **named}))
+    return {}
+
+
+@pytest.mark.parametrize("name", QUERY_MODELS)
+def test_queries(onnxd, pictures, tmp_path, name):
+    torch.manual_seed(3)
+    model, processor = QUERY_MODELS[name][0]().eval(), QUERY_MODELS[name][1]()
+    classes, masks = query_outputs(name)
+    batch = [processor(images=im, return_tensors="pt")["pixel_values"][0] for im in opened(pictures)]
+    path = export(Spread(model, batch, classes, masks), processor, tmp_path, batch[0][None], (classes, masks))
+    config, threshold = json.loads((tmp_path / "config.json").read_text()), 0.4
+    outputs = [run_export(path, processor, im) for im in opened(pictures)]
+    for kind in ("panoptic", "fused") if name == "detr" else ("semantic", "instance", "panoptic", "fused"):
+        fuse = set_kind(onnxd, tmp_path, name, kind, config)
+        family, found = f"transformers {name}, {kind}", 0
+        for im, out, said in zip(opened(pictures), outputs, answers(onnxd, path, pictures, "--score-threshold", threshold)):
+            size = [im.size[::-1]]
+            if kind == "semantic":
+                same_segmentation(family, said, processor.post_process_semantic_segmentation(out, target_sizes=size)[0].numpy())
+                continue
+            if kind == "instance":
+                result = processor.post_process_instance_segmentation(out, threshold=threshold, target_sizes=size, return_binary_maps=True)[0]
+                want = dict(enumerate(result["segmentation"].numpy().astype(bool))) if result["segments_info"] else {}
+            else:
+                result = processor.post_process_panoptic_segmentation(out, threshold=threshold, target_sizes=size, **fuse)[0]
+                want = {s["id"]: (result["segmentation"] == s["id"]).numpy() for s in result["segments_info"]}
+            found += len(want)
+            same_segments(family, said, want, result["segments_info"])
+        assert kind == "semantic" or found >= 10
 
 
 @pytest.mark.parametrize("name", ["dpt", "glpn", "depth_anything"])

@@ -338,6 +338,11 @@ TEST(sides_go_to_multiples)
     CHECK_OK(ldr_image_place(&p, 1280, 720, &at, &st)); /* proportions kept, near the extents, as Depth Anything */
     CHECK_EQ(at.input_height, 70);
     CHECK_EQ(at.input_width, 126);
+    p = (ldr_preprocess){.fit = LDR_FIT_MULTIPLES, .multiple = 32, .shorter = 800, .longer = 1333, .channels = 3};
+    CHECK_OK(ldr_image_place(&p, 810, 1080, &at, &st)); /* 800 x 1066 stretched to the next above, as MaskFormer */
+    CHECK_EQ(at.input_width, 800);
+    CHECK_EQ(at.input_height, 1088);
+    CHECK(at.scale_y == 1088.0 / 1080);
 }
 
 TEST(a_crop_may_keep_the_longer_side)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from test_decoders import f32, save_model
+from test_decoders import f32, from_rle, save_model
 
 
 def predict(onnxd, folder, outputs, *flags, size=(128, 128), **card):
@@ -106,3 +106,88 @@ def test_maskformer_sums_its_queries(onnxd, tmp_path, rng):
     maps = np.einsum("qc,qhw->chw", p[:, :-1], 1 / (1 + np.exp(-masks[0])))
     large = np.stack([np.asarray(Image.fromarray(f32(c)).resize((128, 128), Image.BILINEAR)) for c in maps])
     assert (decoded(got["png"]) == large.argmax(0)).mean() > 0.998
+
+
+def enlarged(maps, width, height):
+    return np.stack([np.asarray(Image.fromarray(f32(m)).resize((width, height), Image.BILINEAR)) for m in maps])
+
+
+def queries(rng, n=14):
+    """Logits of four classes and nothing, and of smooth masks that hold about half of the picture."""
+    classes = rng.normal(size=(n, 5)) * 3
+    masks = enlarged(rng.normal(size=(n, 4, 4)) * 4, 16, 16)
+    return classes, masks, np.exp(classes) / np.exp(classes).sum(-1, keepdims=True)
+
+
+def overlap(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.mark.parametrize("enlarge", [None, [96, 96]])
+def test_instances_of_queries_are_pairs_of_query_and_class(onnxd, tmp_path, rng, enlarge):
+    classes, masks, p = queries(rng)
+    card = {"parameters": {"enlarge": enlarge}} if enlarge else {}
+    outputs = {"c": f32(classes[None]), "m": f32(masks[None])}
+    got = predict(onnxd, tmp_path, outputs, "--score-threshold", "0.2", task="segment", decoder="maskformer-instance", size=(160, 120), **card)
+    got = got["segmentation"]["segments"]
+    large = enlarged(masks, 96, 96) if enlarge else masks
+    want = []
+    for at in np.argsort(-p[:, :-1].ravel())[:len(p)]:
+        q, c = divmod(at, 4)
+        on = large[q] > 0
+        score = p[q, c] * (1 / (1 + np.exp(-large[q][on]))).mean()
+        if score >= 0.2:
+            rows, columns = np.arange(120) * on.shape[0] // 120, np.arange(160) * on.shape[1] // 160
+            want.append((score, c, on[rows][:, columns]))
+    want.sort(key=lambda w: -w[0])
+    assert len(got) == len(want) > 5
+    for i, (g, (score, c, on)) in enumerate(zip(got, want)):
+        assert g["id"] == i + 1 and g["index"] == c and abs(g["score"] - score) < 1e-3
+        assert g["area"] == from_rle(g["mask"]).sum() and overlap(from_rle(g["mask"]), on) > 0.98
+    png = predict(onnxd, tmp_path, outputs, "--score-threshold", "0.2", "--mask", "png", task="segment", decoder="maskformer-instance",
+                  size=(160, 120), **card)["segmentation"]["png"]
+    top = np.zeros((120, 160), int)
+    for i, (_, _, on) in reversed(list(enumerate(want))):
+        top[on] = i + 1
+    assert (decoded(png) == top).mean() > 0.98
+
+
+@pytest.mark.parametrize("fuse", [[], [0, 2]])
+def test_panoptic_maps_give_each_pixel_to_one_query(onnxd, tmp_path, rng, fuse):
+    classes, masks, p = queries(rng)
+    outputs = {"c": f32(classes[None]), "m": f32(masks[None])}
+    keys = {"task": "segment", "decoder": "maskformer-panoptic", "size": (160, 120),
+            "parameters": {"label_ids_to_fuse": fuse, "overlap_mask_area_threshold": 0.3, "mask_threshold": 0.4}}
+    got = predict(onnxd, tmp_path, outputs, "--score-threshold", "0.35", **keys)["segmentation"]["segments"]
+    kept = [q for q in range(len(p)) if p[q].argmax() < 4 and p[q].max() > 0.35]
+    weighed = enlarged(1 / (1 + np.exp(-masks[kept])), 160, 120) * p[kept].max(-1)[:, None, None]
+    owner, want = weighed.argmax(0), []
+    for k, q in enumerate(kept):
+        own, label = owner == k, p[q].argmax()
+        if not own.any() or own.sum() / max((weighed[k] >= 0.4).sum(), 1) <= 0.3:
+            continue
+        same = [w for w in want if w[0] == label and label in fuse]
+        if same:
+            same[0][1] |= own
+            same[0][2] = max(same[0][2], p[q].max())
+        else:
+            want.append([label, own.copy(), p[q].max()])
+    want.sort(key=lambda w: -w[1].sum())
+    assert len(got) == len(want) >= 3
+    for g in got:
+        best = max(want, key=lambda w: overlap(from_rle(g["mask"]), w[1]))
+        assert overlap(from_rle(g["mask"]), best[1]) > 0.98 and g["index"] == best[0] and abs(g["score"] - best[2]) < 1e-3
+    areas = [g["area"] for g in got]
+    assert areas == sorted(areas, reverse=True) and [g["id"] for g in got] == list(range(1, len(got) + 1))
+    png = decoded(predict(onnxd, tmp_path, outputs, "--score-threshold", "0.35", "--mask", "png", **keys)["segmentation"]["png"])
+    assert all((png == g["id"]).sum() == g["area"] for g in got)
+    if fuse:
+        assert len({g["index"] for g in got if g["index"] in fuse}) == len([g for g in got if g["index"] in fuse])
+
+
+def test_nothing_found_is_an_empty_list(onnxd, tmp_path, rng):
+    classes, masks, _ = queries(rng)
+    classes[:, 4] += 50
+    for decoder in ("maskformer-instance", "maskformer-panoptic"):
+        got = predict(onnxd, tmp_path, {"c": f32(classes[None]), "m": f32(masks[None])}, task="segment", decoder=decoder)
+        assert got["segmentation"] == {"size": [128, 128], "segments": []}
