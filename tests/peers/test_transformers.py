@@ -113,6 +113,10 @@ def levels_of(config):
     return {**BACKBONE, "backbone_config": hf.ResNetConfig(**{**config, "out_features": ["stage2", "stage3", "stage4"]})}
 
 
+def every_level(config):
+    return {**BACKBONE, "backbone_config": hf.ResNetConfig(**{**config, "out_features": ["stage1", "stage2", "stage3", "stage4"]})}
+
+
 RESNET = {"embedding_size": 16, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 SHORT = {"size": {"shortest_edge": 160, "longest_edge": 260}}
 DETECTORS = {
@@ -208,7 +212,8 @@ QUERY_MODELS = {
     "maskformer": (lambda: hf.MaskFormerForInstanceSegmentation(hf.MaskFormerConfig(
         backbone_config=hf.SwinConfig(**SWIN, out_features=["stage1", "stage2", "stage3", "stage4"]), fpn_feature_size=32, mask_feature_size=32,
         decoder_config=hf.DetrConfig(**{**SMALL, "num_queries": 40}), **NAMES)), lambda: hf.MaskFormerImageProcessor(**PIXELS)),
-    "detr": (lambda: hf.DetrForSegmentation(hf.DetrConfig(**{**SMALL, "decoder_attention_heads": 8, "encoder_attention_heads": 8}, **BACKBONE, **NAMES)), lambda: hf.DetrImageProcessor(**SHORT)),
+    "detr": (lambda: hf.DetrForSegmentation(hf.DetrConfig(
+        **{**SMALL, "decoder_attention_heads": 8, "encoder_attention_heads": 8}, **every_level(RESNET), **NAMES)), lambda: hf.DetrImageProcessor(**SHORT)),
 }
 
 
@@ -224,16 +229,19 @@ class Spread(torch.nn.Module):
         self.net, self.config, self.masks = net, net.config, masks
         head = [m for n, m in net.named_modules() if n.split(".")[-1] in ("class_predictor", "class_labels_classifier")][0]
         with torch.no_grad():
+            for m in net.modules():
+                if isinstance(m, torch.nn.Embedding):
+                    m.weight.normal_()  # else all queries are nearly one
             found = [net(pixel_values=x[None]) for x in batch]
             logits = torch.cat([f[classes][0] for f in found])
-            head.weight *= 3 / logits.std(0)[:, None]
-            head.bias[:] = (head.bias - logits.mean(0)) * 3 / logits.std(0)
+            head.weight *= 2.5 / logits.std()
+            head.bias[:] = (head.bias - logits.mean(0)) * 2.5 / logits.std()
             flat = torch.cat([f[masks][0].flatten(1) for f in found], 1)
             self.mean, self.deviation = flat.mean(1)[None, :, None, None], flat.std(1)[None, :, None, None]
 
     def forward(self, pixel_values):
         out = self.net(pixel_values=pixel_values)
-        out[self.masks] = (out[self.masks] - self.mean) / self.deviation * 8 - 4
+        out[self.masks] = (out[self.masks] - self.mean) / self.deviation * 5 - 2
         return out
 
 
@@ -293,9 +301,14 @@ def test_queries(onnxd, pictures, tmp_path, name):
             else:
                 result = processor.post_process_panoptic_segmentation(out, threshold=threshold, target_sizes=size, **fuse)[0]
                 want = {s["id"]: (result["segmentation"] == s["id"]).numpy() for s in result["segments_info"]}
+            segments = {}
+            for s in sorted(result["segments_info"], key=lambda s: s["score"]):  # of those that were fused the best
+                segments.setdefault(s["id"], {})[s["label_id"]] = s
+            if any(len(s) > 1 for s in segments.values()):
+                continue  # it went on counting from the number of what it fused: two labels have one number
             found += len(want)
-            same_segments(family, said, want, result["segments_info"])
-        assert kind == "semantic" or found >= 10
+            same_segments(family, said, want, [next(iter(s.values())) for s in segments.values()])
+        assert kind == "semantic" or found >= 5
 
 
 @pytest.mark.parametrize("name", ["dpt", "glpn", "depth_anything"])
