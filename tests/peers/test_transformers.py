@@ -222,26 +222,26 @@ def query_outputs(name):
 
 
 class Spread(torch.nn.Module):
-    """The network with classes of queries from unlikely to certain, and masks that differ from query to query."""
+    """The network, whose queries are all alike with random weights, with more behind it: classes of queries from unlikely to
+    certain, and masks that differ."""
 
     def __init__(self, net, batch, classes, masks):
         super().__init__()
-        self.net, self.config, self.masks = net, net.config, masks
-        head = [m for n, m in net.named_modules() if n.split(".")[-1] in ("class_predictor", "class_labels_classifier")][0]
+        self.net, self.config, self.classes, self.masks = net, net.config, classes, masks
         with torch.no_grad():
-            for m in net.modules():
-                if isinstance(m, torch.nn.Embedding):
-                    m.weight.normal_()  # else all queries are nearly one
             found = [net(pixel_values=x[None]) for x in batch]
-            logits = torch.cat([f[classes][0] for f in found])
-            head.weight *= 2.5 / logits.std()
-            head.bias[:] = (head.bias - logits.mean(0)) * 2.5 / logits.std()
-            flat = torch.cat([f[masks][0].flatten(1) for f in found], 1)
-            self.mean, self.deviation = flat.mean(1)[None, :, None, None], flat.std(1)[None, :, None, None]
+        logits = torch.cat([f[classes][0] for f in found])
+        flat = torch.cat([f[masks][0].flatten(1) for f in found], 1)
+        queries = flat.shape[0]
+        self.scale, self.own = 1 / logits.std(), 2.5 * torch.randn(1, queries, logits.shape[1])
+        self.mean, self.deviation = flat.mean(1)[None, :, None, None], flat.std(1)[None, :, None, None]
+        self.places = torch.randn(1, queries, 4, 4) * 6
 
     def forward(self, pixel_values):
         out = self.net(pixel_values=pixel_values)
-        out[self.masks] = (out[self.masks] - self.mean) / self.deviation * 5 - 2
+        out[self.classes] = out[self.classes] * self.scale + self.own
+        places = torch.nn.functional.interpolate(self.places, size=out[self.masks].shape[-2:], mode="bilinear")
+        out[self.masks] = (out[self.masks] - self.mean) / self.deviation + places - 2
         return out
 
 
