@@ -82,6 +82,7 @@ typedef struct product {
     const eng_gemm *g;
     int64_t row_parts, col_parts, row_unit, col_unit; /* cuts are at multiples of the units */
     float *work;
+    int64_t work_floats; /* of a thread */
 } product;
 
 static void multiply_part(void *arg, int64_t chunk, int slot)
@@ -93,16 +94,16 @@ static void multiply_part(void *arg, int64_t chunk, int slot)
     int64_t end = r + 1 < p->row_parts ? tall * (r + 1) / p->row_parts * p->row_unit : g->m;
     int64_t col = wide * c / p->col_parts * p->col_unit, stop = wide * (c + 1) / p->col_parts * p->col_unit;
     eng_gemm part = eng_gemm_part(g, row, end - row, col, od_min_i64(stop, g->n) - col);
-    if (p->work) part.work = p->work + slot * ENG_WORK_FLOATS;
+    if (p->work) part.work = p->work + slot * p->work_floats;
     eng_kernels_get()->gemm_f32(&part);
 }
 
-/* Of the largest part times the parts that a thread has. */
+/* Of the largest part times the parts that a thread has. Each part makes the sums of its rows and columns for itself. */
 static int64_t time_of_parts(const product *p, int64_t threads)
 {
     int64_t rows = od_ceil_div(p->g->m / p->row_unit, p->row_parts) * p->row_unit + p->g->m % p->row_unit;
     int64_t cols = od_ceil_div(od_ceil_div(p->g->n, p->col_unit), p->col_parts) * p->col_unit;
-    return od_ceil_div(p->row_parts * p->col_parts, threads) * rows * cols;
+    return od_ceil_div(p->row_parts * p->col_parts, threads) * (rows * cols + (p->work ? 4 * rows + 5 * cols : 0));
 }
 
 /* Rows are cut first: threads then find what they wrote before. Where that is uneven, more is cut of the columns. */
@@ -115,7 +116,7 @@ static void cut(product *p, int64_t parts, int64_t threads)
     for (p->row_parts = most; p->row_parts > 0; p->row_parts /= 2) {
         p->col_parts = od_min_i64(od_ceil_div(parts, p->row_parts), od_ceil_div(p->g->n, p->col_unit));
         int64_t time = time_of_parts(p, threads);
-        if (time >= least / 8 * 7) continue;
+        if (time >= (p->work ? least : least / 8 * 7)) continue;
         least = time;
         best = *p;
     }
@@ -133,7 +134,8 @@ void eng_gemm_parallel(const eng_gemm *g, od_arena *scratch, od_pool *pool)
     if (g->m < 1 || g->n < 1) return;
     product p = {.g = g, .row_unit = 1, .col_unit = WIDE, .row_parts = 1, .col_parts = 1};
     if (eng_gemm_wants_work(g)) {
-        p.work = od_arena_alloc(scratch, (size_t)(threads * ENG_WORK_FLOATS) * sizeof(float));
+        p.work_floats = eng_gemm_work_floats(g);
+        p.work = od_arena_alloc(scratch, (size_t)(threads * p.work_floats) * sizeof(float));
         p.row_unit = ENG_WORK_ROWS; /* also without room, where it is plain tiles */
         p.col_unit = ENG_WORK_COLS;
         parts = threads * 2;

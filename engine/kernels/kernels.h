@@ -39,22 +39,35 @@ typedef struct eng_gemm {
     eng_residual residual;
     const float *add; /* residual, placed like c */
     int64_t ld_add;
-    float *work; /* ENG_WORK_FLOATS of this thread, for a product that eng_gemm_wants_work; NULL: by plain tiles */
+    float *work; /* eng_gemm_work_floats of this thread, for a product that eng_gemm_wants_work; NULL: by plain tiles */
 } eng_gemm;
 
 /* Large products take seven eighths of the multiplications (kernels_strassen.h), given room for sums of A and B. */
 enum {
-    ENG_WORK_FLOATS = 217 << 10,
     ENG_WORK_ROWS = 48,  /* such a product is cut at multiples of so many rows and columns */
     ENG_WORK_COLS = 64,
-    ENG_WORK_RATIO = 16  /* rows, and columns, of more different sizes are not added up */
+    ENG_WORK_RATIO = 16, /* rows, and columns, of more different sizes are not added up */
+    ENG_WORK_DEPTH = 768,      /* deeper ones are done in parts of so much of k */
+    ENG_WORK_BLOCK = 384,      /* rows whose sums are kept at a time, if they are no more floats than */
+    ENG_WORK_SUMS = 144 << 10, /* these: half of the second-level cache of processors with AVX-512 */
+    ENG_WORK_PART_ROWS = 208,  /* rows and columns at a time, where there are parts */
+    ENG_WORK_PART_COLS = 512,
 };
 
 /* Columns that are left over would be multiplied plainly, and equal columns must not come out differently: a softmax over
  * logits of 1e10 shows the last bit. */
 static inline bool eng_gemm_wants_work(const eng_gemm *g)
 {
-    return g->n % ENG_WORK_COLS == 0 && g->segments == 1 && !g->places && !g->offsets && !g->depth && g->m >= 96 && g->n >= 128 && g->length >= 192 && g->length % 32 == 0;
+    const bool fits = g->n % ENG_WORK_COLS == 0 && g->segments == 1 && !g->places && !g->offsets && !g->depth && g->length % 32 == 0;
+    return fits && ((g->m >= 64 && g->n >= 128 && g->length >= 64) || (g->m >= 48 && g->n >= 256 && g->length >= 192));
+}
+
+/* Floats of `work` for g or some of its rows and columns. */
+static inline int64_t eng_gemm_work_floats(const eng_gemm *g)
+{
+    const int64_t parts = od_ceil_div(g->length, ENG_WORK_DEPTH), depth = od_ceil_div(g->length / 32, parts) * 32;
+    return od_min_i64(ENG_WORK_SUMS, od_min_i64(g->m, ENG_WORK_BLOCK) * depth) + 4 * ENG_NR * depth +
+           (parts > 1 ? ENG_WORK_PART_ROWS * ENG_WORK_PART_COLS : 0);
 }
 
 /* Rows of a depthwise convolution on channels-last pixels of three spatial axes (fewer: extents of 1).

@@ -2,6 +2,8 @@
  * Tiles: 6 x 16 with 8-float registers (12 accumulators of 16) and with 4-float ones (24 of 32), 8 x 32
  * with 16-float ones (16 of 32). Columns that are left over take a narrower one: a vector, half a one, or both. */
 
+#include <string.h>
+
 typedef void tile_fn(const float *const *rows, int64_t stride, int64_t segments, int64_t length, const float *b, int64_t panel,
                      const float *ahead, const float *bias, float *c, int64_t ldc, const tile_end *e, int64_t count);
 
@@ -19,8 +21,40 @@ enum {
 #define ROWS_7(X) ROWS_6(X) X(6)
 #define ROWS_8(X) ROWS_7(X) X(7)
 
+/* Factors of the seven products of kernels_strassen.h in the order of use, by that of the rows: quadrants of A or sums of them. */
+enum { STR_A11, STR_S2, STR_S3, STR_A22, STR_A12, STR_S1, STR_S4 };
+
+typedef struct str_factors {
+    const float *rows[TILE_MAX], *b, *ahead;
+    int64_t panel; /* floats from a panel of b to the next */
+} str_factors;
+
+/* What a quadrant of C starts from, a bias or sums of earlier depths, and where it goes. */
+typedef struct str_out {
+    const float *from;
+    float *c;
+    tile_end end;
+} str_out;
+
+typedef struct str_seven {
+    str_factors factors[7];
+    str_out out[4];           /* C11, C12, C21, C22 */
+    int64_t length, ldc, ld_from; /* half of k; 0: `from` is a row */
+    const float *b12;
+    float *t[4]; /* the sums of columns */
+} str_seven;
+
+/* Columns of these sizes are better not added up: they differ much, or are not finite. */
+static inline bool str_uneven(vf left, vf right)
+{
+    const vf ratio = VM(ENG_WORK_RATIO), sum = v_add(left, right);
+    return v_any(v_or(v_or(v_less(v_mul(left, ratio), right), v_less(v_mul(right, ratio), left)),
+                      v_or(v_is_nan(sum), v_less(VM(1e30f), sum))));
+}
+
 #if defined(__AVX512F__)
 #define TILE_ROWS_MAX 8
+#define TILE_ROWS(X) ROWS_8(X)
 #define TILE_HALF 1
 #define TILE_NV 0
 #define TILE_TAG 0h
@@ -39,6 +73,7 @@ enum {
 #undef TILE_TAG
 #define TILE_NV 2
 #define TILE_TAG 2
+#define TILE_SEVEN seven8_2
 #include "engine/kernels/kernels_tile.h"
 static inline tile_fn *tile_for(int64_t rows, int64_t cols)
 {
@@ -46,6 +81,7 @@ static inline tile_fn *tile_for(int64_t rows, int64_t cols)
 }
 #elif defined(__AVX2__)
 #define TILE_ROWS_MAX 6
+#define TILE_ROWS(X) ROWS_6(X)
 #define TILE_HALF 0
 #define TILE_NV 1
 #define TILE_TAG 1
@@ -54,13 +90,16 @@ static inline tile_fn *tile_for(int64_t rows, int64_t cols)
 #undef TILE_TAG
 #define TILE_NV 2
 #define TILE_TAG 2
+#define TILE_SEVEN seven6_2
 #include "engine/kernels/kernels_tile.h"
 static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return cols > 8 ? tiles_2[rows] : tiles_1[rows]; }
 #else
 #define TILE_ROWS_MAX 6
+#define TILE_ROWS(X) ROWS_6(X)
 #define TILE_HALF 0
 #define TILE_NV 4
 #define TILE_TAG 4
+#define TILE_SEVEN seven6_4
 #include "engine/kernels/kernels_tile.h"
 static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return (void)cols, tiles_4[rows]; }
 #endif

@@ -100,7 +100,8 @@
 #define ROW_SPILL(r) EACH_COL(COL_SPILL, r)
 
 /* Sums leave the registers through `e` for c. */
-#define TILE_LEAVE(R)                                                                                                 \
+#define TILE_LEAVE(R) TILE_LEAVE_(R)
+#define TILE_LEAVE_(R)                                                                                                \
     if (e->cols == TILE_COLS && (e->act <= ENG_ACT_CLIP || (TILE_SILU && e->act == ENG_ACT_SILU))) {                  \
         if (e->residual == ENG_RES_BEFORE_ACT) { ROWS_##R(ROW_ADD) }                                                  \
         if (TILE_SILU && e->act == ENG_ACT_SILU) {                                                                    \
@@ -184,6 +185,10 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_TAG)[] = {
 #endif
 };
 
+#ifdef TILE_SEVEN
+#include "engine/kernels/kernels_seven.h"
+#endif
+
 #undef TILE_JOIN_
 #undef TILE_JOIN
 #undef TILE_NAME
@@ -193,6 +198,7 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_TAG)[] = {
 #undef TILE_BOUNDS
 #undef TILE_AT
 #undef TILE_LEAVE
+#undef TILE_LEAVE_
 #undef COL_0
 #undef COL_1
 #undef COL_2

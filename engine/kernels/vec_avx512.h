@@ -68,6 +68,10 @@ static inline vf v_split(vf x, vf *e)
     return _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(n, 23)));
 }
 
+#define V_TABLE 1
+/* Entries of 16 that the lowest four bits of each lane choose. */
+static inline vf v_entry(const float *table, vf bits) { return _mm512_permutexvar_ps(_mm512_castps_si512(bits), _mm512_loadu_ps(table)); }
+
 static inline vpart v_first(int64_t n) { return (vpart)(n >= VL ? 0xffffu : (1u << n) - 1u); }
 static inline vf v_load_part(const float *p, vpart k) { return _mm512_maskz_loadu_ps(k, p); }
 static inline vf v_only(vpart k, vf x) { return _mm512_maskz_mov_ps(k, x); }

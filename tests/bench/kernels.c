@@ -83,7 +83,7 @@ static void bench_product(int64_t m, int64_t n, int64_t k, eng_act act, bool res
              act == ENG_ACT_SILU ? ", SiLU" : act == ENG_ACT_GELU_ERF ? ", Gelu" : "");
     report(name, 2.0 * (double)m * (double)n * (double)k, measure(run_gemm, &g));
     if (eng_gemm_wants_work(&g)) {
-        g.work = random_floats(ENG_WORK_FLOATS);
+        g.work = random_floats(eng_gemm_work_floats(&g));
         strcat(name, ", 7 of 8");
         report(name, 2.0 * (double)m * (double)n * (double)k, measure(run_gemm, &g));
         free(g.work);

@@ -117,8 +117,7 @@ TEST(rows_read_at_offsets_agree) {
 }
 
 TEST(large_products_by_seven_multiplications_agree) {
-    static const int64_t shapes[][3] = {{96, 128, 192}, {101, 197, 224}, {140, 700, 1568}, {300, 129, 768}, {533, 160, 192}};
-    float *work = calloc(ENG_WORK_FLOATS, sizeof *work);
+    static const int64_t shapes[][3] = {{96, 128, 192}, {101, 197, 224}, {140, 700, 1568}, {300, 129, 768}, {533, 160, 192}, {49, 256, 64}, {1000, 130, 96}, {15, 64, 32}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int kind = 0; kind < 6; kind++) {
             int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2], lda = k + kind % 2, ldc = n + kind % 3;
@@ -127,7 +126,8 @@ TEST(large_products_by_seven_multiplications_agree) {
             eng_gemm g = {.m = m, .n = n, .segments = 1, .length = k, .a = a, .lda = lda,
                           .b = guard_floats(eng_packed_floats(k, n)), .bias = kind ? guard_floats(n) : NULL, .ldc = ldc,
                           .act = (eng_act[]){ENG_ACT_NONE, ENG_ACT_RELU, ENG_ACT_CLIP, ENG_ACT_GELU_ERF, ENG_ACT_NONE, ENG_ACT_TANH}[kind],
-                          .alpha = -0.5f, .beta = 2.0f, .residual = (eng_residual)(kind == 4 ? 2 : kind * (int)i % 3), .work = work};
+                          .alpha = -0.5f, .beta = 2.0f, .residual = (eng_residual)(kind == 4 ? 2 : kind * (int)i % 3)};
+            g.work = guard_floats(eng_gemm_work_floats(&g));
             const float **rows = guard_bytes((size_t)m * sizeof *rows);
             for (int64_t r = 0; r < m; r++) rows[r] = g.a + r * lda;
             if (kind % 2) g.rows = rows;
@@ -135,7 +135,6 @@ TEST(large_products_by_seven_multiplications_agree) {
             check_gemm(g, (m - 1) * ldc + n);
             guard_release();
         }
-    free(work);
 }
 
 /* Sums of two rows must not bring what is wrong with one to the other. */
@@ -143,8 +142,9 @@ TEST(rows_that_are_not_finite_or_of_another_size_spoil_no_others) {
     enum { M = 120, N = 160, K = 256, BAD = 17, LARGE = 50 };
     const eng_kernels *k[4];
     int variants_here = variants(k);
-    float *work = calloc(ENG_WORK_FLOATS, sizeof *work), *a = guard_floats(M * K), *want = guard_floats(M * N), *got = guard_floats(M * N);
+    float *a = guard_floats(M * K), *want = guard_floats(M * N), *got = guard_floats(M * N);
     eng_gemm g = {.m = M, .n = N, .segments = 1, .length = K, .a = a, .lda = K, .b = guard_floats(eng_packed_floats(K, N)), .ldc = N};
+    float *work = guard_floats(eng_gemm_work_floats(&g));
     a[BAD * K + 5] = NAN;
     a[(BAD + 40) * K + 9] = INFINITY;
     for (int i = 0; i < K; i++) a[LARGE * K + i] *= 1e6f;
@@ -159,12 +159,34 @@ TEST(rows_that_are_not_finite_or_of_another_size_spoil_no_others) {
         CHECK(isnan(got[BAD * N + 3]));
     }
     guard_release();
-    free(work);
+}
+
+TEST(a_column_of_another_size_spoils_no_others) {
+    enum { M = 120, N = 192, K = 256, LARGE = 37 };
+    const eng_kernels *k[4];
+    int variants_here = variants(k);
+    float *b = guard_floats(eng_packed_floats(K, N)), *want = guard_floats(M * N), *got = guard_floats(M * N);
+    eng_gemm g = {.m = M, .n = N, .segments = 1, .length = K, .a = guard_floats(M * K), .lda = K, .b = b, .ldc = N};
+    float *work = guard_floats(eng_gemm_work_floats(&g));
+    for (int bad = 0; bad < 2; bad++) {
+        for (int i = 0; i < K; i++) b[(LARGE / ENG_NR * K + i) * ENG_NR + LARGE % ENG_NR] *= bad ? NAN : 1e6f;
+        g.c = want;
+        g.work = NULL;
+        eng_kernels_ref.gemm_f32(&g);
+        for (int v = 0; v < variants_here; v++) {
+            g.c = got;
+            g.work = work;
+            k[v]->gemm_f32(&g);
+            compare(got, want, M, LARGE, N, "columns before a large one");
+            compare(got + LARGE + 1, want + LARGE + 1, M, N - LARGE - 1, N, "columns behind a large one");
+        }
+    }
+    guard_release();
 }
 
 TEST(a_product_in_parts_has_the_bits_of_the_whole) {
     static const int64_t shapes[][3] = {{1, 300, 700}, {3, 1000, 512}, {49, 512, 300}, {197, 384, 128}, {1000, 24, 77}, {300, 700, 64},
-                                        {197, 384, 192}, {100, 1000, 1600}, {1000, 300, 224}};
+                                        {197, 384, 192}, {100, 1024, 1600}, {1000, 320, 224}};
     const eng_kernels *k = eng_kernels_get();
     od_arena scratch = {0};
     for (int workers = 1; workers < 4; workers += 2) {
@@ -176,7 +198,7 @@ TEST(a_product_in_parts_has_the_bits_of_the_whole) {
             eng_gemm g = {.m = m, .n = n, .segments = 1, .length = len, .a = guard_floats(m * len), .lda = len,
                           .b = guard_floats(eng_packed_floats(len, n)), .bias = guard_floats(n), .c = one, .ldc = n,
                           .act = ENG_ACT_SILU, .alpha = 1.0f, .residual = ENG_RES_AFTER_ACT, .add = guard_floats(m * n), .ld_add = n};
-            if (eng_gemm_wants_work(&g)) g.work = od_arena_alloc(&scratch, ENG_WORK_FLOATS * sizeof(float));
+            if (eng_gemm_wants_work(&g)) g.work = od_arena_alloc(&scratch, (size_t)eng_gemm_work_floats(&g) * sizeof(float));
             k->gemm_f32(&g);
             g.work = NULL;
             g.c = many;
