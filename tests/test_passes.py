@@ -761,3 +761,42 @@ def test_pools_of_rows_are_not_of_channels(tmp_path):
     x = n.add("MaxPool", n.add("MatMul", n.input("x", "n", 8, 6), dead(n, GONE, 6, 8, axis=1)), kernel_shape=[2], strides=[1], pads=[0, 1])
     y = n.add("MatMul", x, n.weight(8, 4))
     check(tmp_path, n, {"x": feed(2, 8, 6)}, y)
+
+
+MAPS = {
+    "normalization": lambda n, x: n.batch_norm(x, 6),
+    "scale": lambda n, x: n.add("Div", x, n.weight(6, 1, 1, shift=2)),
+    "shift": lambda n, x: n.add("Sub", n.weight(1, 6, 1, 1), x),
+    "both": lambda n, x: n.add("Div", n.add("Sub", x, n.weight(6, 1, 1)), n.const(0.3)),
+}
+
+
+@pytest.mark.parametrize("what", MAPS)
+@pytest.mark.parametrize("group", [1, 2, 6])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_maps_of_channels_go_into_the_convolution_behind(tmp_path, what, group, pad):
+    n = Net()
+    x = n.add("MaxPool", n.input("x", "n", 6, 9, 9), kernel_shape=[2, 2])
+    y = n.add("Conv", MAPS[what](n, x), n.weight(12, 6 // group, 3, 3), *([n.weight(12)] if pad else []), group=group, pads=[pad] * 4)
+    left = check(tmp_path, n, {"x": feed(2, 6, 9, 9)}, y, tolerance=3e-5)
+    kept = {} if not pad or what == "scale" else {"normalization": {"BatchNormalization": 1}, "shift": {"Sub": 1}, "both": {"Sub": 1}}[what]
+    assert left == dict({"MaxPool": 1, "Conv": 1}, **kept)
+
+
+@pytest.mark.parametrize("kind", ["Gemm", "Gemm transposed", "MatMul"])
+def test_maps_of_columns_go_into_the_product_behind(tmp_path, kind):
+    n = Net()
+    x = n.add("Softmax", n.input("x", "n", 7, 6) if kind == "MatMul" else n.input("x", "n", 6))
+    x = n.add("Add", n.add("Mul", x, n.weight(6)), n.weight(6))
+    y = n.add("Gemm", x, n.weight(5, 6), n.weight(5), transB=1) if kind == "Gemm transposed" else n.add(kind, x, n.weight(6, 5))
+    assert check(tmp_path, n, {"x": feed(2, 7, 6) if kind == "MatMul" else feed(2, 6)}, y) == {"Softmax": 1, kind.split()[0]: 1}
+
+
+@pytest.mark.parametrize("why", ["read twice", "rows", "grows"])
+def test_maps_that_are_none_of_channels_stay(tmp_path, why):
+    n = Net()
+    x = n.add("Softmax", n.input("x", 1 if why == "grows" else "n", 6, 6))
+    m = n.add("Mul", x, n.weight(*((6, 1) if why == "rows" else (2, 6, 6) if why == "grows" else (6,))))
+    y = n.add("MatMul", m, n.weight(6, 5))
+    check(tmp_path, n, {"x": feed(1, 6, 6)}, y, n.add("Exp", m) if why == "read twice" else y)
+    assert "Mul" in check(tmp_path, n, {"x": feed(1, 6, 6)}, y, m)

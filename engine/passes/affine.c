@@ -1,6 +1,6 @@
-/* affine.c - y = a x + b per channel, behind a convolution or a matrix product with constant weights,
- * goes into the weights: BatchNormalization, and Mul, Add, Sub, Div by constants. Exact but for
- * rounding: (W x + c) a + b = (a W) x + (a c + b). */
+/* affine.c - y = a x + b per channel, behind a convolution or a matrix product with constant weights or in
+ * front of one, goes into the weights: BatchNormalization, and Mul, Add, Sub, Div by constants, Neg. Exact but
+ * for rounding: (W x + c) a + b = (a W) x + (a c + b). */
 #include "engine/lazy.h"
 #include "engine/passes/passes.h"
 
@@ -181,6 +181,97 @@ static od_code apply(eng_rewrite *r, const linear *l, const double *a, const dou
     return OD_OK;
 }
 
+/* ---- in front of the weights ------------------------------------------------------------------ */
+
+/* The linear layer that alone reads `v`, by the channels of its input. */
+static bool find_reader(const eng_rewrite *r, int v, linear *l)
+{
+    eng_node *n = eng_rewrite_only_reader(r, v);
+    if (!n || n->n_in < 2 || n->in[0] != v || n->in[1] == v) return false;
+    *l = (linear){.node = n, .w = float_weights(r, n->in[1]), .bias_in = 2, .groups = 1};
+    if (!l->w || eng_tensor_count(l->w) < 1) return false;
+    int64_t outputs;
+    if (eng_node_is(n, "Conv")) {
+        l->groups = eng_node_int(n, "group", 1);
+        if (l->w->rank < 3 || l->groups < 1 || l->w->dims[0] % l->groups) return false;
+        l->kind = 'c';
+        l->channels = l->w->dims[1] * l->groups;
+        outputs = l->w->dims[0];
+    } else if (eng_node_is(n, "Gemm") || eng_node_is(n, "MatMul")) {
+        const eng_tensor *x = eng_rewrite_type(r, v);
+        if (l->w->rank != 2 || !x || x->rank < 2 || eng_node_int(n, "transA", 0)) return false;
+        if (eng_node_float(n, "alpha", 1) != 1.0f || eng_node_float(n, "beta", 1) != 1.0f) return false;
+        l->kind = eng_node_is(n, "Gemm") && eng_node_int(n, "transB", 0) ? 'g' : 'm';
+        l->channels = l->w->dims[l->kind == 'g' ? 1 : 0];
+        outputs = l->w->dims[l->kind == 'g' ? 0 : 1];
+    } else {
+        return false;
+    }
+    if (n->n_in <= 2 || n->in[2] < 0) return true;
+    const eng_tensor *b = float_constant(r, n->in[2]);
+    return b && b->rank == 1 && b->dims[0] == outputs;
+}
+
+static bool pads(const eng_node *n)
+{
+    int64_t count;
+    const int64_t *p = eng_node_ints(n, "pads", &count);
+    if (!eng_node_is(n, "Conv") || eng_node_string_is(n, "auto_pad", "NOTSET", "VALID")) return false;
+    for (int64_t i = 0; i < count; i++)
+        if (p[i]) return true;
+    return !eng_node_string_is(n, "auto_pad", "NOTSET", "NOTSET");
+}
+
+/* W (a x + b) + c = (a W) x + (W b + c), a and b for each channel of the input. */
+static od_code apply_before(eng_rewrite *r, const linear *l, const double *a, const double *b, od_status *st)
+{
+    eng_node *n = l->node;
+    OD_TRY(eng_lazy_load(r->g->model, l->w, st));
+    bool last = l->kind == 'm'; /* outputs are the last axis of the weights */
+    int64_t outputs = l->w->dims[last ? 1 : 0], inputs = l->w->dims[last ? 0 : 1], run = eng_tensor_count(l->w) / outputs / inputs;
+    const eng_tensor *old = n->n_in > 2 ? float_constant(r, n->in[2]) : NULL;
+    const float *from = l->w->data;
+    float *w, *bias;
+    int wv = eng_rewrite_new_floats(r, l->w->rank, l->w->dims, &w), bv = eng_rewrite_new_floats(r, 1, &outputs, &bias);
+    if (wv < 0 || bv < 0 || (n->n_in < 3 && !eng_node_set_inputs(r->g, n, 3))) return od_fail(st, OD_NO_MEMORY, "no memory for folded weights");
+    for (int64_t o = 0; o < outputs; o++) {
+        double sum = old ? eng_tensor_double(old, o) : 0.0;
+        int64_t first = o / (outputs / l->groups) * inputs; /* channel of its group */
+        for (int64_t c = 0; c < inputs; c++)
+            for (int64_t i = 0; i < run; i++) {
+                int64_t at = last ? c * outputs + o : (o * inputs + c) * run + i;
+                w[at] = (float)((double)from[at] * a[first + c]);
+                sum += (double)from[at] * b[first + c];
+            }
+        bias[o] = (float)sum;
+    }
+    n->in[1] = wv;
+    n->in[2] = bv;
+    return OD_OK;
+}
+
+/* `n` is such a map, in front of a layer whose padding it leaves zero. */
+static od_code fold_before(eng_rewrite *r, eng_node *n, od_status *st)
+{
+    linear l;
+    if (!find_reader(r, n->out[0], &l)) return OD_OK;
+    double *a = od_arena_array(r->tmp, double, l.channels), *b = od_arena_array(r->tmp, double, l.channels);
+    if (!a || !b) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " channels", l.channels);
+    for (int x_in = 0; x_in < n->n_in && x_in < 2; x_in++) {
+        int x = n->in[x_in];
+        if (x < 0 || r->g->values[x].constant || !find_map(r, n, x_in, &l, a, b) || !eng_rewrite_same_shape(r, x, n->out[0])) continue;
+        bool shifts = false;
+        for (int64_t c = 0; c < l.channels; c++) shifts |= b[c] != 0.0;
+        if ((shifts && pads(l.node)) || n->fused.residual) continue;
+        OD_TRY(apply_before(r, &l, a, b, st));
+        l.node->in[0] = x;
+        if (x < r->n_values) r->readers[x]++;
+        eng_rewrite_kill(r, n);
+        return OD_OK;
+    }
+    return OD_OK;
+}
+
 od_code eng_pass_affine(eng_rewrite *r, od_status *st)
 {
     for (int i = 0; i < r->g->n_nodes; i++) {
@@ -200,6 +291,9 @@ od_code eng_pass_affine(eng_rewrite *r, od_status *st)
             od_arena_rewind(r->tmp, mark);
             if (n->dead) break;
         }
+        od_arena_mark mark = od_arena_save(r->tmp);
+        if (!n->dead && n->out[0] >= 0) OD_TRY(fold_before(r, n, st));
+        od_arena_rewind(r->tmp, mark);
     }
     return OD_OK;
 }
