@@ -326,33 +326,46 @@ void *eng_model_alloc(eng_graph *g, size_t size)
     return p;
 }
 
-/* Do the bytes of `t` overlap those from `from` to `to`? */
-static bool lies_in(const eng_tensor *t, const char *from, const char *to)
+void eng_graph_each_read(const eng_graph *g, void (*fn)(const eng_tensor *t, void *arg), void *arg)
 {
-    const char *data = t ? t->data : NULL;
-    return data && data < to && data + eng_tensor_bytes(t) > from;
-}
-
-int eng_graph_uses(const eng_graph *g, const eng_tensor *w)
-{
-    const char *from = w->data, *to = from + eng_tensor_bytes(w);
-    int n = 0;
     for (int i = 0; i < g->n_nodes; i++) {
         const eng_node *node = &g->nodes[i];
         for (int k = 0; !node->dead && k < node->n_in; k++)
-            n += node->in[k] >= 0 && lies_in(g->values[node->in[k]].constant, from, to);
+            if (node->in[k] >= 0 && g->values[node->in[k]].constant) fn(g->values[node->in[k]].constant, arg);
         for (int k = 0; k < node->n_attrs; k++) {
             const eng_attr *a = &node->attrs[k];
             if (!a->name) continue;
             bool tensors = !node->dead && (a->kind == ENG_ATTR_TENSOR || a->kind == ENG_ATTR_TENSORS);
-            for (int64_t t = 0; tensors && t < a->n; t++) n += lies_in(&a->tensors[t], from, to);
+            for (int64_t t = 0; tensors && t < a->n; t++) fn(&a->tensors[t], arg);
             if (a->kind != ENG_ATTR_GRAPH && a->kind != ENG_ATTR_GRAPHS) continue;
-            for (int64_t s = 0; s < a->n; s++) n += a->graphs[s] ? eng_graph_uses(a->graphs[s], w) : 0;
+            for (int64_t s = 0; s < a->n; s++)
+                if (a->graphs[s]) eng_graph_each_read(a->graphs[s], fn, arg);
         }
     }
-    for (int k = 0; k < g->n_outputs; k++) n += lies_in(g->values[g->outputs[k]].constant, from, to);
-    for (int k = 0; k < g->n_inputs; k++) n += lies_in(g->values[g->inputs[k]].constant, from, to); /* a default */
-    return n;
+    for (int k = 0; k < g->n_outputs; k++)
+        if (g->values[g->outputs[k]].constant) fn(g->values[g->outputs[k]].constant, arg);
+    for (int k = 0; k < g->n_inputs; k++)
+        if (g->values[g->inputs[k]].constant) fn(g->values[g->inputs[k]].constant, arg); /* a default */
+}
+
+typedef struct overlap {
+    const char *from, *to;
+    int n;
+} overlap;
+
+static void count_overlap(const eng_tensor *t, void *arg)
+{
+    overlap *o = arg;
+    const char *data = t->data;
+    o->n += data && data < o->to && data + eng_tensor_bytes(t) > o->from;
+}
+
+int eng_graph_uses(const eng_graph *g, const eng_tensor *w)
+{
+    const char *data = w->data;
+    overlap o = {data, data + eng_tensor_bytes(w), 0};
+    eng_graph_each_read(g, count_overlap, &o);
+    return o.n;
 }
 
 /* ---- order and links ---------------------------------------------------------------------- */

@@ -18,6 +18,9 @@ int *eng_ports(eng_graph *g, int n);
 /* Make room for `count` inputs; new ones are omitted. false: no memory. */
 bool eng_node_set_inputs(eng_graph *g, eng_node *n, int count);
 
+/* Call `fn` for each read of a constant by nodes (their attributes too), outputs and defaults of `g` and the graphs below it. */
+void eng_graph_each_read(const eng_graph *g, void (*fn)(const eng_tensor *t, void *arg), void *arg);
+
 /* How often the nodes, outputs and defaults of `g` and the graphs below it read bytes of the constant `w`. */
 int eng_graph_uses(const eng_graph *g, const eng_tensor *w);
 

@@ -1,5 +1,6 @@
 #include "engine/lazy.h"
 #include "engine/base/pages.h"
+#include "engine/graph.h"
 
 #include <string.h>
 
@@ -115,31 +116,15 @@ typedef struct rest {
     int failed;
 } rest;
 
-static void want(rest *r, const eng_tensor *t)
+static void want(const eng_tensor *t, void *arg)
 {
+    rest *r = arg;
     int at = -1;
     if (!eng_lazy(r->m, t) || r->skip(t, r->arg)) return;
     for (entry *e; (e = next(r->m, t, &at));) {
         if (!e->wanted) r->list[r->n++] = e;
         e->wanted = true;
     }
-}
-
-static void want_graph(rest *r, const eng_graph *g)
-{
-    for (int i = 0; i < g->n_nodes; i++) {
-        const eng_node *n = &g->nodes[i];
-        for (int k = 0; k < n->n_in && !n->dead; k++)
-            if (n->in[k] >= 0) want(r, g->values[n->in[k]].constant);
-        for (int k = 0; k < n->n_attrs; k++) {
-            const eng_attr *a = &n->attrs[k];
-            if (!a->name || (a->kind != ENG_ATTR_GRAPH && a->kind != ENG_ATTR_GRAPHS)) continue;
-            for (int64_t s = 0; s < a->n; s++)
-                if (a->graphs[s]) want_graph(r, a->graphs[s]);
-        }
-    }
-    for (int k = 0; k < g->n_outputs; k++) want(r, g->values[g->outputs[k]].constant);
-    for (int k = 0; k < g->n_inputs; k++) want(r, g->values[g->inputs[k]].constant);
 }
 
 static void load_chunk(void *arg, int64_t chunk, int slot)
@@ -155,7 +140,7 @@ od_code eng_lazy_load_rest(eng_model *m, od_pool *pool, bool (*skip)(const eng_t
     if (!m->lazies) return OD_OK;
     rest r = {.m = m, .skip = skip, .arg = arg, .st = st, .list = od_arena_array(&m->arena, entry *, m->lazies->n)};
     if (!r.list) return od_fail(st, OD_NO_MEMORY, "no memory to load %d weights", m->lazies->n);
-    want_graph(&r, m->graph);
+    eng_graph_each_read(m->graph, want, &r);
     od_pool_for(pool, r.n, load_chunk, &r);
     return r.failed ? st->code : OD_OK;
 }

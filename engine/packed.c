@@ -20,6 +20,7 @@
 
 enum {
     FILE_MIN = 64 << 10,  /* bytes of a form below which a file is slower than packing */
+    WINDOW = 2 << 20,     /* bytes that od_pages_populate fills at once */
     FILE_VERSION = 2,     /* raise it when a kernel's form changes under its old name */
     TABLE = 1024
 };
@@ -272,7 +273,8 @@ static od_code fill(const make_all *all, const struct eng_pack_job *j, const eng
     size_t at = __atomic_fetch_add(&to->used, padded(p->key.size), __ATOMIC_RELAXED);
     p->in = to;
     p->data = to->bytes + at;
-    od_pages_populate(to->bytes, to->size, at, p->key.size);
+    size_t window = (at + WINDOW - 1) / WINDOW * WINDOW; /* the form that holds a window's first byte asks for memory behind all of it */
+    if (window < at + padded(p->key.size)) od_pages_populate(to->bytes, to->size, window, at + padded(p->key.size) - window);
     j->fn(&again, j->arg, p->data);
     if (cached(all, j)) write_file(all->folder, p);
     return OD_OK;
@@ -415,18 +417,79 @@ static int by_data(const void *a, const void *b)
     return (uintptr_t)x->w->data < (uintptr_t)y->w->data ? -1 : (uintptr_t)x->w->data > (uintptr_t)y->w->data;
 }
 
+/* Where what is read of constants begins and where it ends, each in order. */
+typedef struct reads {
+    uintptr_t *begin, *end;
+    int n, cap;
+} reads;
+
+static void note_read(const eng_tensor *t, void *arg)
+{
+    reads *r = arg;
+    if (!t->data) return;
+    if (r->n < r->cap) {
+        r->begin[r->n] = (uintptr_t)t->data;
+        r->end[r->n] = (uintptr_t)t->data + eng_tensor_bytes(t);
+    }
+    r->n++;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static bool find_reads(const eng_graph *g, reads *r)
+{
+    *r = (reads){0};
+    eng_graph_each_read(g, note_read, r); /* counts */
+    r->cap = r->n;
+    r->begin = calloc((size_t)r->cap + 1, sizeof *r->begin);
+    r->end = calloc((size_t)r->cap + 1, sizeof *r->end);
+    if (!r->begin || !r->end) return false;
+    r->n = 0;
+    eng_graph_each_read(g, note_read, r);
+    qsort(r->begin, (size_t)r->n, sizeof *r->begin, by_number);
+    qsort(r->end, (size_t)r->n, sizeof *r->end, by_number);
+    return true;
+}
+
+/* How many of n numbers in order are at most `most`. */
+static int count_up_to(const uintptr_t *numbers, int n, uintptr_t most)
+{
+    int low = 0, high = n;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (numbers[middle] <= most) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* How many reads are of bytes of `t`, which has some: those that begin before its end less those that end before it. */
+static int uses(const reads *r, const eng_tensor *t)
+{
+    uintptr_t data = (uintptr_t)t->data;
+    return count_up_to(r->begin, r->n, data + eng_tensor_bytes(t) - 1) - count_up_to(r->end, r->n, data);
+}
+
 /* Jobs on the same bytes share a counter when nobody else reads these; if they are still in the file, they may stay there. */
 static void count_wanted(eng_model *m, struct eng_pack_job **jobs, int n)
 {
     enum { WORTH = 64 << 10 };
-    for (int i = 0, end; i < n; i = end) {
+    reads r;
+    bool found = find_reads(m->graph, &r);
+    for (int i = 0, end; found && i < n; i = end) {
         for (end = i; end < n && jobs[end]->w->data == jobs[i]->w->data;) end++;
-        if (eng_tensor_bytes(jobs[i]->w) < WORTH || eng_graph_uses(m->graph, jobs[i]->w) != end - i) continue;
+        if (eng_tensor_bytes(jobs[i]->w) < WORTH || uses(&r, jobs[i]->w) != end - i) continue;
         int *wanted = od_arena_array(&m->arena, int, 1);
         if (wanted) *wanted = end - i;
         for (int k = i; k < end; k++) jobs[k]->wanted = wanted;
         for (int k = i; k < end; k++) jobs[k]->lazy = eng_lazy(m, jobs[k]->w);
     }
+    free(r.begin);
+    free(r.end);
 }
 
 typedef struct by_address {

@@ -138,8 +138,7 @@ od_code eng_pass_residual(eng_rewrite *r, od_status *st)
         if (slot < 3) slot = 3; /* behind the bias, given or not */
         if (!eng_rewrite_replace(r, n->out[0], x)) continue;
         if (!eng_node_set_inputs(g, m, slot + 1)) return od_fail(st, OD_NO_MEMORY, "no memory for a residual");
-        m->in[slot] = other;
-        if (other < r->n_values) r->readers[other]++;
+        OD_TRY(eng_rewrite_read(r, m, slot, other, st));
         m->fused.residual = m->fused.act ? ENG_RES_AFTER_ACT : ENG_RES_BEFORE_ACT;
         m->fused.residual_in = slot;
         eng_rewrite_kill(r, n);

@@ -11,14 +11,16 @@ enum { FACTORS_MAX = 6 };
 typedef struct product {
     double scale;
     int factor[FACTORS_MAX];
-    int n;
+    int n, steps;
 } product;
 
 /* Multiply `p` by value `v`, looking through products, divisions by scalars and squares of values that
  * nobody else reads (`root`: the value that the search starts from, which others may read). */
 static bool take_apart(const eng_rewrite *r, int v, bool root, product *p)
 {
+    enum { STEPS_MAX = 32 }; /* no gate takes more, and a file may chain as many as it likes */
     double x;
+    if (++p->steps > STEPS_MAX) return false;
     if (eng_rewrite_scalar(r, v, &x)) {
         p->scale *= x;
         return true;

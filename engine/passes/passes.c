@@ -1,6 +1,7 @@
 #include "engine/passes/passes.h"
 #include "engine/lazy.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* In the order they run; all but the last ones again while any changes something. */
@@ -33,6 +34,57 @@ const eng_pass eng_passes[] = {
 const int eng_passes_count = (int)OD_COUNT(eng_passes);
 
 enum { ROUNDS = 6 };
+
+/* Which inputs read a value, so that replacing it need not look at every node. */
+typedef struct eng_use {
+    int node, slot, next;
+} eng_use;
+
+struct eng_uses {
+    int *first; /* by value: a use, the others by `next` */
+    eng_use *all;
+    int n, cap;            /* of `all` */
+    int n_values, n_nodes; /* of the graph then */
+};
+
+static void drop_uses(eng_rewrite *r)
+{
+    if (r->uses) free(r->uses->first), free(r->uses->all);
+    free(r->uses);
+    r->uses = NULL;
+}
+
+static void list_use(struct eng_uses *uses, int v, int use)
+{
+    if (v >= uses->n_values) return; /* made since: whoever replaces it finds its uses anew */
+    uses->all[use].next = uses->first[v];
+    uses->first[v] = use;
+}
+
+static bool find_uses(eng_rewrite *r)
+{
+    const eng_graph *g = r->g;
+    int64_t count = 1;
+    if (!(r->uses = calloc(1, sizeof *r->uses))) return false;
+    struct eng_uses *uses = r->uses;
+    for (int i = 0; i < g->n_nodes; i++) count += g->nodes[i].n_in;
+    if (count <= INT32_MAX) {
+        uses->first = malloc((size_t)(g->n_values + 1) * sizeof *uses->first);
+        uses->all = malloc((size_t)count * sizeof *uses->all);
+    }
+    if (!uses->first || !uses->all) return drop_uses(r), false;
+    uses->cap = (int)count;
+    uses->n_values = g->n_values;
+    uses->n_nodes = g->n_nodes;
+    for (int v = 0; v < g->n_values; v++) uses->first[v] = ENG_NONE;
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_in; k++) {
+            if (g->nodes[i].in[k] < 0) continue;
+            uses->all[uses->n] = (eng_use){.node = i, .slot = k, .next = ENG_NONE};
+            list_use(uses, g->nodes[i].in[k], uses->n++);
+        }
+    return true;
+}
 
 static od_code count_readers(eng_rewrite *r, od_status *st)
 {
@@ -78,6 +130,7 @@ static od_code run_round(eng_model *m, const eng_load_options *o, bool last, boo
         eng_rewrite r = {.g = m->graph, .tmp = &tmp};
         od_code rc = count_readers(&r, st);
         if (rc == OD_OK) rc = pass->run(&r, st);
+        drop_uses(&r);
         od_arena_fini(&tmp);
         if (rc == OD_OK && r.changed) rc = eng_graph_sort(m->graph, st);
         if (rc != OD_OK) return od_note(st, "pass '%s'", pass->name);
@@ -193,6 +246,8 @@ bool eng_rewrite_replace(eng_rewrite *r, int old, int now)
 {
     eng_graph *g = r->g;
     if (old == now) return true;
+    if (r->uses && (r->uses->n_nodes != g->n_nodes || od_max_i64(old, r->is_output[old] ? now : 0) >= r->uses->n_values)) drop_uses(r);
+    if (!r->uses && !find_uses(r)) return false;
     if (r->is_output[old]) {
         /* keep the output's own value: the maker of `now` writes it, and readers of `now` follow */
         int p = g->values[now].producer;
@@ -208,20 +263,40 @@ bool eng_rewrite_replace(eng_rewrite *r, int old, int now)
         old = now;
         now = swap;
     }
-    for (int i = 0; i < g->n_nodes; i++) {
-        eng_node *n = &g->nodes[i];
-        for (int k = 0; k < n->n_in && !n->dead; k++) {
-            if (n->in[k] != old) continue;
-            n->in[k] = now;
-            if (now < r->n_values) {
-                r->readers[now]++;
-                r->last_reader[now] = i;
-            }
-            if (old < r->n_values) r->readers[old]--;
+    for (int u = r->uses->first[old], next; u >= 0; u = next) {
+        eng_use *use = &r->uses->all[u];
+        eng_node *n = &g->nodes[use->node];
+        next = use->next;
+        if (n->dead || use->slot >= n->n_in || n->in[use->slot] != old) continue; /* no more */
+        n->in[use->slot] = now;
+        if (now < r->n_values) {
+            r->readers[now]++;
+            r->last_reader[now] = use->node;
         }
+        if (old < r->n_values) r->readers[old]--;
+        list_use(r->uses, now, u);
     }
+    r->uses->first[old] = ENG_NONE;
     r->changed = true;
     return true;
+}
+
+od_code eng_rewrite_read(eng_rewrite *r, eng_node *n, int slot, int v, od_status *st)
+{
+    struct eng_uses *uses = r->uses;
+    n->in[slot] = v;
+    if (v < 0) return OD_OK;
+    if (v < r->n_values) r->readers[v]++;
+    if (!uses) return OD_OK;
+    if (uses->n == uses->cap) {
+        eng_use *more = uses->cap > INT32_MAX / 4 ? NULL : realloc(uses->all, (size_t)uses->cap * 2 * sizeof *more);
+        if (!more) return od_fail(st, OD_NO_MEMORY, "no memory to rewrite %d nodes", r->g->n_nodes);
+        uses->all = more;
+        uses->cap *= 2;
+    }
+    uses->all[uses->n] = (eng_use){.node = (int)(n - r->g->nodes), .slot = slot, .next = ENG_NONE};
+    list_use(uses, v, uses->n++);
+    return OD_OK;
 }
 
 void eng_rewrite_kill(eng_rewrite *r, eng_node *n)
@@ -251,6 +326,7 @@ od_code eng_rewrite_become(eng_rewrite *r, eng_node *n, eng_domain domain, const
     n->n_attrs = 0;
     n->params = NULL;
     n->fused = (eng_epilogue){0};
+    drop_uses(r); /* its inputs are set by the caller */
     r->changed = true;
     return OD_OK;
 }

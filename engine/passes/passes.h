@@ -19,6 +19,7 @@ typedef struct eng_rewrite {
     bool *is_output;  /* by value */
     bool *is_input;
     int n_values;     /* values the arrays know */
+    struct eng_uses *uses; /* private to passes.c */
     bool changed;
 } eng_rewrite;
 
@@ -71,6 +72,10 @@ bool eng_rewrite_scalar_operand(const eng_rewrite *r, const eng_node *n, double 
 /* Every reader of `old` reads `now` instead, and graph outputs keep their names. false: not possible
  * (an output that would be an input, a constant or another output). */
 bool eng_rewrite_replace(eng_rewrite *r, int old, int now);
+
+/* `n` reads `v` at `slot`, which it has. A pass that replaces values gives nodes no other value but constants of its own otherwise.
+ * OD_NO_MEMORY. */
+od_code eng_rewrite_read(eng_rewrite *r, eng_node *n, int slot, int v, od_status *st);
 
 void eng_rewrite_kill(eng_rewrite *r, eng_node *n);
 
