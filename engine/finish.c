@@ -250,6 +250,22 @@ static void merge_guesses(eng_model *m)
     }
 }
 
+/* Room for what is found of every value, from the last probe if it suffices. */
+static bool clear_probe(eng_model *m)
+{
+    eng_tensor **all[] = {&m->probe, &m->guess[0], &m->guess[1]};
+    int n = m->graph->n_values, cap = m->cap_probe;
+    if (n >= cap) cap = n > INT32_MAX / 2 ? n : n + n / 4 + 1; /* passes make some more */
+    for (size_t i = 0; i < OD_COUNT(all); i++) {
+        if (cap == m->cap_probe) memset(*all[i], 0, (size_t)n * sizeof **all[i]);
+        else *all[i] = od_arena_array(&m->arena, eng_tensor, cap);
+    }
+    m->n_probe = n;
+    bool there = m->probe && m->guess[0] && m->guess[1];
+    m->cap_probe = there ? cap : 0;
+    return there;
+}
+
 od_code eng_model_probe(eng_model *m, od_status *st)
 {
     eng_graph *g = m->graph;
@@ -258,11 +274,7 @@ od_code eng_model_probe(eng_model *m, od_status *st)
     eng_tensor *inputs = od_arena_array(&tmp, eng_tensor, g->n_inputs);
     const eng_tensor **known = od_arena_array(&tmp, const eng_tensor *, g->n_values);
     const eng_tensor **defaults = od_arena_array(&tmp, const eng_tensor *, g->n_inputs);
-    m->probe = od_arena_array(&m->arena, eng_tensor, g->n_values);
-    m->guess[0] = od_arena_array(&m->arena, eng_tensor, g->n_values);
-    m->guess[1] = od_arena_array(&m->arena, eng_tensor, g->n_values);
-    m->n_probe = g->n_values;
-    if (!inputs || !known || !defaults || !m->probe || !m->guess[0] || !m->guess[1]) {
+    if (!inputs || !known || !defaults || !clear_probe(m)) {
         od_fail(st, OD_NO_MEMORY, "no memory to probe %d values", g->n_values);
         goto done;
     }

@@ -109,7 +109,7 @@ struct eng_model {
      * extent -1 where it follows a free extent of an input. NULL until eng_model_finish. */
     eng_tensor *probe;
     eng_tensor *guess[2]; /* the same with two different sizes put in for free extents */
-    int n_probe;          /* values that were there when these were made */
+    int n_probe, cap_probe; /* values that were there when these were made; room for so many */
     /* While eng_model_finish only looks at shapes: eng_node_constant then hides large constants, so
      * that no prepare packs weights that a pass is still to change. */
     bool probing;
