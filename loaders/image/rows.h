@@ -27,8 +27,10 @@ typedef struct ldr_taps {
     int32_t *len;
     int16_t *k;
     int16_t *lo;    /* the weights' lower 8 bits, or NULL */
-    int16_t *wide, *wide_lo; /* the same for vectors over three channels: of four weights a b c d the 16 numbers
-                                abababab cdcdcdcd; each row begins at i * n * 4 */
+    int pairs;      /* of weights that any output has */
+    int16_t *wide, *wide_lo; /* the same for vectors over three channels that make two outputs at once: for outputs i and i + 1,
+                                i even, by pairs a b of weights abababab of the first and then of the second; the row
+                                of two outputs begins at i * pairs * 8. An odd count has a last output of zeros */
     bool overshoots;         /* there are weights below zero */
     bool cuts;               /* sums are cut instead of rounded: OpenCV's bilinear filter */
 } ldr_taps;

@@ -3,56 +3,82 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-/* Outputs whose vectors stay within the row: a step of four taps reads 16 bytes for its 12. */
+/* Outputs whose vectors stay within the row: two pairs of taps read 16 bytes for their 12. */
 static int64_t safe_outputs(const ldr_taps *t, int64_t width)
 {
-    int64_t safe = t->count;
-    while (safe > 0 && ((int64_t)t->start[safe - 1] + t->n - 4) * 3 + 16 > width * 3) safe--;
+    int64_t safe = t->count, reach = (t->pairs - 1) / 2 * 12 + 16;
+    while (safe > 0 && (int64_t)t->start[safe - 1] * 3 + reach > width * 3) safe--;
     return safe;
 }
 
-/* The sums of one output: low half taps 0 and 1 of each step, high half taps 2 and 3; each half r, g, b, nothing. */
-static inline __m256i across_part(const uint8_t *from, const int16_t *wide, int n, __m256i sum)
+static inline __m256i two_places(const uint8_t *a, const uint8_t *b)
 {
-    const __m256i spread = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)a)),
+                                   _mm_loadu_si128((const __m128i *)(const void *)b), 1);
+}
+
+static inline __m256i load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+
+/* The sums of two outputs, one in each half: r, g, b, nothing. */
+static inline __m256i across_part(const uint8_t *a, const uint8_t *b, const int16_t *wide, int pairs, __m256i sum)
+{
+    const __m256i first = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
+                                           0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
+    const __m256i second = _mm256_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1,
                                             6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
-    for (int j = 0; j < n; j += 4, from += 12, wide += 16) {
-        __m256i px = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)from));
-        __m256i k = _mm256_loadu_si256((const __m256i *)(const void *)wide);
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(px, spread), k));
+    int p = 0;
+    for (; p + 2 <= pairs; p += 2, a += 12, b += 12, wide += 32) {
+        __m256i px = two_places(a, b);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(px, first), load(wide)));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(px, second), load(wide + 16)));
     }
+    if (p < pairs) sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(two_places(a, b), first), load(wide)));
     return sum;
 }
 
-static inline __m256i across_one(const uint8_t *row, const ldr_taps *t, int64_t i, __m256i half)
+static inline __m256i across_two(const uint8_t *row, const ldr_taps *t, int64_t i, int pairs, __m256i half)
 {
-    const uint8_t *from = row + (int64_t)t->start[i] * 3;
-    int64_t at = i * t->n * 4;
-    if (!t->lo) return across_part(from, t->wide + at, t->n, half);
-    __m256i hi = _mm256_slli_epi32(across_part(from, t->wide + at, t->n, _mm256_setzero_si256()), 8);
-    return across_part(from, t->wide_lo + at, t->n, _mm256_add_epi32(hi, half));
+    const uint8_t *a = row + (int64_t)t->start[i] * 3, *b = row + (int64_t)t->start[i + 1] * 3;
+    int64_t at = i * pairs * 8;
+    if (!t->lo) return across_part(a, b, t->wide + at, pairs, half);
+    __m256i hi = _mm256_slli_epi32(across_part(a, b, t->wide + at, pairs, _mm256_setzero_si256()), 8);
+    return across_part(a, b, t->wide_lo + at, pairs, _mm256_add_epi32(hi, half));
 }
 
-static void across(const uint8_t *row, int64_t width, int channels, const ldr_taps *t, int keep, int16_t *to)
+/* The first outputs, as many as have room; how many. Inlined where `pairs` is known. */
+static inline __attribute__((always_inline)) int64_t across_pairs(const uint8_t *row, int64_t width, const ldr_taps *t, int keep, int pairs, int16_t *to)
 {
-    if (channels != 3) {
-        ldr_across_from(0, row, channels, t, keep, to);
-        return;
-    }
     const __m128i shift = _mm_cvtsi32_si128(t->bits - keep);
     const __m256i zero = _mm256_setzero_si256(), most = _mm256_set1_epi16(255);
-    const __m256i half = _mm256_zextsi128_si256(_mm_set1_epi32(ldr_taps_half(t, t->bits - keep))); /* once, in the low half */
+    const __m256i half = _mm256_set1_epi32(ldr_taps_half(t, t->bits - keep));
     bool clip = !keep && t->overshoots;
     int64_t safe = safe_outputs(t, width), i = 0;
     for (; i + 2 <= safe; i += 2) {
-        __m256i a = across_one(row, t, i, half), b = across_one(row, t, i + 1, half);
-        __m256i sum = _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
-        sum = _mm256_packs_epi32(_mm256_sra_epi32(sum, shift), zero);
+        __m256i sum = _mm256_packs_epi32(_mm256_sra_epi32(across_two(row, t, i, pairs, half), shift), zero);
         if (clip) sum = _mm256_max_epi16(_mm256_min_epi16(sum, most), zero);
         _mm_storel_epi64((__m128i *)(void *)(to + i * 3), _mm256_castsi256_si128(sum));
         _mm_storel_epi64((__m128i *)(void *)(to + i * 3 + 3), _mm256_extracti128_si256(sum, 1));
     }
-    ldr_across_from(i, row, channels, t, keep, to);
+    return i;
+}
+
+static void across(const uint8_t *row, int64_t width, int channels, const ldr_taps *t, int keep, int16_t *to)
+{
+    int64_t done = 0;
+    if (channels == 3) {
+        switch (t->pairs) { /* 640 pixels to 224 are three pairs bilinearly, six by cubics */
+        case 1: done = across_pairs(row, width, t, keep, 1, to); break;
+        case 2: done = across_pairs(row, width, t, keep, 2, to); break;
+        case 3: done = across_pairs(row, width, t, keep, 3, to); break;
+        case 4: done = across_pairs(row, width, t, keep, 4, to); break;
+        case 6: done = across_pairs(row, width, t, keep, 6, to); break;
+        default: done = across_pairs(row, width, t, keep, t->pairs, to);
+        }
+    }
+    ldr_across_from(done, row, channels, t, keep, to);
 }
 
 /* Two weights for each pair of neighbours: weight j and, where there is one, j + 1. */
@@ -60,11 +86,6 @@ static inline __m256i weight_pair(const int16_t *k, int j, int n)
 {
     uint32_t second = j + 1 < n ? (uint16_t)k[j + 1] : 0;
     return _mm256_set1_epi32((int)((uint32_t)(uint16_t)k[j] | second << 16));
-}
-
-static inline __m256i load(const void *p)
-{
-    return _mm256_loadu_si256(p);
 }
 
 static void down(const int16_t *const *rows, const int16_t *k, int n, int shift, int64_t count, uint8_t *to)

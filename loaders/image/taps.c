@@ -127,16 +127,25 @@ static double total(const double *w, int len)
     return sum;
 }
 
-/* Each pair of weights four times: see rows.h. */
-static int16_t *widen(const int16_t *k, size_t n, od_arena *a)
+/* Pairs of weights four times each, two outputs side by side: see rows.h. */
+static int16_t *widen(const ldr_taps *t, const int16_t *k, od_arena *a)
 {
-    int16_t *wide = od_arena_calloc(a, n, 4 * sizeof *wide);
-    for (size_t i = 0; wide && i < n; i += 2)
-        for (size_t c = 0; c < 4; c++) {
-            wide[i * 4 + 2 * c] = k[i];
-            wide[i * 4 + 2 * c + 1] = k[i + 1];
+    size_t rows = (size_t)(t->count + 1) / 2, pairs = (size_t)t->pairs;
+    int16_t *wide = od_arena_calloc(a, rows * pairs, 16 * sizeof *wide);
+    for (int64_t i = 0; wide && i < t->count; i++)
+        for (int p = 0; p < t->pairs; p++) {
+            int16_t *to = wide + ((i / 2 * t->pairs + p) * 2 + i % 2) * 8;
+            for (int c = 0; c < 8; c++) to[c] = k[i * t->n + 2 * p + c % 2];
         }
     return wide;
+}
+
+/* How many pairs the longest output has. */
+static int most_pairs(const ldr_taps *t)
+{
+    int most = 1;
+    for (int64_t i = 0; i < t->count; i++) most = t->len[i] > most ? t->len[i] : most;
+    return (most + 1) / 2;
 }
 
 /* One tap each: the input under the output's centre as Pillow finds it, step by step, or under its corner. */
@@ -146,14 +155,14 @@ static bool nearest(ldr_taps *t, bool antialias, int64_t in, double scale, int64
     t->bits = 14;
     if (!(t->k = od_arena_zalloc(a, (size_t)t->count * 4 * sizeof *t->k))) return false;
     double at = scale * 0.5;
-    const size_t weights = (size_t)t->count * 4;
     for (int64_t i = 0; i < first + t->count; i++, at += scale) {
         if (i < first) continue;
         t->start[i - first] = (int32_t)od_min_i64((int64_t)(antialias ? at : (double)i * scale), in - 1);
         t->len[i - first] = 1;
         t->k[(i - first) * 4] = 1 << 14;
     }
-    return (t->wide = widen(t->k, weights, a)) != NULL;
+    t->pairs = 1;
+    return (t->wide = widen(t, t->k, a)) != NULL;
 }
 
 bool ldr_taps_make(ldr_taps *t, ldr_filter filter, bool antialias, bool exact, int64_t in, int64_t out, int64_t first,
@@ -193,8 +202,8 @@ bool ldr_taps_make(ldr_taps *t, ldr_filter filter, bool antialias, bool exact, i
         t->start[i] = (int32_t)win.start;
         t->len[i] = win.len;
     }
-    weights = (size_t)count * (size_t)t->n;
-    t->wide = widen(t->k, weights, a);
-    t->wide_lo = exact ? widen(t->lo, weights, a) : NULL;
+    t->pairs = most_pairs(t);
+    t->wide = widen(t, t->k, a);
+    t->wide_lo = exact ? widen(t, t->lo, a) : NULL;
     return t->wide && (!exact || t->wide_lo);
 }
