@@ -98,35 +98,41 @@ static const float products_f4[4][6] = {{1, 1, 1, 1, 1, 0}, {0, H, -H, S, -S, 0}
                                         {0, H / 2, -H / 2, 2 * S, -2 * S, 1}};
 static const float products_f2[4][6] = {{1, 1, 1, 0}, {0, 1, -1, 1}};
 
-/* t x t' for a `rows` x `side` matrix t. */
-static void both_sides(const float (*t)[6], int rows, int side, float (*x)[6], float (*y)[6])
+static const float one_tap[4][6] = {{1}};
+
+/* t x u' for matrices t of rows x down, u of cols x across. */
+static void both_sides(const float (*t)[6], int rows, int down, const float (*u)[6], int cols, int across, float (*x)[6], float (*y)[6])
 {
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < rows; j++) {
+        for (int j = 0; j < cols; j++) {
             y[i][j] = 0;
-            for (int a = 0; a < side; a++)
-                for (int b = 0; b < side; b++) y[i][j] += t[i][a] * x[a][b] * t[j][b];
+            for (int a = 0; a < down; a++)
+                for (int b = 0; b < across; b++) y[i][j] += t[i][a] * x[a][b] * u[j][b];
         }
 }
 
 static void winograd_in(const eng_winograd_block *k)
 {
     const eng_winograd *w = k->w;
-    int side = (int)w->form + 2;
+    const eng_winograd_part *rows = &k->part[0], *cols = &k->part[1];
+    const eng_winograd_grid grid = eng_winograd_grid_of(w);
+    const int down = (int)eng_winograd_side(&w->window, 0), across = (int)eng_winograd_side(&w->window, 1);
+    const float (*form)[6] = w->window.form == ENG_WINOGRAD_F4 ? windows_f4 : windows_f2;
     for (int64_t t = 0; t < k->tiles; t++) {
         int64_t item, row, col;
-        eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
+        eng_winograd_tile_at(w, &grid, k->first + t, &item, &row, &col);
         for (int64_t c = 0; c < w->channels; c++) {
             float x[6][6], y[6][6];
-            for (int i = 0; i < side; i++)
-                for (int j = 0; j < side; j++) {
-                    int64_t iy = row - w->top + i, ix = col - w->left + j;
+            for (int i = 0; i < down; i++)
+                for (int j = 0; j < across; j++) {
+                    int64_t iy = eng_winograd_element(&w->window, 0, rows, row, w->top, i);
+                    int64_t ix = eng_winograd_element(&w->window, 1, cols, col, w->left, j);
                     bool inside = iy >= 0 && iy < w->height && ix >= 0 && ix < w->width;
                     x[i][j] = inside ? w->x[((item * w->height + iy) * w->width + ix) * w->x_pitch + c] : 0.0f;
                 }
-            both_sides(w->form == ENG_WINOGRAD_F4 ? windows_f4 : windows_f2, side, side, x, y);
-            for (int i = 0; i < side; i++)
-                for (int j = 0; j < side; j++) k->v[(i * side + j) * k->v_plane + t * k->v_pitch + c] = y[i][j];
+            both_sides(down > 1 ? form : one_tap, down, down, across > 1 ? form : one_tap, across, across, x, y);
+            for (int64_t i = rows->from; i < rows->to; i++)
+                for (int64_t j = cols->from; j < cols->to; j++) k->v[(i * across + j) * k->v_plane + t * k->v_pitch + c] = y[i][j];
         }
     }
 }
@@ -147,19 +153,24 @@ static void winograd_out(const eng_winograd_block *k)
 {
     const eng_winograd *w = k->w;
     const eng_gemm *end = &w->end;
-    int side = (int)w->form + 2;
+    const eng_winograd_part *all = k->part;
+    const eng_winograd_grid grid = eng_winograd_grid_of(w);
+    const int down = (int)eng_winograd_side(&w->window, 0), across = (int)eng_winograd_side(&w->window, 1);
+    const int high = (int)eng_winograd_outputs(&w->window, 0), wide = (int)eng_winograd_outputs(&w->window, 1);
+    const float (*form)[6] = w->window.form == ENG_WINOGRAD_F4 ? products_f4 : products_f2;
     for (int64_t t = 0; t < k->tiles; t++) {
         int64_t item, row, col;
-        eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
+        eng_winograd_tile_at(w, &grid, k->first + t, &item, &row, &col);
         for (int64_t c = 0; c < k->cols; c++) {
-            float x[6][6], y[6][6];
-            for (int i = 0; i < side; i++)
-                for (int j = 0; j < side; j++) x[i][j] = k->m[(i * side + j) * k->m_plane + t * k->m_pitch + c];
-            both_sides(w->form == ENG_WINOGRAD_F4 ? products_f4 : products_f2, (int)w->form, side, x, y);
-            for (int64_t i = row; i < od_min_i64(row + w->form, w->out_height); i++)
-                for (int64_t j = col; j < od_min_i64(col + w->form, w->out_width); j++) {
-                    int64_t pixel = (item * w->out_height + i) * w->out_width + j, n = k->col + c;
-                    float sum = y[i - row][j - col] + (end->bias ? end->bias[n] : 0.0f);
+            float x[6][6] = {{0}}, y[6][6];
+            for (int64_t i = all[0].from; i < all[0].to; i++)
+                for (int64_t j = all[1].from; j < all[1].to; j++) x[i][j] = k->m[(i * across + j) * k->m_plane + t * k->m_pitch + c];
+            both_sides(down > 1 ? form : one_tap, high, down, across > 1 ? form : one_tap, wide, across, x, y);
+            for (int64_t i = 0; i < eng_winograd_there(&w->window, 0, row, w->out_height); i++)
+                for (int64_t j = 0; j < eng_winograd_there(&w->window, 1, col, w->out_width); j++) {
+                    int64_t iy = row + i * w->window.dilation[0], ix = col + j * w->window.dilation[1];
+                    int64_t pixel = (item * w->out_height + iy) * w->out_width + ix, n = k->col + c;
+                    float sum = y[i][j] + (end->bias ? end->bias[n] : 0.0f);
                     end->c[pixel * end->ldc + n] = finish(end, sum, end->add ? end->add[pixel * end->ld_add + n] : 0.0f);
                 }
         }

@@ -213,18 +213,19 @@ static __attribute__((noinline)) void finish_tile(int rows, int width, const flo
  * in registers, the rest by finish_tile. */
 typedef struct ending {
     const eng_gemm *g;
+    int64_t ldc, ld_add; /* from one of the pixels to the next */
     bool clamp, later;
     vf bottom, top;
 } ending;
 
 static inline ending ending_of(const eng_gemm *g)
 {
-    return (ending){.g = g, .clamp = g->act == ENG_ACT_RELU || g->act == ENG_ACT_CLIP,
+    return (ending){.g = g, .ldc = g->ldc, .ld_add = g->ld_add, .clamp = g->act == ENG_ACT_RELU || g->act == ENG_ACT_CLIP,
                     .later = g->act > ENG_ACT_CLIP || g->residual == ENG_RES_AFTER_ACT,
                     .bottom = VM(g->act == ENG_ACT_RELU ? 0.0f : g->alpha), .top = VM(g->act == ENG_ACT_RELU ? INFINITY : g->beta)};
 }
 
-/* Store `cols` channels from `c` on of pixels `pixel` and behind. */
+/* Store `cols` channels from `c` on of `pixels` pixels, the first of which is `pixel`. */
 static inline __attribute__((always_inline)) void end_pixels(const ending *e, const int pixels, int64_t pixel, int64_t c, int64_t cols,
                                                              const vf *sums)
 {
@@ -237,17 +238,18 @@ static inline __attribute__((always_inline)) void end_pixels(const ending *e, co
         tile_end end = end_of(g);
         end.cols = od_min_i64(cols, VL);
         end.add = add;
+        end.ld_add = e->ld_add;
 #pragma GCC unroll 8
         for (int i = 0; i < pixels; i++) v_store(t + i * VL, sums[i]);
-        finish_tile(pixels, VL, t, to, g->ldc, &end);
+        finish_tile(pixels, VL, t, to, e->ldc, &end);
         return;
     }
 #pragma GCC unroll 8
     for (int i = 0; i < pixels; i++) {
         vf y = sums[i];
-        if (g->residual) y = v_add(y, v_load_part(add + i * g->ld_add, part));
+        if (g->residual) y = v_add(y, v_load_part(add + i * e->ld_add, part));
         if (e->clamp) y = v_min(e->top, v_max(e->bottom, y));
-        if (cols >= VL) v_store(to + i * g->ldc, y);
-        else v_store_part(to + i * g->ldc, part, y);
+        if (cols >= VL) v_store(to + i * e->ldc, y);
+        else v_store_part(to + i * e->ldc, part, y);
     }
 }

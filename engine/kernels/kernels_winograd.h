@@ -10,6 +10,10 @@
 
 WINOGRAD_INLINE void window_1d(const int form, const vf *r, vf *o)
 {
+    if (form == 1) {
+        o[0] = r[0];
+        return;
+    }
     if (form == ENG_WINOGRAD_F2) {
         o[0] = v_sub(r[0], r[2]);
         o[1] = v_add(r[1], r[2]);
@@ -30,6 +34,10 @@ WINOGRAD_INLINE void window_1d(const int form, const vf *r, vf *o)
 
 WINOGRAD_INLINE void product_1d(const int form, const vf *m, vf *o)
 {
+    if (form == 1) {
+        o[0] = m[0];
+        return;
+    }
     vf a = v_add(m[1], m[2]), b = v_sub(m[1], m[2]);
     if (form == ENG_WINOGRAD_F2) {
         o[0] = v_add(m[0], a);
@@ -43,82 +51,114 @@ WINOGRAD_INLINE void product_1d(const int form, const vf *m, vf *o)
     o[3] = v_add(m[5], v_fma(VM(WINO_H / 2), b, v_mul(VM(2 * WINO_S), d)));
 }
 
-WINOGRAD_INLINE void transform_windows(const int form, const eng_winograd_block *k)
+/* Tiles of `high` x `wide` output pixels; 1: an axis of one tap. `all`: no coefficient vanishes. */
+WINOGRAD_INLINE void transform_windows(const int high, const int wide, const bool all, const eng_winograd_block *k)
 {
-    const int side = form + 2;
+    const int down = high == 1 ? 1 : high + 2, across = wide == 1 ? 1 : wide + 2;
     const eng_winograd *w = k->w;
+    const eng_winograd_grid grid = eng_winograd_grid_of(w);
+    const int top = all ? 0 : (int)k->part[0].from, bottom = all ? down : (int)k->part[0].to;
+    const int left = all ? 0 : (int)k->part[1].from, right = all ? across : (int)k->part[1].to;
     for (int64_t t = 0; t < k->tiles; t++) {
-        int64_t item, row, col;
+        int64_t item, row, col, xs[6];
         const float *pixels[36];
-        eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
-        for (int i = 0; i < side; i++)
-            for (int j = 0; j < side; j++) {
-                int64_t y = row - w->top + i, x = col - w->left + j;
-                bool inside = y >= 0 && y < w->height && x >= 0 && x < w->width;
-                pixels[i * side + j] = inside ? w->x + ((item * w->height + y) * w->width + x) * w->x_pitch : k->zeros;
+        eng_winograd_tile_at(w, &grid, k->first + t, &item, &row, &col);
+        for (int j = 0; j < across; j++) xs[j] = eng_winograd_element(&w->window, 1, &k->part[1], col, w->left, j);
+        for (int i = 0; i < down; i++) {
+            const int64_t y = eng_winograd_element(&w->window, 0, &k->part[0], row, w->top, i);
+            const bool on = y >= 0 && y < w->height && i >= top && i < bottom; /* outer elements are for outer coefficients alone */
+            const float *line = w->x + (item * w->height + y) * w->width * w->x_pitch;
+            for (int j = 0; j < across; j++) {
+                const bool inside = on && xs[j] >= 0 && xs[j] < w->width && j >= left && j < right;
+                pixels[i * across + j] = inside ? line + xs[j] * w->x_pitch : k->zeros;
             }
+        }
         for (int64_t c = 0; c < w->channels; c += VL) {
             vf half[6][6], in[6], out[6];
             float *v = k->v + t * k->v_pitch + c;
             vpart part = v_first(w->channels - c);
             bool whole = c + VL <= w->channels;
-            for (int j = 0; j < side; j++) {
-                for (int i = 0; i < side; i++) {
-                    const float *p = pixels[i * side + j] + c;
+            for (int j = 0; j < across; j++) {
+                for (int i = 0; i < down; i++) {
+                    const float *p = pixels[i * across + j] + c;
                     in[i] = whole ? v_load(p) : v_load_part(p, part);
                 }
-                window_1d(form, in, out);
-                for (int i = 0; i < side; i++) half[i][j] = out[i];
+                window_1d(high, in, out);
+                for (int i = 0; i < down; i++) half[i][j] = out[i];
             }
-            for (int i = 0; i < side; i++) {
-                window_1d(form, half[i], out);
-                for (int j = 0; j < side; j++) v_store(v + (i * side + j) * k->v_plane, out[j]);
+            for (int i = 0; i < down; i++) {
+                if (i < top || i >= bottom) continue;
+                window_1d(wide, half[i], out);
+                for (int j = 0; j < across; j++)
+                    if (j >= left && j < right) v_store(v + (i * across + j) * k->v_plane, out[j]);
             }
         }
     }
 }
 
-WINOGRAD_INLINE void transform_products(const int form, const eng_winograd_block *k)
+WINOGRAD_INLINE void transform_products(const int high, const int wide, const bool all, const eng_winograd_block *k)
 {
-    const int side = form + 2;
+    const int down = high == 1 ? 1 : high + 2, across = wide == 1 ? 1 : wide + 2;
     const eng_winograd *w = k->w;
-    const ending e = ending_of(&w->end);
+    const eng_winograd_grid grid = eng_winograd_grid_of(w);
+    const int top = all ? 0 : (int)k->part[0].from, bottom = all ? down : (int)k->part[0].to;
+    const int left = all ? 0 : (int)k->part[1].from, right = all ? across : (int)k->part[1].to;
+    ending e = ending_of(&w->end);
+    e.ldc *= w->window.dilation[1];
+    e.ld_add *= w->window.dilation[1];
     const float *biases = w->end.bias ? w->end.bias + k->col : NULL;
     for (int64_t t = 0; t < k->tiles; t++) {
         int64_t item, row, col;
-        eng_winograd_tile_at(w, k->first + t, &item, &row, &col);
-        int64_t pixel = (item * w->out_height + row) * w->out_width + col;
-        int rows = (int)od_min_i64(form, w->out_height - row), cols = (int)od_min_i64(form, w->out_width - col);
-        for (int64_t c = 0; c < k->cols; c += VL) {
+        eng_winograd_tile_at(w, &grid, k->first + t, &item, &row, &col);
+        const int64_t pixel = (item * w->out_height + row) * w->out_width + col;
+        const int rows = (int)eng_winograd_there(&w->window, 0, row, w->out_height);
+        const int cols = (int)eng_winograd_there(&w->window, 1, col, w->out_width);
+        for (int64_t c = 0; c < k->cols && cols; c += VL) {
             vf half[4][6], in[6], out[4];
             const float *m = k->m + t * k->m_pitch + c;
             vf bias = biases ? v_load_part(biases + c, v_first(k->cols - c)) : v_zero();
-            for (int j = 0; j < side; j++) {
-                for (int i = 0; i < side; i++) in[i] = v_load(m + (i * side + j) * k->m_plane);
-                product_1d(form, in, out);
-                for (int i = 0; i < form; i++) half[i][j] = out[i];
+            for (int j = 0; j < across; j++) {
+                for (int i = 0; i < down; i++) {
+                    const bool there = i >= top && i < bottom && j >= left && j < right;
+                    in[i] = there ? v_load(m + (i * across + j) * k->m_plane) : v_zero();
+                }
+                product_1d(high, in, out);
+                for (int i = 0; i < high; i++) half[i][j] = out[i];
             }
             for (int i = 0; i < rows; i++) {
-                const int64_t at = pixel + i * w->out_width;
-                product_1d(form, half[i], out);
-                for (int j = 0; j < form; j++) out[j] = v_add(out[j], bias);
-                if (cols == form) end_pixels(&e, form, at, k->col + c, k->cols - c, out);
+                const int64_t at = pixel + i * w->window.dilation[0] * w->out_width;
+                product_1d(wide, half[i], out);
+                for (int j = 0; j < wide; j++) out[j] = v_add(out[j], bias);
+                if (cols == wide) end_pixels(&e, wide, at, k->col + c, k->cols - c, out);
                 else end_pixels(&e, cols, at, k->col + c, k->cols - c, out);
             }
         }
     }
 }
 
+/* One function for each kind of tile. */
+#define WINOGRAD_PICK(TRANSFORM, k)                                                   \
+    do {                                                                              \
+        const eng_winograd_window *win_ = &(k)->w->window;                            \
+        const eng_winograd_part *p_ = (k)->part;                                      \
+        bool all_ = true;                                                             \
+        for (int a_ = 0; a_ < 2; a_++) all_ &= !p_[a_].from && p_[a_].to == eng_winograd_side(win_, a_); \
+        if (win_->form == ENG_WINOGRAD_F2 && all_) TRANSFORM(2, 2, true, k);          \
+        else if (win_->form == ENG_WINOGRAD_F2) TRANSFORM(2, 2, false, k);            \
+        else if (win_->size[0] == 1) TRANSFORM(1, 4, false, k);                       \
+        else if (win_->size[1] == 1) TRANSFORM(4, 1, false, k);                       \
+        else if (all_) TRANSFORM(4, 4, true, k);                                      \
+        else TRANSFORM(4, 4, false, k);                                               \
+    } while (0)
+
 static void winograd_in(const eng_winograd_block *k)
 {
-    if (k->w->form == ENG_WINOGRAD_F4) transform_windows(ENG_WINOGRAD_F4, k);
-    else transform_windows(ENG_WINOGRAD_F2, k);
+    WINOGRAD_PICK(transform_windows, k);
 }
 
 static void winograd_out(const eng_winograd_block *k)
 {
-    if (k->w->form == ENG_WINOGRAD_F4) transform_products(ENG_WINOGRAD_F4, k);
-    else transform_products(ENG_WINOGRAD_F2, k);
+    WINOGRAD_PICK(transform_products, k);
 }
 
 /* ---- weights: in double, as the compiler makes vectors of it --------------------------------- */

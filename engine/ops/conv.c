@@ -3,10 +3,9 @@
  * place; a larger window is read through pointers to its taps, padding being a pointer to zeros. Where channels
  * are few a padded copy of the input costs little, and a window is one pointer and the same offsets everywhere.
  * Groups of few channels are merged, with zeros where they do not meet. One input channel a group is the
- * depthwise kernel. 3x3 of stride 1 with constant weights may go through Winograd's transforms (winograd.h). */
+ * depthwise kernel. Windows of constant weights may go through Winograd's transforms (winograd.h). */
 #include "engine/ops/conv_job.h"
 
-#include "engine/kernels/winograd.h"
 #include "engine/ops/ops.h"
 #include "engine/packed.h"
 #include "engine/tune.h"
@@ -35,7 +34,7 @@ static conv_form form_of(const eng_tensor *w, int64_t group)
 
 static int64_t packed_floats(const conv_form *f)
 {
-    if (f->winograd) return groups_of(f) * eng_winograd_floats((eng_winograd_form)f->winograd, inputs_of(f), outputs_of(f));
+    if (f->winograd.form) return groups_of(f) * eng_winograd_floats(&f->winograd, inputs_of(f), outputs_of(f));
     if (!f->merged) return eng_packed_floats(f->taps, f->out);
     return groups_of(f) * eng_packed_floats(inputs_of(f) * f->taps, outputs_of(f));
 }
@@ -82,31 +81,44 @@ static void pack_constant(const eng_tensor *w, const void *arg, void *to)
 {
     const conv_form *f = arg;
     const eng_winograd_weights source = {.w = w->data, .channels = inputs_of(f), .out = outputs_of(f), .merged = f->merged};
-    eng_winograd_form form = (eng_winograd_form)f->winograd;
-    if (!form) pack_direct(w->data, f, to, NULL);
-    for (int64_t g = 0; form && g < groups_of(f); g++) {
+    const eng_winograd_window *win = &f->winograd;
+    if (!win->form) pack_direct(w->data, f, to, NULL);
+    for (int64_t g = 0; win->form && g < groups_of(f); g++) {
         eng_winograd_weights group = source;
-        group.w += g * source.out * f->per_group * 9;
-        eng_winograd_pack(form, &group, (float *)to + g * eng_winograd_floats(form, source.channels, source.out), NULL);
+        group.w += g * source.out * f->per_group * f->taps;
+        eng_winograd_pack(win, &group, (float *)to + g * eng_winograd_floats(win, source.channels, source.out), NULL);
     }
 }
 
 /* Is a transformed product cheaper? By the weights and, where it is known, the input's shape. */
-static eng_winograd_form winograd_form(const eng_graph *g, const eng_node *n, const conv_params *p, const eng_tensor *w)
+static void choose_winograd(const eng_graph *g, const eng_node *n, conv_params *p, const eng_tensor *w)
 {
     const eng_window *win = &p->window;
-    if (!p->form.merged || w->rank != 4 || w->dims[2] != 3 || w->dims[3] != 3) return ENG_WINOGRAD_NONE;
-    for (int i = 1; i < 3; i++)
-        if (win->stride[i] != 1 || win->dilation[i] != 1) return ENG_WINOGRAD_NONE;
-    int64_t size[3] = {0, 56, 56}; /* unknown: a map of medium size */
-    const eng_tensor *x = !g->parent && g->model->probe && n->in[0] < g->model->n_probe ? &g->model->probe[n->in[0]] : NULL;
-    if (x && x->rank == 4) {
-        size[0] = od_max_i64(x->dims[0], 0);
-        for (int i = 1; i < 3; i++)
-            if (x->dims[i + 1] > 0) size[i] = x->dims[i + 1];
+    eng_winograd_window to = {.form = ENG_WINOGRAD_NONE};
+    const int axes = w->rank - 2, skip = 3 - axes; /* axes that the tensor has; those in front that it lacks */
+    if (!p->form.merged || axes > 2) return;
+    bool usual = axes == 2;
+    for (int a = 0; a < 2; a++) {
+        const bool there = a + 1 >= skip;
+        to.size[a] = there ? w->dims[a + 3 - skip] : 1;
+        to.stride[a] = there ? win->stride[a + 1] : 1;
+        to.dilation[a] = there ? win->dilation[a + 1] : 1;
+        usual &= to.size[a] == 3 && to.stride[a] == 1 && to.dilation[a] == 1;
     }
-    const eng_tune_layer layer = {od_max_i64(size[0], 1), size[1], size[2], inputs_of(&p->form), outputs_of(&p->form)};
-    return eng_tune_choose(g->model, &layer);
+    const int64_t inputs = inputs_of(&p->form), outputs = outputs_of(&p->form);
+    /* unknown: a map of medium size; where a stride makes it smaller, the more channels the smaller it mostly is */
+    const int64_t side = to.stride[1] > 1 ? od_max_i64(od_min_i64(112 * 32 / inputs, 112), 7) : 56;
+    int64_t size[3] = {0, axes == 2 ? side : 1, axes == 2 ? side : 1024};
+    const eng_tensor *x = !g->parent && g->model->probe && n->in[0] < g->model->n_probe ? &g->model->probe[n->in[0]] : NULL;
+    if (x && x->rank == w->rank) {
+        size[0] = od_max_i64(x->dims[0], 0);
+        for (int i = skip; i < 3; i++)
+            if (x->dims[i + 2 - skip] > 0) size[i] = x->dims[i + 2 - skip];
+    }
+    for (int a = 0; a < 2; a++) size[a + 1] = od_ceil_div(size[a + 1], to.stride[a]);
+    const eng_tune_layer layer = {od_max_i64(size[0], 1), size[1], size[2], inputs, outputs};
+    to.form = usual ? eng_tune_choose(g->model, &layer) : eng_winograd_choose(&to, size[0], size[1], size[2], inputs, outputs);
+    if (to.form) p->form.winograd = to;
 }
 
 od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
@@ -122,7 +134,7 @@ od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st
     if (!w || w->dtype != ENG_FLOAT || w->rank < 3 || g->model->probing) return OD_OK;
     if (w->dims[0] % p->group || window_taps(w) < 1 || w->dims[1] < 1 || w->dims[0] < 1) return OD_OK; /* infer refuses it */
     p->form = form_of(w, p->group);
-    p->form.winograd = winograd_form(g, n, p, w);
+    choose_winograd(g, n, p, w);
     size_t size = (size_t)packed_floats(&p->form) * sizeof(float);
     return eng_model_pack(g, n, 1, "conv", &p->form, sizeof p->form, size, pack_constant, &p->packed, st);
 }
@@ -475,9 +487,8 @@ static od_code run_depthwise(eng_ctx *c, conv_job *j, od_status *st)
 
 static od_code run_winograd(eng_ctx *c, const conv_job *j, od_status *st)
 {
-    const eng_winograd_form form = (eng_winograd_form)j->form.winograd;
     const int64_t inputs = inputs_of(&j->form), n = outputs_of(&j->form);
-    eng_winograd w = {.form = form, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0], .height = j->win.in[1],
+    eng_winograd w = {.window = j->form.winograd, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0], .height = j->win.in[1],
                       .width = j->win.in[2], .channels = inputs, .top = j->win.before[1], .left = j->win.before[2],
                       .out_height = j->win.out[1], .out_width = j->win.out[2], .out = n, .weights = j->packed, .end = j->end};
     for (int64_t g = 0; g < groups_of(&j->form); g++) {
@@ -485,7 +496,7 @@ static od_code run_winograd(eng_ctx *c, const conv_job *j, od_status *st)
         OD_TRY(eng_winograd_run(&w, c->pool, c->scratch, st));
         od_arena_rewind(c->scratch, mark);
         w.x += inputs;
-        w.weights += eng_winograd_floats(form, inputs, n);
+        w.weights += eng_winograd_floats(&w.window, inputs, n);
         w.end.c += n;
         if (w.end.bias) w.end.bias += n;
         if (w.end.add) w.end.add += n;
@@ -533,7 +544,7 @@ static od_code run_float(eng_ctx *c, od_status *st)
         pack_direct(w->data, &j.form, to, c->pool);
         j.packed = to;
     }
-    if (j.form.winograd) return run_winograd(c, &j, st);
+    if (j.form.winograd.form) return run_winograd(c, &j, st);
     return j.form.merged ? run_direct(c, &j, st) : run_depthwise(c, &j, st);
 }
 

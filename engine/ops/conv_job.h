@@ -2,14 +2,14 @@
 #ifndef ENG_OPS_CONV_JOB_H
 #define ENG_OPS_CONV_JOB_H
 
-#include "engine/kernels/kernels.h"
+#include "engine/kernels/winograd.h"
 #include "engine/ops/conv.h"
 
 /* What packed weights depend on beside the weights. Numbers of int64_t alone: it is also a key. */
 typedef struct conv_form {
     int64_t group, out, per_group, taps; /* of the weights: [out][per_group][taps] */
     int64_t merged;                      /* groups taken together as one; 0: depthwise */
-    int64_t winograd;                    /* an eng_winograd_form */
+    eng_winograd_window winograd;        /* its form ENG_WINOGRAD_NONE, and then all zeros: direct sums */
 } conv_form;
 
 typedef struct conv_params {

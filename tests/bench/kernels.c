@@ -136,9 +136,10 @@ static void bench_conv(void)
         float *bias = random_floats(out);
         for (int form = 2; form <= 4; form += 2) {
             char name[64];
-            float *packed = random_floats(eng_winograd_floats((eng_winograd_form)form, c, out));
-            eng_winograd_pack((eng_winograd_form)form, &(eng_winograd_weights){w, c, out, 1}, packed, NULL);
-            eng_winograd job = {.form = (eng_winograd_form)form, .x = x, .x_pitch = c, .items = items, .height = side, .width = side,
+            const eng_winograd_window window = {form, {3, 3}, {1, 1}, {1, 1}};
+            float *packed = random_floats(eng_winograd_floats(&window, c, out));
+            eng_winograd_pack(&window, &(eng_winograd_weights){w, c, out, 1}, packed, NULL);
+            eng_winograd job = {.window = window, .x = x, .x_pitch = c, .items = items, .height = side, .width = side,
                                 .channels = c, .top = 1, .left = 1, .out_height = side, .out_width = side, .out = out,
                                 .weights = packed, .end = {.c = y, .ldc = out, .bias = bias, .act = ENG_ACT_RELU}};
             snprintf(name, sizeof name, "%d x %d x %d x %d F(%d)", (int)items, (int)side, (int)c, (int)out, form);
