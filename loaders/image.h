@@ -59,6 +59,8 @@ typedef struct ldr_preprocess {
     int64_t resize_width, resize_height;
     int64_t multiple;      /* LETTERBOX: the input is the resized picture, padded to multiples of this, instead of
                               width x height; SHORTER and NONE: padded to multiples of this; 0: not */
+    bool above;            /* SHORTER and NONE: to the next multiple above, also of extents that are multiples already */
+    bool mirror;           /* SHORTER and NONE: what is padded repeats the picture backwards, its edge first */
     bool centered;         /* LETTERBOX: picture in the middle, else top left */
     bool enlarge;          /* LETTERBOX: small pictures grow too */
     bool crop_floor;       /* CROP: an odd margin's larger half lies below, always; else alternately (round half to even) */

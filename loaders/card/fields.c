@@ -20,6 +20,8 @@ const ldr_field ldr_preprocess_fields[] = {
     {"resize_width", LDR_FIELD_INT, AT(resize_width), 1, SIDE_MAX, NULL, false},
     {"resize_height", LDR_FIELD_INT, AT(resize_height), 1, SIDE_MAX, NULL, false},
     {"multiple", LDR_FIELD_INT, AT(multiple), 1, 4096, NULL, false},
+    {"above", LDR_FIELD_BOOL, AT(above), 0, 0, NULL, false},
+    {"mirror", LDR_FIELD_BOOL, AT(mirror), 0, 0, NULL, false},
     {"centered", LDR_FIELD_BOOL, AT(centered), 0, 0, NULL, false},
     {"enlarge", LDR_FIELD_BOOL, AT(enlarge), 0, 0, NULL, false},
     {"crop_floor", LDR_FIELD_BOOL, AT(crop_floor), 0, 0, NULL, false},

@@ -186,8 +186,16 @@ static void take_preprocessor(const cJSON *j, const ldr_preprocess *graph, ldr_p
     }
     for (int c = 0; c < 3; c++)
         if (!(p->std[c] > 0)) p->std[c] = 1;
-    if (is_on(j, "do_resize", true)) take_resize(j, p);
-    else p->fit = LDR_FIT_NONE;
+    const cJSON *type = get(j, "image_processor_type");
+    if (cJSON_IsString(type) && !strncmp(type->valuestring, "Swin2SR", 7)) {
+        p->fit = LDR_FIT_NONE;
+        p->above = p->mirror = true;
+        p->multiple = is_on(j, "do_pad", true) ? whole(get(j, "size_divisor"), whole(get(j, "pad_size"), 8)) : 0;
+    } else if (is_on(j, "do_resize", true)) {
+        take_resize(j, p);
+    } else {
+        p->fit = LDR_FIT_NONE;
+    }
 }
 
 /* A task by the end of the architecture's name. */

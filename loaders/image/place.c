@@ -96,8 +96,9 @@ od_code ldr_image_place(const ldr_preprocess *p, int64_t full_width, int64_t ful
     int64_t rw, rh, iw = p->width, ih = p->height;
     resized_extents(p, full_width, full_height, &rw, &rh);
     if (p->fit == LDR_FIT_SHORTER || p->fit == LDR_FIT_NONE || p->fit == LDR_FIT_MULTIPLES || (p->fit == LDR_FIT_LETTERBOX && p->multiple > 0)) {
-        iw = round_up(rw, p->multiple);
-        ih = round_up(rh, p->multiple);
+        int64_t more = p->above && p->multiple > 1 && p->fit != LDR_FIT_MULTIPLES && p->fit != LDR_FIT_LETTERBOX;
+        iw = round_up(rw + more, p->multiple);
+        ih = round_up(rh + more, p->multiple);
     }
     if (iw < 1 || ih < 1 || iw > LDR_INPUT_MAX / ih)
         return od_fail(st, OD_TOO_LARGE, "an input of %" PRId64 " x %" PRId64 " pixels; at most %d are possible", iw, ih,

@@ -198,6 +198,30 @@ static void pad_line(uint8_t *line, int64_t width, const ldr_preprocess *p)
         for (int c = 0; c < n; c++) line[x * n + c] = p->pad[p->bgr ? n - 1 - c : c];
 }
 
+/* Where `i`, behind an extent of n, lies in it when it is read forwards and backwards in turn. */
+static int64_t mirrored(int64_t i, int64_t n)
+{
+    i %= 2 * n;
+    return i < n ? i : 2 * n - 1 - i;
+}
+
+static void mirror_line(uint8_t *line, int64_t from, int64_t width, int n)
+{
+    for (int64_t x = from; x < width; x++)
+        for (int c = 0; c < n; c++) line[x * n + c] = line[mirrored(x, from) * n + c];
+}
+
+/* Row `from` of the result once more. */
+static void repeat_row(const writer *w, int64_t from, int64_t y)
+{
+    int n = w->levels.channels, planes = w->pixel ? 1 : n;
+    size_t size = eng_dtype_size(w->to->dtype), row = (size_t)w->width * (size_t)(w->pixel ? n : 1) * size;
+    for (int64_t c = 0; c < planes; c++) {
+        uint8_t *plane = (uint8_t *)w->to->data + (size_t)(c * w->height) * row;
+        memcpy(plane + (size_t)y * row, plane + (size_t)from * row, row);
+    }
+}
+
 static od_code fill_tensor(writer *w, const ldr_pixels *from, const ldr_preprocess *p, const ldr_placement *place,
                            od_arena *scratch, od_status *st)
 {
@@ -207,6 +231,7 @@ static od_code fill_tensor(writer *w, const ldr_pixels *from, const ldr_preproce
     int64_t x0 = od_max_i64(dx, 0), x1 = od_min_i64(dx + full_width, w->width); /* what of the input is picture */
     int64_t y0 = od_max_i64(dy, 0), y1 = od_min_i64(dy + full_height, w->height);
     int n = p->channels;
+    bool mirror = p->mirror && x0 == 0 && y0 == 0 && x1 > 0 && y1 > 0;
     size_t bytes = (size_t)(w->width * n);
     uint8_t *line = od_arena_alloc(scratch, bytes + LDR_ROW_SLACK), *part = od_arena_alloc(scratch, bytes + LDR_ROW_SLACK);
     w->floats = od_arena_alloc(scratch, bytes * sizeof(float));
@@ -220,10 +245,14 @@ static od_code fill_tensor(writer *w, const ldr_pixels *from, const ldr_preproce
         bool whole = x1 - x0 == w->width;
         resample_row(&r, y - y0, whole ? line : part);
         if (!whole) memcpy(line + x0 * n, part, (size_t)((x1 - x0) * n));
+        if (mirror) mirror_line(line, x1, w->width, n);
         write_row(w, line, y);
     }
     pad_line(line, w->width, p);
-    for (int64_t y = y1; y < w->height; y++) write_row(w, line, y);
+    for (int64_t y = y1; y < w->height; y++) {
+        if (mirror) repeat_row(w, mirrored(y, y1), y);
+        else write_row(w, line, y);
+    }
     return OD_OK;
 }
 

@@ -1,6 +1,6 @@
 /* image.c - a picture out.
  *
- * Decoders: "picture" [1, 1 or 3, rows, columns] at its own size, level = x * scale + offset (255, 0); "depth"
+ * Decoders: "picture" [1, 1 or 3, rows, columns] at its own size without the input's padding, level = x * scale + offset (255, 0); "depth"
  * [1, rows, columns] or [1, 1, rows, columns], at the picture's size, black the least and white the most of it. Parameter
  * align_corners (0): its outermost places lie on the picture's outermost pixels; cubic (0): by cubic instead of linear
  * interpolation, PyTorch's. */
@@ -40,6 +40,18 @@ static od_code make_pixels(const srv_answer *w, int64_t width, int64_t height, i
     return OD_OK;
 }
 
+/* Without what lies over the input's padding. */
+static void cut_padding(const srv_answer *w, ldr_pixels *p)
+{
+    const ldr_placement *at = w->place;
+    double fx = (double)p->width / (double)at->input_width, fy = (double)p->height / (double)at->input_height;
+    if (at->offset_x < 0 || at->offset_y < 0) return; /* the picture goes on beyond the input */
+    int64_t x = srv_index(rint(at->offset_x * fx), p->width - 1), y = srv_index(rint(at->offset_y * fy), p->height - 1);
+    p->data += y * p->stride + x * p->channels;
+    p->width = od_max_i64(1, srv_index(rint(at->scale_x * (double)at->image_width * fx), p->width - x));
+    p->height = od_max_i64(1, srv_index(rint(at->scale_y * (double)at->image_height * fy), p->height - y));
+}
+
 static od_code read_picture(const srv_answer *w, ldr_pixels *p)
 {
     const eng_tensor *t = &w->outputs[0];
@@ -52,6 +64,7 @@ static od_code read_picture(const srv_answer *w, ldr_pixels *p)
         int to = w->card->pre.bgr && p->channels == 3 ? 2 - c : c;
         for (int64_t i = 0; i < plane; i++) p->data[i * p->channels + to] = level(x[c * plane + i] * scale + offset);
     }
+    cut_padding(w, p);
     return OD_OK;
 }
 

@@ -327,6 +327,31 @@ TEST(tensors_that_do_not_fit_are_refused)
     CHECK_CODE(ldr_image_to_tensor(&p, &pre, &at, false, &i, &arena, &st), OD_BAD_TYPE);
 }
 
+TEST(padding_mirrors_the_picture_behind_its_end)
+{
+    uint8_t levels[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+    ldr_pixels from = {.data = levels, .width = 4, .height = 4, .channels = 1, .stride = 4, .full_width = 4, .full_height = 4};
+    ldr_preprocess p = {.fit = LDR_FIT_NONE, .channels = 1, .rescale = 1, .std = {1}, .multiple = 4, .above = true, .mirror = true, .filter = LDR_BILINEAR, .antialias = true};
+    ldr_placement at;
+    CHECK_OK(ldr_image_place(&p, 4, 4, &at, &st));
+    CHECK_EQ(at.input_width, 8); /* though 4 is a multiple */
+    CHECK_EQ(at.input_height, 8);
+    float out[64];
+    eng_tensor t = {.dtype = ENG_FLOAT, .rank = 4, .dims = {1, 1, 8, 8}, .data = out};
+    CHECK_OK(ldr_image_to_tensor(&from, &p, &at, false, &t, &arena, &st));
+    for (int y = 0; y < 8; y++)
+        for (int x = 0; x < 8; x++) CHECK(out[y * 8 + x] == levels[(y < 4 ? y : 7 - y) * 4 + (x < 4 ? x : 7 - x)]);
+    p.above = false;
+    CHECK_OK(ldr_image_place(&p, 4, 4, &at, &st));
+    CHECK_EQ(at.input_width, 4);
+    from.width = from.full_width = 3; /* more padding than picture reads it forwards again */
+    p.multiple = 8;
+    CHECK_OK(ldr_image_place(&p, 3, 4, &at, &st));
+    CHECK_OK(ldr_image_to_tensor(&from, &p, &at, false, &t, &arena, &st));
+    static const int places[] = {0, 1, 2, 2, 1, 0, 0, 1};
+    for (int x = 0; x < 8; x++) CHECK(out[x] == levels[places[x]]);
+}
+
 TEST(sides_go_to_multiples)
 {
     ldr_placement at;
