@@ -42,6 +42,15 @@ typedef struct ldr_card {
         const double *values;
     } *params;
     int n_params;
+    const struct ldr_card_head {
+        const char *name;    /* several answers of a classifier, each with classes of its own */
+        int output;          /* index of the graph output they are in */
+        const char *decoder;
+        int64_t first, count; /* which of its classes; count 0: all from `first` on */
+        int n_labels;
+        const char *const *labels;
+    } *heads;
+    int n_heads;
     const struct ldr_card_then {
         const char *model;     /* what a detector finds is cut out and goes through this one */
         const char *const *of; /* labels of what does; NULL: all */

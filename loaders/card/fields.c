@@ -61,5 +61,15 @@ const ldr_field ldr_then_fields[] = {
 };
 #undef AT
 
+#define AT(member) offsetof(struct ldr_card_head, member)
+const ldr_field ldr_head_fields[] = {
+    {"name", LDR_FIELD_TEXT, AT(name), 0, 0, NULL, true},
+    {"decoder", LDR_FIELD_TEXT, AT(decoder), 0, 0, NULL, false},
+    {"first", LDR_FIELD_INT, AT(first), 0, COUNT_MAX, NULL, false},
+    {"count", LDR_FIELD_INT, AT(count), 1, COUNT_MAX, NULL, false},
+};
+#undef AT
+
 const int ldr_card_fields_count = OD_COUNT(ldr_card_fields), ldr_preprocess_fields_count = OD_COUNT(ldr_preprocess_fields),
-          ldr_batching_fields_count = OD_COUNT(ldr_batching_fields), ldr_then_fields_count = OD_COUNT(ldr_then_fields);
+          ldr_batching_fields_count = OD_COUNT(ldr_batching_fields), ldr_then_fields_count = OD_COUNT(ldr_then_fields),
+          ldr_head_fields_count = OD_COUNT(ldr_head_fields);

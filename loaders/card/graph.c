@@ -59,6 +59,11 @@ static ending graph_end(const eng_model *m, int o)
     return END_PLAIN;
 }
 
+const char *ldr_card_scores(const eng_model *m, int output)
+{
+    return graph_end(m, output) == END_PLAIN ? "softmax" : "probabilities";
+}
+
 /* An input's extents as those of a batch: of three extents, as torchvision's detectors take, the batch is 1. */
 static eng_tensor batch_shape(const eng_value *v)
 {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LABELS_FILE_MAX = 16 << 20, PARAM_VALUES_MAX = 100000, THEN_MAX = 16 };
+enum { LABELS_FILE_MAX = 16 << 20, PARAM_VALUES_MAX = 100000, THEN_MAX = 16, HEADS_MAX = 64 };
 
 typedef struct reader {
     const eng_model *m;
@@ -15,6 +15,7 @@ typedef struct reader {
     od_arena *a;
     ldr_card *card;
     struct ldr_card_then *then; /* the one being read */
+    struct ldr_card_head *head; /* the same */
     od_status *st;
 } reader;
 
@@ -206,6 +207,54 @@ static od_code read_labels(reader *r, const cJSON *j)
     return read_texts(r, "labels", j, &r->card->labels, &r->card->n_labels);
 }
 
+static od_code head_key(reader *r, const cJSON *j, bool *taken)
+{
+    struct ldr_card_head *h = r->head;
+    *taken = true;
+    if (!strcmp(j->string, "output")) {
+        h->output = cJSON_IsString(j) ? ldr_card_output_at(r->m, j->valuestring) : -1;
+        return h->output >= 0 ? OD_OK : bad(r, "output", "in each object of 'heads' the name of one of the model's outputs");
+    }
+    *taken = !strcmp(j->string, "labels");
+    if (!*taken) return OD_OK;
+    ldr_card own = {0}, *whole = r->card;
+    r->card = &own;
+    od_code rc = read_labels(r, j);
+    r->card = whole;
+    h->labels = own.labels;
+    h->n_labels = own.n_labels;
+    return rc;
+}
+
+static od_code read_heads(reader *r, const cJSON *j)
+{
+    int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : 0, i = 0;
+    if (n < 1 || n > HEADS_MAX) return bad(r, "heads", "an array of 1 to 64 objects");
+    struct ldr_card_head *list = od_arena_zalloc(r->a, (size_t)n * sizeof *list);
+    if (!list) return od_fail(r->st, OD_NO_MEMORY, "'heads'");
+    for (const cJSON *k = j->child; k; k = k->next, i++) {
+        r->head = &list[i];
+        OD_TRY(read_object(r, "heads", k, ldr_head_fields, ldr_head_fields_count, &list[i], head_key));
+        if (!list[i].name || !*list[i].name) return bad(r, "name", "in each object of 'heads' a name");
+        if (!list[i].decoder) list[i].decoder = ldr_card_scores(r->m, list[i].output);
+        for (int b = 0; b < i; b++)
+            if (!strcmp(list[b].name, list[i].name)) return od_fail(r->st, OD_BAD_MODEL, "'heads' has '%.60s' twice", list[i].name);
+    }
+    r->card->heads = list;
+    r->card->n_heads = n;
+    return OD_OK;
+}
+
+/* Once everything is read. */
+static od_code check_heads(reader *r)
+{
+    const ldr_card *card = r->card;
+    if (!card->n_heads) return OD_OK;
+    if (card->task != LDR_TASK_CLASSIFY) return od_fail(r->st, OD_BAD_MODEL, "'heads' is for task classify");
+    if (card->outputs || card->labels) return od_fail(r->st, OD_BAD_MODEL, "'heads' have an output and labels each: 'outputs' and 'labels' of the card are too much");
+    return OD_OK;
+}
+
 static od_code read_outputs(reader *r, const cJSON *j)
 {
     int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : 0, i = 0;
@@ -275,6 +324,7 @@ static od_code card_key(reader *r, const cJSON *j, bool *taken)
     if (!strcmp(j->string, "labels")) return read_labels(r, j);
     if (!strcmp(j->string, "outputs")) return read_outputs(r, j);
     if (!strcmp(j->string, "then")) return read_then(r, j);
+    if (!strcmp(j->string, "heads")) return read_heads(r, j);
     if (!strcmp(j->string, "parameters")) return read_params(r, j);
     if (!strcmp(j->string, "preprocess")) return read_preprocess(r, j);
     if (!strcmp(j->string, "batching"))
@@ -309,6 +359,7 @@ static od_code read_card(reader *r, const cJSON *j)
         }
     }
     OD_TRY(read_object(r, "the card", j, ldr_card_fields, ldr_card_fields_count, r->card, card_key));
+    OD_TRY(check_heads(r));
     return check_then(r);
 }
 
@@ -412,6 +463,15 @@ static cJSON *card_to_json(const ldr_card *card, const eng_model *m)
             cJSON_AddItemToObject(params, p->name,
                                   p->n == 1 ? cJSON_CreateNumber(p->values[0]) : cJSON_CreateDoubleArray(p->values, p->n));
         }
+    }
+    cJSON *heads = card->n_heads ? cJSON_AddArrayToObject(j, "heads") : NULL;
+    for (int i = 0; i < card->n_heads; i++) {
+        const struct ldr_card_head *h = &card->heads[i];
+        cJSON *to = cJSON_CreateObject();
+        for (int k = 0; k < ldr_head_fields_count; k++) write_field(to, &ldr_head_fields[k], h);
+        cJSON_AddItemToObject(to, "output", cJSON_CreateString(g->values[g->outputs[h->output]].name));
+        if (h->labels) cJSON_AddItemToObject(to, "labels", cJSON_CreateStringArray(h->labels, h->n_labels));
+        cJSON_AddItemToArray(heads, to);
     }
     cJSON *then = card->n_then ? cJSON_AddArrayToObject(j, "then") : NULL;
     for (int i = 0; i < card->n_then; i++) {

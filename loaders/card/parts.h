@@ -70,7 +70,9 @@ extern const ldr_field ldr_card_fields[];       /* of ldr_card */
 extern const ldr_field ldr_preprocess_fields[]; /* of ldr_preprocess */
 extern const ldr_field ldr_batching_fields[];   /* of ldr_card */
 extern const ldr_field ldr_then_fields[];       /* of struct ldr_card_then */
-extern const int ldr_card_fields_count, ldr_preprocess_fields_count, ldr_batching_fields_count, ldr_then_fields_count;
+extern const ldr_field ldr_head_fields[];       /* of struct ldr_card_head */
+extern const int ldr_card_fields_count, ldr_preprocess_fields_count, ldr_batching_fields_count, ldr_then_fields_count,
+    ldr_head_fields_count;
 
 extern const char *const ldr_task_names[];
 extern const char *const ldr_color_names[]; /* rgb, bgr, gray: together `channels` and `bgr` */
@@ -83,6 +85,9 @@ int ldr_card_output_at(const eng_model *m, const char *name);
 
 /* A card from nothing but the graph; `source` is left alone. */
 void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card);
+
+/* The decoder of classes in output `output`: "probabilities" where the graph makes them itself, else "softmax". */
+const char *ldr_card_scores(const eng_model *m, int output);
 
 /* Defaults of a task's numbers. */
 void ldr_card_task_defaults(ldr_card *card, ldr_task task);

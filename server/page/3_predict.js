@@ -125,6 +125,10 @@ function showAnswer() {
     const hits = visible(a.classes);
     rows = hits.map(h => hitButton(h, percent(h.score), Math.max(0, Math.min(1, h.score || 0)), colour(h.index)));
     words = hits.length ? `${nameOf(hits[0])}, ${percent(hits[0].score)}` : "No class above this score.";
+  } else if (a.heads) {
+    rows = Object.entries(a.heads).flatMap(([name, list]) => [el("h4", {}, name),
+      ...visible(list).map(h => hitButton({...h, at: `${name} ${h.at}`}, percent(h.score), Math.max(0, Math.min(1, h.score || 0)), colour(h.index)))]);
+    words = Object.entries(a.heads).filter(([, list]) => list.length).map(([name, list]) => `${name}: ${nameOf(list[0])}`).join(", ");
   } else if (a.detections) {
     const hits = visible(a.detections), chosen = hits.find(h => h.at === state.chosen);
     drawHits(g, hits, chosen, width, height);

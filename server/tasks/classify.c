@@ -1,6 +1,7 @@
 /* classify.c - scores of classes.
  *
- * Decoders: "softmax" and "sigmoid" turn logits into scores, "probabilities" takes them as they are. */
+ * Decoders: "softmax" and "sigmoid" turn logits into scores, "probabilities" takes them as they are. A card with heads has
+ * several such lists, each from its own output or from a part of one. */
 #include "server/tasks/explain.h"
 #include "server/tasks/parts.h"
 
@@ -21,7 +22,31 @@ static od_code scores_of(const srv_answer *w, scores *out)
     return OD_OK;
 }
 
-static od_code check(const srv_answer *w)
+/* What a head sees: its output, or the part of it that it has, as the only one, and a card of its own. `outputs` and `card` are
+ * its storage. Extents that are free (at load) stay so. */
+static od_code see_head(const srv_answer *w, const struct ldr_card_head *h, ldr_card *card, eng_tensor *output, srv_answer *out)
+{
+    *card = *w->card;
+    card->decoder = h->decoder;
+    card->labels = h->labels;
+    card->n_labels = h->n_labels;
+    *output = w->outputs[h->output];
+    *out = *w;
+    out->card = card;
+    out->outputs = output;
+    out->n_outputs = 1;
+    if (!h->first && !h->count) return OD_OK;
+    int64_t all = output->rank == 2 ? output->dims[1] : -1, n = h->count ? h->count : all - h->first;
+    if (output->rank >= 0 && output->rank != 2) return od_fail(w->st, OD_BAD_SHAPE, "'first' and 'count' are for outputs of 2 extents, not %d", output->rank);
+    if (all < 0 && !output->data) return OD_OK;
+    if (n < 1 || h->first + n > all)
+        return od_fail(w->st, OD_BAD_SHAPE, "%" PRId64 " classes from %" PRId64 " on of %" PRId64, n, h->first, all);
+    output->dims[1] = n;
+    if (output->data) output->data = (uint8_t *)output->data + (size_t)h->first * eng_dtype_size(output->dtype);
+    return OD_OK;
+}
+
+static od_code check_classes(const srv_answer *w)
 {
     scores kind = SCORES_SOFTMAX;
     const eng_tensor *t = &w->outputs[0];
@@ -35,6 +60,21 @@ static od_code check(const srv_answer *w)
     }
     if (wide > 1) return srv_want(w, 0, 2, (int64_t[]){1, -1});
     return t->rank < 0 ? OD_OK : srv_check_labels(w, classes);
+}
+
+static od_code check(const srv_answer *w)
+{
+    ldr_card card;
+    eng_tensor output;
+    srv_answer own;
+    if (!w->card->n_heads) return check_classes(w);
+    for (int i = 0; i < w->card->n_heads; i++) {
+        const struct ldr_card_head *h = &w->card->heads[i];
+        od_code rc = see_head(w, h, &card, &output, &own);
+        if (rc == OD_OK) rc = check_classes(&own);
+        if (rc != OD_OK) return od_note(w->st, "head '%.60s'", h->name);
+    }
+    return OD_OK;
 }
 
 static void to_scores(const float *x, float *y, int64_t n, scores kind)
@@ -54,6 +94,7 @@ static void to_scores(const float *x, float *y, int64_t n, scores kind)
 od_code srv_class_score(const ldr_card *card, const eng_tensor *outputs, int n_outputs, int64_t *index, float *score, od_arena *a, od_status *st)
 {
     int at = card->outputs ? card->outputs[0] : 0;
+    if (card->n_heads) return od_fail(st, OD_BAD_ARGUMENT, "classifiers of several heads are not explained");
     srv_answer w = {.card = card, .outputs = &outputs[at], .n_outputs = 1, .a = a, .st = st};
     scores kind = SCORES_SOFTMAX;
     if (card->task != LDR_TASK_CLASSIFY || at >= n_outputs) return od_fail(st, OD_BAD_ARGUMENT, "only classifiers can be explained");
@@ -83,7 +124,8 @@ static int by_score(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static od_code answer(const srv_answer *w)
+/* The list as JSON. */
+static od_code add_classes(const srv_answer *w)
 {
     scores kind = SCORES_SOFTMAX;
     int64_t n = eng_tensor_count(&w->outputs[0]);
@@ -96,13 +138,32 @@ static od_code answer(const srv_answer *w)
     to_scores(x, y, n, kind);
     for (int64_t i = 0; i < n; i++) list[i] = (entry){y[i], i};
     qsort(list, (size_t)n, sizeof *list, by_score);
-    srv_text_printf(w->json, "\"classes\":[");
+    srv_text_add(w->json, "[", 1);
     for (int64_t i = 0; i < n && i < w->top_k && (double)list[i].score >= w->score_threshold; i++) {
         srv_text_printf(w->json, "%s{", i ? "," : "");
         srv_add_class(w->json, w->card, list[i].index, list[i].score);
         srv_text_add(w->json, "}", 1);
     }
     srv_text_add(w->json, "]", 1);
+    return OD_OK;
+}
+
+static od_code answer(const srv_answer *w)
+{
+    ldr_card card;
+    eng_tensor output;
+    srv_answer own;
+    srv_text_printf(w->json, w->card->n_heads ? "\"heads\":{" : "\"classes\":");
+    if (!w->card->n_heads) return add_classes(w);
+    for (int i = 0; i < w->card->n_heads; i++) {
+        const struct ldr_card_head *h = &w->card->heads[i];
+        OD_TRY(see_head(w, h, &card, &output, &own));
+        if (i) srv_text_add(w->json, ",", 1);
+        srv_text_json(w->json, h->name, strlen(h->name));
+        srv_text_add(w->json, ":", 1);
+        OD_TRY(add_classes(&own));
+    }
+    srv_text_add(w->json, "}", 1);
     return OD_OK;
 }
 

@@ -191,3 +191,39 @@ def test_nothing_found_is_an_empty_list(onnxd, tmp_path, rng):
     for decoder in ("maskformer-instance", "maskformer-panoptic"):
         got = predict(onnxd, tmp_path, {"c": f32(classes[None]), "m": f32(masks[None])}, task="segment", decoder=decoder)
         assert got["segmentation"] == {"size": [128, 128], "segments": []}
+
+
+def softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def test_heads_are_lists_by_name(onnxd, tmp_path, rng):
+    age, attributes = rng.normal(size=(1, 4)), rng.normal(size=(1, 7))
+    heads = [{"name": "age", "output": "a", "labels": ["child", "youth", "adult", "old"]},
+             {"name": "hair", "output": "b", "first": 1, "count": 3, "labels": ["black", "fair", "red"]},
+             {"name": "worn", "output": "b", "first": 4, "decoder": "sigmoid"}]
+    got = predict(onnxd, tmp_path, {"a": f32(age), "b": f32(attributes)}, task="classify", heads=heads)
+    assert "classes" not in got and list(got["heads"]) == ["age", "hair", "worn"]
+    want = {"age": softmax(age[0]), "hair": softmax(attributes[0, 1:4]), "worn": 1 / (1 + np.exp(-attributes[0, 4:]))}
+    for head in heads:
+        scores, said = want[head["name"]], got["heads"][head["name"]]
+        assert [c["index"] for c in said] == list(np.argsort(-scores)[:5])
+        assert all(abs(c["score"] - scores[c["index"]]) < 1e-5 for c in said)
+        assert all(c["label"] == (head["labels"][c["index"]] if "labels" in head else None) for c in said)
+    card = json.loads(subprocess.run([onnxd, "inspect", tmp_path / "model.onnx", "--card"], capture_output=True, text=True, check=True).stdout)
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    again = subprocess.run([onnxd, "predict", tmp_path / "model.onnx", tmp_path / "picture.png", "--json"], capture_output=True, text=True)
+    assert json.loads(again.stdout) == got
+
+
+@pytest.mark.parametrize("heads, said", [
+    ([{"name": "a", "output": "c"}], "'output'"), ([{"output": "a"}], "'name'"), ([{"name": "a"}, {"name": "a"}], "twice"),
+    ([{"name": "a", "output": "a", "first": 2, "count": 3}], "3 classes from 2 on of 4"), ([], "'heads'"),
+    ([{"name": "a", "labels": ["one"]}], "'labels' are 1"), ([{"name": "a", "decoder": "argmax"}], "argmax")])
+def test_heads_that_are_not_there_are_refused(onnxd, tmp_path, rng, heads, said):
+    save_model(tmp_path, {"a": f32(rng.normal(size=(1, 4)))})
+    (tmp_path / "model.json").write_text(json.dumps({"task": "classify", "heads": heads, "preprocess": {"fit": "stretch"}}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    done = subprocess.run([onnxd, "predict", tmp_path / "model.onnx", tmp_path / "picture.png"], capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
