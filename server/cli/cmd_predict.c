@@ -4,20 +4,21 @@
 #include "loaders/onnx.h"
 #include "loaders/tensor.h"
 #include "server/cli/cli.h"
-#include "server/tasks/tasks.h"
+#include "server/tasks/region.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char help[] =
     "usage: onnxd predict MODEL IMAGE... [--json] [--top-k N] [--score-threshold X] [--iou-threshold X]\n"
     "                     [--max-detections N] [--mask rle|polygon|png|none] [--card FILE.json]\n"
     "                     [--save-input FILE.npy] [--threads N] [--pack-cache DIR]\n"
     "Classes, boxes or masks of JPEG and PNG files; - is standard input. MODEL is a .onnx file with its model.json beside\n"
-    "it, or a folder that `onnxd serve` would take for a model. Exit code 1 when a picture could not be answered.\n"
+    "it, or a folder that `onnxd serve` would take for a model; those that its card's \"then\" names lie beside it. Exit code 1 when a picture could not be answered.\n"
     "--json        one JSON object a picture, as the server answers, instead of lines of text\n"
     "--card        use this card instead of model.json beside the model\n"
     "--top-k, --score-threshold, --iou-threshold, --max-detections, --mask: as in the query of /predict\n"
@@ -32,12 +33,18 @@ typedef struct predict_options {
     eng_load_options load;
 } predict_options;
 
-typedef struct predictor {
-    const predict_options *o;
-    od_pool *pool;
+typedef struct chained {
+    const char *path;
     eng_model *model;
     eng_session *session;
     ldr_card card;
+    struct chained *behind; /* as many as the card has `then` */
+} chained;
+
+typedef struct predictor {
+    const predict_options *o;
+    od_pool *pool;
+    chained first;
     od_arena kept, arena; /* for all pictures, for one */
 } predictor;
 
@@ -97,6 +104,12 @@ static void print_text(const char *image, const char *json)
     printf("%s\n", image);
     for (const cJSON *k = j ? j->child : NULL; k; k = k->next) {
         if (cJSON_IsArray(k)) print_list(k);
+        else if (!strcmp(k->string, "heads")) {
+            for (const cJSON *h = k->child; h; h = h->next) {
+                printf("  %s\n", h->string);
+                print_list(h);
+            }
+        }
         else if (cJSON_GetObjectItem(k, "classes")) print_list(cJSON_GetObjectItem(k, "classes"));
         else if (cJSON_GetObjectItem(k, "segments")) print_list(cJSON_GetObjectItem(k, "segments"));
     }
@@ -105,23 +118,115 @@ static void print_text(const char *image, const char *json)
 
 /* ------------------------------------------------------------------------------------------- */
 
-static od_code load(predictor *p, od_status *st)
+/* The model `name` that lies beside the one at `path`: in the folder of its file, or one or two above that. */
+static od_code find_beside(const char *path, const char *name, od_arena *a, const char **out, od_status *st)
 {
-    const predict_options *o = p->o;
-    const char *model = o->model;
-    char *card = NULL;
-    size_t size;
-    eng_load_options options = o->load;
-    OD_TRY(od_pool_create(&p->pool, o->threads - 1, st));
+    static const char *const endings[] = {"", ".onnx"};
+    char *whole = realpath(path, NULL), *dir = whole ? od_arena_strdup(a, whole, strlen(whole)) : NULL;
+    free(whole);
+    if (!dir) return od_fail(st, OD_IO, "%s cannot be found again", path);
+    size_t size = strlen(dir) + strlen(name) + 8;
+    char *file = od_arena_alloc(a, size);
+    if (!file) return od_fail(st, OD_NO_MEMORY, "no memory for a name");
+    for (int up = 0; up < 3 && strrchr(dir, '/') && !strchr(name, '/'); up++) {
+        *strrchr(dir, '/') = 0;
+        for (size_t i = 0; i < OD_COUNT(endings); i++) {
+            snprintf(file, size, "%s/%s%s", dir, name, endings[i]);
+            *out = file;
+            if (!access(file, R_OK)) return OD_OK;
+        }
+    }
+    return od_fail(st, OD_NOT_FOUND, "there is no model '%.80s' beside it", name);
+}
+
+static od_code load(predictor *p, const char *path, const char *card, int depth, chained *l, od_status *st)
+{
+    eng_load_options options = p->o->load;
+    const char *found = path;
     options.pool = p->pool;
-    OD_TRY(srv_cli_find_model(&model, st));
-    OD_TRY(ldr_onnx_load(model, &options, &p->model, st));
-    if (o->card && read_file(o->card, &p->kept, &card, &size, st) != OD_OK) return od_note(st, "%s", o->card);
-    OD_TRY(ldr_card_find(model, card, p->model, &p->kept, &p->card, st));
-    if (p->card.task == LDR_TASK_NONE)
-        return od_fail(st, OD_UNSUPPORTED, "%s says no task for this model: write a model.json, or use `onnxd run`", p->card.source);
-    OD_TRY(srv_task_check(&p->card, p->model, st));
-    return eng_session_create(&p->session, p->model, p->pool, 0, st);
+    OD_TRY(srv_cli_find_model(&found, st));
+    if (!(l->path = od_arena_strdup(&p->kept, found, strlen(found)))) return od_fail(st, OD_NO_MEMORY, "no memory for a name");
+    OD_TRY(ldr_onnx_load(l->path, &options, &l->model, st));
+    OD_TRY(ldr_card_find(l->path, card, l->model, &p->kept, &l->card, st));
+    if (l->card.task == LDR_TASK_NONE)
+        return od_fail(st, OD_UNSUPPORTED, "%s says no task for this model: write a model.json, or use `onnxd run`", l->card.source);
+    OD_TRY(srv_task_check(&l->card, l->model, st));
+    OD_TRY(eng_session_create(&l->session, l->model, p->pool, 0, st));
+    if (!l->card.n_then) return OD_OK;
+    if (depth == SRV_CHAIN_DEPTH) return od_fail(st, OD_BAD_MODEL, "more than %d models one behind the other", SRV_CHAIN_DEPTH);
+    l->behind = od_arena_zalloc(&p->kept, (size_t)l->card.n_then * sizeof *l->behind);
+    if (!l->behind) return od_fail(st, OD_NO_MEMORY, "no memory for a chain");
+    for (int i = 0; i < l->card.n_then; i++) {
+        const char *name = l->card.then[i].model, *next = NULL;
+        od_code rc = find_beside(l->path, name, &p->kept, &next, st);
+        if (rc == OD_OK) rc = load(p, next, NULL, depth + 1, &l->behind[i], st);
+        if (rc != OD_OK) return od_note(st, "model '%.60s'", name);
+    }
+    return OD_OK;
+}
+
+static void unload(chained *l)
+{
+    for (int i = 0; l->behind && i < l->card.n_then; i++) unload(&l->behind[i]);
+    eng_session_destroy(l->session);
+    eng_model_destroy(l->model);
+}
+
+/* ------------------------------------------------------------------------------------------- */
+
+static od_code add_behind(predictor *p, chained *l, const srv_picture *picture, srv_text *json, od_status *st);
+
+/* Runs the model and appends its answer's members. */
+static od_code add_answer(predictor *p, chained *l, srv_picture *picture, const srv_query *q, srv_text *json, od_status *st)
+{
+    srv_text own = {.arena = &p->arena};
+    eng_tensor *outputs = od_arena_array(&p->arena, eng_tensor, l->model->graph->n_outputs);
+    if (!outputs) return od_fail(st, OD_NO_MEMORY, "no memory for outputs");
+    OD_TRY(eng_session_run(l->session, picture->inputs, outputs, st));
+    OD_TRY(srv_picture_answer(&l->card, picture, outputs, q, &p->arena, &own, st));
+    if (l->behind) OD_TRY(add_behind(p, l, picture, &own, st));
+    srv_text_add(json, own.data, own.len);
+    return OD_OK;
+}
+
+static od_code add_part(predictor *p, chained *l, const struct ldr_card_then *then, const srv_region *part, const ldr_pixels *from, srv_text *json, od_status *st)
+{
+    ldr_pixels cut;
+    srv_picture picture;
+    srv_query q;
+    srv_query_init(&q);
+    OD_TRY(srv_region_cut(part, then->margin, from, 4 * from->width * from->height, &p->arena, &cut, st));
+    OD_TRY(srv_picture_open_pixels(&l->card, l->model, &cut, &p->arena, &picture, st));
+    srv_text_json(json, then->model, strlen(then->model));
+    srv_text_add(json, ":{", 2);
+    OD_TRY(add_answer(p, l, &picture, &q, json, st));
+    srv_text_add(json, "}", 1);
+    return OD_OK;
+}
+
+/* What the models behind say of each part goes into its detection. */
+static od_code add_behind(predictor *p, chained *l, const srv_picture *picture, srv_text *json, od_status *st)
+{
+    srv_text out = {.arena = &p->arena};
+    size_t from = 0;
+    for (int64_t i = 0; i < picture->n_regions; i++) {
+        const srv_region *part = &picture->regions[i];
+        int n = 0;
+        for (int t = 0; t < l->card.n_then; t++) {
+            const struct ldr_card_then *then = &l->card.then[t];
+            if (!srv_region_goes_on(&l->card, then, part->label)) continue;
+            if (!n) {
+                srv_text_add(&out, json->data + from, part->json_at - from);
+                from = part->json_at;
+            }
+            srv_text_printf(&out, n++ ? "," : ",\"then\":{");
+            if (add_part(p, &l->behind[t], then, part, &picture->pixels, &out, st) != OD_OK) return od_note(st, "model '%.60s'", then->model);
+        }
+        if (n) srv_text_add(&out, "}", 1);
+    }
+    srv_text_add(&out, json->data + from, json->len - from);
+    *json = out;
+    return OD_OK;
 }
 
 static od_code predict(predictor *p, const char *image, od_status *st)
@@ -129,18 +234,16 @@ static od_code predict(predictor *p, const char *image, od_status *st)
     char *bytes;
     size_t size;
     srv_picture picture;
+    chained *l = &p->first;
     od_arena *a = &p->arena;
     od_arena_reset(a);
     OD_TRY(read_file(image, a, &bytes, &size, st));
-    OD_TRY(srv_picture_open(&p->card, p->model, bytes, size, 0, a, &picture, st));
+    OD_TRY(srv_picture_open(&l->card, l->model, bytes, size, 0, a, &picture, st));
     if (p->o->save_input) {
         eng_tensor row;
-        OD_TRY(eng_tensor_copy(&row, &picture.inputs[p->card.input], a, st));
+        OD_TRY(eng_tensor_copy(&row, &picture.inputs[l->card.input], a, st));
         if (ldr_npy_write(p->o->save_input, &row, st) != OD_OK) return od_note(st, "%s", p->o->save_input);
     }
-    eng_tensor *outputs = od_arena_array(a, eng_tensor, p->model->graph->n_outputs);
-    if (!outputs) return od_fail(st, OD_NO_MEMORY, "no memory for outputs");
-    OD_TRY(eng_session_run(p->session, picture.inputs, outputs, st));
     srv_text json = {.arena = a};
     srv_text_add(&json, "{", 1);
     if (p->o->json && p->o->n_images > 1) {
@@ -148,7 +251,7 @@ static od_code predict(predictor *p, const char *image, od_status *st)
         srv_text_json(&json, image, strlen(image));
         srv_text_add(&json, ",", 1);
     }
-    OD_TRY(srv_picture_answer(&p->card, &picture, outputs, &p->o->query, a, &json, st));
+    OD_TRY(add_answer(p, l, &picture, &p->o->query, &json, st));
     srv_text_add(&json, "}", 2); /* with the zero behind it */
     if (json.full) return od_fail(st, OD_NO_MEMORY, "no memory for the answer");
     if (p->o->json) puts(json.data);
@@ -156,19 +259,29 @@ static od_code predict(predictor *p, const char *image, od_status *st)
     return OD_OK;
 }
 
+/* All models, from the one that the command names. */
+static od_code load_all(predictor *p, od_status *st)
+{
+    char *card = NULL;
+    size_t size;
+    OD_TRY(od_pool_create(&p->pool, p->o->threads - 1, st));
+    if (p->o->card && read_file(p->o->card, &p->kept, &card, &size, st) != OD_OK) return od_note(st, "%s", p->o->card);
+    return load(p, p->o->model, card, 1, &p->first, st);
+}
+
 static int predict_all(const predict_options *o)
 {
     od_status st;
     predictor p = {.o = o};
     int failed = 0;
-    if (load(&p, &st) != OD_OK) failed = srv_cli_fail(&st);
-    for (int i = 0; i < o->n_images && p.session; i++) {
+    bool loaded = load_all(&p, &st) == OD_OK;
+    if (!loaded) failed = srv_cli_fail(&st);
+    for (int i = 0; i < o->n_images && loaded; i++) {
         if (predict(&p, o->images[i], &st) == OD_OK) continue;
         od_note(&st, "%s", o->images[i]);
         failed = srv_cli_fail(&st);
     }
-    eng_session_destroy(p.session);
-    eng_model_destroy(p.model);
+    unload(&p.first);
     od_pool_destroy(p.pool);
     od_arena_fini(&p.arena);
     od_arena_fini(&p.kept);

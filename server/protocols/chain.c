@@ -196,13 +196,6 @@ static void lane_goes_on(chain_lane *l)
     if (begin_part(l, &st) != OD_OK) part_done(l, &st);
 }
 
-static bool wants(const ldr_card *card, const struct ldr_card_then *then, int64_t label)
-{
-    for (int i = 0; i < then->n_of; i++)
-        if (label >= 0 && label < card->n_labels && !strcmp(then->of[i], card->labels[label])) return true;
-    return !then->n_of;
-}
-
 static od_code list_parts(srv_chaining *c, od_status *st)
 {
     const ldr_card *card = c->chain->model->card;
@@ -212,7 +205,7 @@ static od_code list_parts(srv_chaining *c, od_status *st)
     if (!c->parts || !c->lanes) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " parts", most);
     for (int64_t i = 0; i < c->picture->n_regions; i++)
         for (int t = 0; t < card->n_then; t++)
-            if (wants(card, &card->then[t], c->picture->regions[i].label))
+            if (srv_region_goes_on(card, &card->then[t], c->picture->regions[i].label))
                 c->parts[c->n_parts++] = (part){.arena = {.budget = c->arena->budget}, .region = &c->picture->regions[i], .then = t};
     return OD_OK;
 }

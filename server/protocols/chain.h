@@ -8,8 +8,6 @@
 #include "server/server.h"
 #include "server/tasks/region.h"
 
-enum { SRV_CHAIN_DEPTH = 4 }; /* models one behind the other */
-
 typedef struct srv_chain {
     srv_model *model;
     struct srv_chain **links; /* as many as the card has `then` */

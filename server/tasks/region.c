@@ -1,6 +1,7 @@
 #include "server/tasks/region.h"
 
 #include <math.h>
+#include <string.h>
 
 static od_code cut_upright(const srv_region *r, const ldr_pixels *from, ldr_pixels *out, od_status *st)
 {
@@ -40,6 +41,13 @@ static od_code set_upright(const srv_region *r, const ldr_pixels *from, int64_t 
             for (int c = 0; c < from->channels; c++) out->data[i * out->stride + k * from->channels + c] = between(from, x, y, c);
         }
     return OD_OK;
+}
+
+bool srv_region_goes_on(const ldr_card *card, const struct ldr_card_then *then, int64_t label)
+{
+    for (int i = 0; i < then->n_of; i++)
+        if (label >= 0 && label < card->n_labels && !strcmp(then->of[i], card->labels[label])) return true;
+    return !then->n_of;
 }
 
 od_code srv_region_cut(const srv_region *r, double margin, const ldr_pixels *from, int64_t max_pixels, od_arena *a, ldr_pixels *out,

@@ -12,6 +12,11 @@ typedef struct srv_region {
     size_t json_at; /* where more members of its JSON object go */
 } srv_region;
 
+/* Do boxes of this label go through the model of `then`, which is the card's? */
+bool srv_region_goes_on(const ldr_card *card, const struct ldr_card_then *then, int64_t label);
+
+enum { SRV_CHAIN_DEPTH = 4 }; /* models one behind the other */
+
 /* The part with `margin` times its extents more on each side. Upright ones are cut at whole pixels, outwards, where the
  * picture is; turned ones are set upright, bilinearly, repeating the picture's edge beyond it. Copies turned ones into `a`,
  * lends `from`'s pixels otherwise. OD_TOO_LARGE: more than `max_pixels`; OD_BAD_SHAPE: nothing of it is in the picture. */

@@ -2,6 +2,7 @@
 import io
 import json
 import math
+import subprocess
 import sys
 import pathlib
 
@@ -59,6 +60,7 @@ def server(onnxd, tmp_path_factory):
     for a, b in (("round1", "round2"), ("round2", "round1"), ("deep1", "deep2"), ("deep2", "deep3"), ("deep3", "deep4"), ("deep4", "colours")):
         served.save(folder, a, finder, reds({"model": b}))
     with served.Server(onnxd, folder) as s:
+        s.folder = folder
         yield s
 
 
@@ -95,6 +97,23 @@ def test_a_chain_gives_what_the_calls_made_apart_give(server):
         for model, margin in wanted.items():
             assert d["then"][model] == ask(server, model, png(cut(pixels, d["box"], margin)))[1], (d["label"], model)
         assert d["then"]["colours"]["classes"][0]["label"] in ("red", "blue")
+
+
+@pytest.mark.parametrize("model", ["both", "nested", "turned"])
+def test_the_command_line_gives_the_servers_answer(server, onnxd, tmp_path, model):
+    (tmp_path / "scene.png").write_bytes(png(scene(5)))
+    for asked in (server.folder / model, server.folder / model / "model.onnx"):
+        done = subprocess.run([onnxd, "predict", asked, tmp_path / "scene.png", "--json"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == ask(server, model, png(scene(5)))[1]
+    assert any("then" in d for d in json.loads(done.stdout)["detections"])
+
+
+@pytest.mark.parametrize("model, said", [("missing", "no model 'nobody'"), ("blind", "'tensors'"), ("round1", "more than 4"), ("deep1", "more than 4")])
+def test_chains_that_cannot_be_are_refused_on_the_command_line(server, onnxd, tmp_path, model, said):
+    (tmp_path / "scene.png").write_bytes(png(scene(5)))
+    done = subprocess.run([onnxd, "predict", server.folder / model, tmp_path / "scene.png"], capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
 def test_the_time_of_the_models_behind_is_told(server):
