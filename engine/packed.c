@@ -274,7 +274,8 @@ static od_code fill(const make_all *all, const struct eng_pack_job *j, const eng
     p->in = to;
     p->data = to->bytes + at;
     size_t window = (at + WINDOW - 1) / WINDOW * WINDOW; /* the form that holds a window's first byte asks for memory behind all of it */
-    if (window < at + padded(p->key.size)) od_pages_populate(to->bytes, to->size, window, at + padded(p->key.size) - window);
+    bool many = !all->folder || cached(all, j); /* else few forms come here */
+    if (many && window < at + padded(p->key.size)) od_pages_populate(to->bytes, to->size, window, at + padded(p->key.size) - window);
     j->fn(&again, j->arg, p->data);
     if (cached(all, j)) write_file(all->folder, p);
     return OD_OK;

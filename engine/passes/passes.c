@@ -156,7 +156,7 @@ od_code eng_passes_run(eng_model *m, const eng_load_options *options, od_status 
 
 bool eng_node_is(const eng_node *n, const char *op_type)
 {
-    return n && !n->dead && n->domain == ENG_DOMAIN_ONNX && !strcmp(n->op_type, op_type);
+    return n && !n->dead && n->domain == ENG_DOMAIN_ONNX && *n->op_type == *op_type && !strcmp(n->op_type, op_type);
 }
 
 const eng_tensor *eng_rewrite_type(const eng_rewrite *r, int v)
