@@ -238,32 +238,103 @@ static void hide_defaults(eng_graph *g, const eng_tensor **kept, bool hide)
     }
 }
 
-static void merge_guesses(eng_model *m)
+static void merge_guesses(eng_graph *g)
 {
-    for (int v = 0; v < m->n_probe; v++) {
-        eng_tensor *a = &m->probe[v];
-        const eng_tensor *b = &m->guess[1][v];
-        *a = m->guess[0][v];
+    for (int v = 0; v < g->n_probe; v++) {
+        eng_tensor *a = &g->probe[v];
+        const eng_tensor *b = &g->guess[1][v];
+        *a = g->guess[0][v];
         if (a->rank != b->rank || a->dtype != b->dtype) a->rank = -1;
         for (int d = 0; d < a->rank; d++)
             if (a->dims[d] != b->dims[d]) a->dims[d] = -1;
     }
 }
 
-/* Room for what is found of every value, from the last probe if it suffices. */
-static bool clear_probe(eng_model *m)
+/* Room for what is found of every value of `g`, from the last probe if it suffices. */
+static od_code clear_probe(eng_graph *g, od_status *st)
 {
-    eng_tensor **all[] = {&m->probe, &m->guess[0], &m->guess[1]};
-    int n = m->graph->n_values, cap = m->cap_probe;
+    eng_tensor **all[] = {&g->probe, &g->guess[0], &g->guess[1]};
+    int n = g->n_values, cap = g->cap_probe;
     if (n >= cap) cap = n > INT32_MAX / 2 ? n : n + n / 4 + 1; /* passes make some more */
     for (size_t i = 0; i < OD_COUNT(all); i++) {
-        if (cap == m->cap_probe) memset(*all[i], 0, (size_t)n * sizeof **all[i]);
-        else *all[i] = od_arena_array(&m->arena, eng_tensor, cap);
+        if (cap == g->cap_probe) memset(*all[i], 0, (size_t)n * sizeof **all[i]);
+        else *all[i] = od_arena_array(&g->model->arena, eng_tensor, cap);
     }
-    m->n_probe = n;
-    bool there = m->probe && m->guess[0] && m->guess[1];
-    m->cap_probe = there ? cap : 0;
-    return there;
+    bool there = g->probe && g->guess[0] && g->guess[1];
+    g->n_probe = there ? n : 0;
+    g->cap_probe = there ? cap : 0;
+    return there ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory to probe %d values", n);
+}
+
+static od_code probe_subgraphs(eng_graph *g, od_status *st);
+
+/* What the body of `n` gets in this round of guesses; `first` is the node's input that its captures begin with. What a Loop
+ * carries from round to round is of one type only if the body says so, see keeps_types. */
+static void subgraph_inputs(const eng_graph *g, const eng_node *n, const eng_graph *sub, int first, int round, bool carries, eng_tensor *inputs)
+{
+    int own = sub->n_inputs - sub->n_captures;
+    bool loop = n->domain == ENG_DOMAIN_ONNX && !strcmp(n->op_type, "Loop");
+    for (int i = 0; i < sub->n_inputs; i++) {
+        int v = i >= own ? n->in[first + i - own] : loop && i >= 2 && carries && i < first ? n->in[i] : ENG_NONE;
+        inputs[i] = (eng_tensor){.rank = -1};
+        if (loop && i < 2 && i < own) inputs[i] = (eng_tensor){.dtype = i ? ENG_BOOL : ENG_INT64};
+        else if (v >= 0) inputs[i] = g->values[v].constant ? *g->values[v].constant : g->guess[round][v];
+        inputs[i].data = NULL;
+    }
+}
+
+/* Are the states of a Loop after a round of the types they had before? */
+static bool keeps_types(const eng_graph *sub)
+{
+    int own = sub->n_inputs - sub->n_captures;
+    for (int i = 2; i < own; i++)
+        for (int round = 0; round < 2; round++) {
+            int to = i - 1 < sub->n_outputs ? sub->outputs[i - 1] : ENG_NONE;
+            const eng_tensor *a = &sub->guess[round][sub->inputs[i]], *b = to < 0 ? NULL : sub->values[to].constant ? sub->values[to].constant : &sub->guess[round][to];
+            if (!b || a->rank < 0 || a->dtype != b->dtype || !eng_dims_equal(a, b)) return false;
+        }
+    return true;
+}
+
+static od_code probe_subgraph(const eng_graph *g, const eng_node *n, eng_graph *sub, int first, od_status *st)
+{
+    od_arena tmp = {0};
+    eng_tensor *inputs = od_arena_array(&tmp, eng_tensor, sub->n_inputs);
+    od_code rc = inputs ? clear_probe(sub, st) : od_fail(st, OD_NO_MEMORY, "no memory for %d inputs", sub->n_inputs);
+    for (int carries = 1; rc == OD_OK && carries >= 0; carries--) {
+        for (int round = 0; rc == OD_OK && round < 2; round++) {
+            subgraph_inputs(g, n, sub, first, round, carries, inputs);
+            rc = eng_plan_probe(sub, inputs, sub->guess[round], NULL, NULL, true, st);
+        }
+        if (rc != OD_OK || keeps_types(sub)) break;
+    }
+    od_arena_fini(&tmp);
+    if (rc == OD_BAD_TYPE || rc == OD_UNSUPPORTED) { /* it need not ever run */
+        sub->n_probe = 0;
+        return OD_OK;
+    }
+    if (rc != OD_OK) return rc;
+    merge_guesses(sub);
+    return probe_subgraphs(sub, st);
+}
+
+/* Types in the graphs of `g`'s nodes, from those in `g`. */
+static od_code probe_subgraphs(eng_graph *g, od_status *st)
+{
+    for (int i = 0; i < g->n_nodes; i++) {
+        const eng_node *n = &g->nodes[i];
+        int first = n->n_in;
+        for (int k = 0; k < n->n_attrs; k++)
+            for (int64_t j = 0; n->attrs[k].name && n->attrs[k].graphs && j < n->attrs[k].n; j++) first -= n->attrs[k].graphs[j]->n_captures;
+        for (int k = 0; k < n->n_attrs; k++)
+            for (int64_t j = 0; n->attrs[k].name && n->attrs[k].graphs && j < n->attrs[k].n; j++) {
+                eng_graph *sub = n->attrs[k].graphs[j];
+                if (first < 0) return OD_OK;
+                if (probe_subgraph(g, n, sub, first, st) != OD_OK) return eng_note_node(g, n, st);
+                first += sub->n_captures;
+            }
+    }
+    return OD_OK;
 }
 
 od_code eng_model_probe(eng_model *m, od_status *st)
@@ -274,25 +345,26 @@ od_code eng_model_probe(eng_model *m, od_status *st)
     eng_tensor *inputs = od_arena_array(&tmp, eng_tensor, g->n_inputs);
     const eng_tensor **known = od_arena_array(&tmp, const eng_tensor *, g->n_values);
     const eng_tensor **defaults = od_arena_array(&tmp, const eng_tensor *, g->n_inputs);
-    if (!inputs || !known || !defaults || !clear_probe(m)) {
+    if (!inputs || !known || !defaults) {
         od_fail(st, OD_NO_MEMORY, "no memory to probe %d values", g->n_values);
         goto done;
     }
+    if ((rc = clear_probe(g, st)) != OD_OK) goto done;
     m->probing = true;
     if ((rc = for_graphs(g, prepare_nodes, NULL, st)) != OD_OK) goto done;
     bool guessed = guess_inputs(g, inputs, 0);
     hide_defaults(g, defaults, true);
-    rc = eng_plan_probe(g, inputs, m->guess[0], guessed ? NULL : known, &m->arena, guessed, st);
+    rc = eng_plan_probe(g, inputs, g->guess[0], guessed ? NULL : known, &m->arena, guessed, st);
     if (rc == OD_OK && guessed) {
         guess_inputs(g, inputs, 1);
-        rc = eng_plan_probe(g, inputs, m->guess[1], NULL, &m->arena, true, st);
+        rc = eng_plan_probe(g, inputs, g->guess[1], NULL, &m->arena, true, st);
     } else if (rc == OD_OK) {
-        memcpy(m->guess[1], m->guess[0], (size_t)g->n_values * sizeof *m->guess[0]);
+        memcpy(g->guess[1], g->guess[0], (size_t)g->n_values * sizeof *g->guess[0]);
     }
     hide_defaults(g, defaults, false);
     if (rc != OD_OK) goto done;
-    merge_guesses(m);
-    if (!guessed) rc = fold_known(g, known, st);
+    merge_guesses(g);
+    if ((rc = probe_subgraphs(g, st)) == OD_OK && !guessed) rc = fold_known(g, known, st);
 done:
     m->probing = false;
     od_arena_fini(&tmp);

@@ -24,7 +24,7 @@ void eng_graph_each_read(const eng_graph *g, void (*fn)(const eng_tensor *t, voi
 /* How often the nodes, outputs and defaults of `g` and the graphs below it read bytes of the constant `w`. */
 int eng_graph_uses(const eng_graph *g, const eng_tensor *w);
 
-/* Infer types and shapes of every value of every graph into model->probe, with sizes of its own
+/* Infer types and shapes of every value of every graph into graph->probe, with sizes of its own
  * choice for extents the inputs leave free. Nodes whose inputs are all constant become constants.
  * Needs params: calls prepare with model->probing set. OD_BAD_TYPE, OD_UNSUPPORTED and, when no extent is
  * free, every error that a run would meet for certain. */

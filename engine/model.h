@@ -84,6 +84,11 @@ struct eng_graph {
     int n_values, n_nodes, n_inputs, n_outputs, n_captures;
     struct eng_names *names; /* name -> value; private to graph.c */
     struct eng_plans *plans; /* cached per input shapes; private to plan_cache.c */
+    /* Types and shapes found by inference, by value: rank -1 where unknown, extent -1 where it follows a free
+     * extent of an input of the main graph. NULL until eng_model_finish. */
+    eng_tensor *probe;
+    eng_tensor *guess[2]; /* the same with two different sizes put in for free extents */
+    int n_probe, cap_probe; /* values that were there when these were made; room for so many */
     int cap_values, cap_nodes, cap_inputs, cap_outputs;
 };
 
@@ -105,11 +110,6 @@ struct eng_model {
     struct eng_lazies *lazies; /* private to lazy.c */
     size_t packed_bytes; /* what prepare has packed */
     struct eng_pack_job *pack_jobs; /* private to packed.c */
-    /* Types and shapes found by inference, by value of the main graph: rank -1 where unknown,
-     * extent -1 where it follows a free extent of an input. NULL until eng_model_finish. */
-    eng_tensor *probe;
-    eng_tensor *guess[2]; /* the same with two different sizes put in for free extents */
-    int n_probe, cap_probe; /* values that were there when these were made; room for so many */
     /* While eng_model_finish only looks at shapes: eng_node_constant then hides large constants, so
      * that no prepare packs weights that a pass is still to change. */
     bool probing;

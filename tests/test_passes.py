@@ -800,3 +800,61 @@ def test_maps_that_are_none_of_channels_stay(tmp_path, why):
     y = n.add("MatMul", m, n.weight(6, 5))
     check(tmp_path, n, {"x": feed(1, 6, 6)}, y, n.add("Exp", m) if why == "read twice" else y)
     assert "Mul" in check(tmp_path, n, {"x": feed(1, 6, 6)}, y, m)
+
+
+def body(nodes, inputs, outputs, constants=()):
+    info = lambda name, kind, dims=None: helper.make_tensor_value_info(name, kind, dims)
+    weights = [numpy_helper.from_array(np.asarray(v, np.float32 if np.asarray(v).dtype.kind == "f" else None), k) for k, v in dict(constants).items()]
+    return helper.make_graph(nodes, "body", [info(*i) for i in inputs], [info(*o) for o in outputs], weights)
+
+
+LOOP = [("i", TensorProto.INT64, []), ("go", TensorProto.BOOL, [])]
+F = TensorProto.FLOAT
+
+
+def in_bodies(tmp_path):
+    """The operators of the bodies, after the passes."""
+    done = subprocess.run([ONNXD, "inspect", str(tmp_path / "net.onnx"), "--graph"], check=True, capture_output=True, text=True, timeout=60)
+    return [re.match(r" +\d+ (.*?) \(", line)[1] for line in done.stdout.splitlines() if re.match(r" {5,}\d+ ", line)]
+
+
+def conv_body(n):
+    """s becomes relu(batch norm of a convolution of s, plus s), with all of what is constant computed from constants."""
+    w = n.rng.standard_normal((6, 6, 3, 3)) * 0.2
+    c = {"w": w, "two": np.array(2.0), **{k: np.abs(n.rng.standard_normal(6)) + 0.3 for k in ("scale", "shift", "mean", "var")}}
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Mul", ["w", "two"], ["ww"]),
+             helper.make_node("Conv", ["s", "ww"], ["a"], pads=[1] * 4),
+             helper.make_node("BatchNormalization", ["a", "scale", "shift", "mean", "var"], ["b"]), helper.make_node("Add", ["b", "s"], ["d"]),
+             helper.make_node("Relu", ["d"], ["e"])]
+    return nodes, c
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_the_body_of_a_loop_is_rewritten_too(tmp_path, rounds):
+    n = Net()
+    nodes, c = conv_body(n)
+    b = body(nodes, LOOP + [("s", F)], [("on", TensorProto.BOOL, []), ("e", F)], c)
+    y = n.add("Loop", n.const(rounds, np.int64), "", n.input("x", "n", 6, 7, 7), body=b)
+    check(tmp_path, n, {"x": feed(2, 6, 7, 7)}, y)
+    assert [op for op in in_bodies(tmp_path) if op != "Identity"] == ["Conv +residual +Relu"]
+
+
+def test_a_state_that_grows_has_no_known_shape(tmp_path):
+    n = Net()
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Concat", ["s", "s"], ["t"], axis=0),
+             helper.make_node("Expand", ["t", "one"], ["u"]), helper.make_node("Exp", ["half"], ["h"]), helper.make_node("Mul", ["u", "h"], ["e"])]
+    b = body(nodes, LOOP + [("s", F)], [("on", TensorProto.BOOL, []), ("e", F)], {"one": np.array([1]), "half": np.array([0.5])})
+    y = n.add("Loop", n.const(3, np.int64), "", n.input("x", 2, 5), body=b)
+    check(tmp_path, n, {"x": feed(2, 5)}, y)
+
+
+@pytest.mark.parametrize("taken", [-1.0, 1.0])
+def test_branches_are_rewritten_too(tmp_path, taken):
+    n = Net()
+    x = n.input("x", "n", 6, 7, 7)
+    nodes, c = conv_body(n)
+    nodes = [helper.make_node(m.op_type, [x if i == "s" else i for i in m.input], m.output, **{a.name: helper.get_attribute_value(a) for a in m.attribute}) for m in nodes[1:]]
+    other = body([helper.make_node("Sigmoid", [x], ["g"]), helper.make_node("Mul", [x, "g"], ["e"])], [], [("e", F)])
+    y = n.add("If", n.add("Greater", n.input("t"), n.const(0)), then_branch=body(nodes, [], [("e", F)], c), else_branch=other)
+    check(tmp_path, n, {"x": feed(2, 6, 7, 7), "t": np.asarray(taken, np.float32)}, y)
+    assert sorted(in_bodies(tmp_path)) == ["Conv +residual +Relu", "Swish"]

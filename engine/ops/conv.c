@@ -109,7 +109,7 @@ static void choose_winograd(const eng_graph *g, const eng_node *n, conv_params *
     /* unknown: a map of medium size; where a stride makes it smaller, the more channels the smaller it mostly is */
     const int64_t side = to.stride[1] > 1 ? od_max_i64(od_min_i64(112 * 32 / inputs, 112), 7) : 56;
     int64_t size[3] = {0, axes == 2 ? side : 1, axes == 2 ? side : 1024};
-    const eng_tensor *x = !g->parent && g->model->probe && n->in[0] < g->model->n_probe ? &g->model->probe[n->in[0]] : NULL;
+    const eng_tensor *x = g->probe && n->in[0] < g->n_probe ? &g->probe[n->in[0]] : NULL;
     if (x && x->rank == w->rank) {
         size[0] = od_max_i64(x->dims[0], 0);
         for (int i = skip; i < 3; i++)

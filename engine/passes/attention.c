@@ -140,7 +140,7 @@ static void trace_scales(const eng_rewrite *r, operand *o, match *m)
  * gives x; else v itself. */
 static int without_windows(const eng_rewrite *r, int v, match *m)
 {
-    const eng_model *model = r->g->model;
+    const eng_graph *g = r->g;
     const eng_node *back = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, "Reshape") : NULL;
     const eng_node *add = back && eng_rewrite_private(r, back->in[0]) ? eng_rewrite_maker(r, back->in[0], "Add") : NULL;
     if (!add || add->n_in != 2 || !eng_rewrite_type(r, back->in[0])) return v;
@@ -150,9 +150,9 @@ static int without_windows(const eng_rewrite *r, int v, match *m)
         if (!there || !mask || mask->dtype != ENG_FLOAT || mask->rank != 5 || !eng_rewrite_same_shape(r, there->in[0], v)) continue;
         bool fits = true;
         for (int round = 0; round < 2 && fits; round++) {
-            const eng_tensor *five = &model->guess[round][back->in[0]], *four = &model->guess[round][v];
+            const eng_tensor *five = &g->guess[round][back->in[0]], *four = &g->guess[round][v];
             const eng_tensor *w = r->g->values[add->in[1 - k]].constant;
-            if (!w) w = &model->guess[round][add->in[1 - k]];
+            if (!w) w = &g->guess[round][add->in[1 - k]];
             fits = five->rank == 5 && four->rank == 4 && w->dims[0] == 1 && w->dims[1] == five->dims[1] && w->dims[4] == four->dims[3];
             for (int i = 1; i < 4 && fits; i++)
                 fits = five->dims[i + 1] == four->dims[i] && (w->dims[i + 1] == 1 || w->dims[i + 1] == four->dims[i]);
@@ -259,9 +259,9 @@ static bool broadcasts(const eng_rewrite *r, int v, eng_dtype type, int scores)
     const eng_tensor *t = eng_rewrite_type(r, v);
     if (!t || t->dtype != type || !eng_rewrite_type(r, scores)) return false;
     for (int round = 0; round < 2; round++) {
-        const eng_model *m = r->g->model;
-        const eng_tensor *s = &m->guess[round][scores];
-        const eng_tensor *x = r->g->values[v].constant ? r->g->values[v].constant : &m->guess[round][v];
+        const eng_graph *g = r->g;
+        const eng_tensor *s = &g->guess[round][scores];
+        const eng_tensor *x = r->g->values[v].constant ? r->g->values[v].constant : &g->guess[round][v];
         if (x->rank > s->rank) return false;
         for (int d = 1; d <= x->rank; d++)
             if (x->dims[x->rank - d] != 1 && x->dims[x->rank - d] != s->dims[s->rank - d]) return false;
@@ -272,10 +272,10 @@ static bool broadcasts(const eng_rewrite *r, int v, eng_dtype type, int scores)
 /* Batch and head extents of both products agree, so that nothing is broadcast between them. */
 static bool same_heads(const eng_rewrite *r, int a, int b)
 {
-    const eng_model *m = r->g->model;
+    const eng_graph *g = r->g;
     if (!eng_rewrite_type(r, a) || !eng_rewrite_type(r, b)) return false;
     for (int round = 0; round < 2; round++) {
-        const eng_tensor *x = &m->guess[round][a], *y = &m->guess[round][b];
+        const eng_tensor *x = &g->guess[round][a], *y = &g->guess[round][b];
         if (x->rank != y->rank) return false;
         for (int d = 0; d < x->rank - 2; d++)
             if (x->dims[d] != y->dims[d]) return false;

@@ -16,7 +16,7 @@ static bool is_half(eng_dtype t)
 /* The type of value `v`; ENG_UNDEFINED: unknown. */
 static eng_dtype type_of(const eng_graph *g, int v)
 {
-    const eng_tensor *t = g->values[v].constant ? g->values[v].constant : v < g->model->n_probe ? &g->model->probe[v] : NULL;
+    const eng_tensor *t = g->values[v].constant ? g->values[v].constant : v < g->n_probe ? &g->probe[v] : NULL;
     return t ? t->dtype : ENG_UNDEFINED;
 }
 
@@ -105,7 +105,7 @@ static od_code widened(eng_rewrite *r, int v, int *now, od_status *st)
 od_code eng_pass_half(eng_rewrite *r, od_status *st)
 {
     eng_graph *g = r->g;
-    if (g->parent || !g->model->probe || !wanted(g)) return OD_OK;
+    if (g->parent || !g->probe || !wanted(g)) return OD_OK;
     const int n_nodes = g->n_nodes;
     int *now = od_arena_array(r->tmp, int, r->n_values);
     if (!now) return od_fail(st, OD_NO_MEMORY, "no memory to widen %d values", r->n_values);

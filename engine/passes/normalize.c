@@ -264,12 +264,12 @@ static bool is_grouped(const eng_rewrite *r, int v, int *x, int64_t *groups)
 {
     const eng_node *n = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, "Reshape") : NULL;
     const eng_tensor *from = n ? eng_rewrite_type(r, n->in[0]) : NULL, *to = n ? eng_rewrite_type(r, v) : NULL;
-    const eng_model *model = r->g->model;
-    if (!from || !to || from->rank < 3 || to->rank < 3 || from->dtype != ENG_FLOAT || n->in[0] >= model->n_probe) return false;
+    const eng_graph *g = r->g;
+    if (!from || !to || from->rank < 3 || to->rank < 3 || from->dtype != ENG_FLOAT || n->in[0] >= g->n_probe) return false;
     *x = n->in[0];
     *groups = to->dims[1];
     if (*groups < 1 || from->dims[1] < 1 || from->dims[1] % *groups || r->g->values[*x].constant) return false;
-    return model->guess[0][v].dims[0] == model->guess[0][*x].dims[0] && model->guess[1][v].dims[0] == model->guess[1][*x].dims[0];
+    return g->guess[0][v].dims[0] == g->guess[0][*x].dims[0] && g->guess[1][v].dims[0] == g->guess[1][*x].dims[0];
 }
 
 static const float *floats_of(const eng_rewrite *r, int v, int64_t count)

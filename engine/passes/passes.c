@@ -1,5 +1,6 @@
 #include "engine/passes/passes.h"
 #include "engine/lazy.h"
+#include "engine/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -121,22 +122,29 @@ static bool named_in(const char *list, const char *name)
     return false;
 }
 
-static od_code run_round(eng_model *m, const eng_load_options *o, bool last, bool *changed, od_status *st)
+/* Each pass over `g` and then over the graphs in its nodes, which passes may have changed. */
+static od_code run_round(eng_graph *g, const eng_load_options *o, bool last, bool *changed, od_status *st)
 {
     for (int i = 0; i < eng_passes_count; i++) {
         const eng_pass *pass = &eng_passes[i];
         if (pass->last != last || (!pass->needed && (o->keep_graph || named_in(o->disabled_passes, pass->name)))) continue;
         od_arena tmp = {0};
-        eng_rewrite r = {.g = m->graph, .tmp = &tmp};
+        eng_rewrite r = {.g = g, .tmp = &tmp};
         od_code rc = count_readers(&r, st);
         if (rc == OD_OK) rc = pass->run(&r, st);
         drop_uses(&r);
         od_arena_fini(&tmp);
-        if (rc == OD_OK && r.changed) rc = eng_graph_sort(m->graph, st);
+        if (rc == OD_OK && r.changed) rc = eng_graph_sort(g, st);
         if (rc != OD_OK) return od_note(st, "pass '%s'", pass->name);
         *changed |= r.changed;
         if (r.changed && pass->run == eng_pass_half) return OD_OK; /* types must be found anew */
     }
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_attrs; k++) {
+            const eng_attr *a = &g->nodes[i].attrs[k];
+            for (int64_t j = 0; a->name && a->graphs && j < a->n; j++)
+                if (run_round(a->graphs[j], o, last, changed, st) != OD_OK) return eng_note_node(g, &g->nodes[i], st);
+        }
     return OD_OK;
 }
 
@@ -146,7 +154,7 @@ od_code eng_passes_run(eng_model *m, const eng_load_options *options, od_status 
     for (int round = 0; round <= ROUNDS; round++) {
         bool last = round == ROUNDS || !changed;
         changed = false;
-        OD_TRY(run_round(m, options, last, &changed, st));
+        OD_TRY(run_round(m->graph, options, last, &changed, st));
         if (changed) OD_TRY(eng_model_fold(m, st));
         if (changed) OD_TRY(eng_model_probe(m, st));
         if (last) break;
@@ -161,19 +169,19 @@ bool eng_node_is(const eng_node *n, const char *op_type)
 
 const eng_tensor *eng_rewrite_type(const eng_rewrite *r, int v)
 {
-    const eng_model *m = r->g->model;
+    const eng_graph *g = r->g;
     if (v < 0) return NULL;
-    if (r->g->values[v].constant) return r->g->values[v].constant;
-    if (r->g->parent || !m->probe || v >= m->n_probe || m->probe[v].rank < 0 || !m->probe[v].dtype) return NULL;
-    return &m->probe[v];
+    if (g->values[v].constant) return g->values[v].constant;
+    if (!g->probe || v >= g->n_probe || g->probe[v].rank < 0 || !g->probe[v].dtype) return NULL;
+    return &g->probe[v];
 }
 
 bool eng_rewrite_same_shape(const eng_rewrite *r, int a, int b)
 {
-    const eng_model *m = r->g->model;
+    const eng_graph *g = r->g;
     if (!eng_rewrite_type(r, a) || !eng_rewrite_type(r, b)) return false;
     for (int i = 0; i < 2; i++) {
-        const eng_tensor *x = a < m->n_probe ? &m->guess[i][a] : NULL, *y = b < m->n_probe ? &m->guess[i][b] : NULL;
+        const eng_tensor *x = a < g->n_probe ? &g->guess[i][a] : NULL, *y = b < g->n_probe ? &g->guess[i][b] : NULL;
         if (r->g->values[a].constant) x = r->g->values[a].constant;
         if (r->g->values[b].constant) y = r->g->values[b].constant;
         if (!x || !y || !eng_dims_equal(x, y)) return false;

@@ -3,8 +3,8 @@
  * A pass looks at one graph through an eng_rewrite, changes nodes in place and says whether it did.
  * It never leaves the graph in a state in which it would compute something else. It may kill nodes
  * and turn a node into another; it adds none (half.c alone does), so node pointers hold during a pass. Shapes come from
- * the model's probe, which knows the main graph only: elsewhere, and for values that passes made in
- * the same round, eng_rewrite_type says NULL and a pass that needs it leaves the place alone. */
+ * the graph's probe: for values that passes made in the same round, and in bodies whose inputs nothing is
+ * known of, eng_rewrite_type says NULL and a pass that needs it leaves the place alone. */
 #ifndef ENG_PASSES_H
 #define ENG_PASSES_H
 

@@ -512,7 +512,7 @@ static od_code follow_graph(follower *f, od_status *st)
     f->ints = od_arena_array(r->tmp, ints *, g->n_values);
     if (!f->dims || !f->ints) return od_fail(st, OD_NO_MEMORY, "no memory to follow the shapes of %d values", g->n_values);
     memset(f->dims, -1, (size_t)g->n_values * sizeof *f->dims);
-    for (int i = 0; i < g->n_inputs; i++) {
+    for (int i = 0; i < g->n_inputs && !g->parent; i++) { /* what a body declares of its inputs nobody checks */
         const eng_value *v = &g->values[g->inputs[i]];
         for (int d = 0; d < v->rank; d++) f->dims[g->inputs[i]].of[d] = v->dims[d] >= 0 ? FIXED : f->next++;
     }

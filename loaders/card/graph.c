@@ -7,7 +7,7 @@ eng_tensor ldr_card_shape(const eng_model *m, int v)
 {
     const eng_value *value = &m->graph->values[v];
     eng_tensor t = {.dtype = value->dtype, .rank = value->rank};
-    const eng_tensor *found = m->probe && v < m->n_probe ? &m->probe[v] : NULL;
+    const eng_tensor *found = m->graph->probe && v < m->graph->n_probe ? &m->graph->probe[v] : NULL;
     if (found && found->dtype && !t.dtype) t.dtype = found->dtype;
     if (t.rank < 0 && found) t.rank = found->rank;
     for (int d = 0; d < t.rank; d++) {

@@ -166,15 +166,15 @@ static const char *value_name(const eng_graph *g, int v, char *text, size_t size
     return text;
 }
 
-static void print_graph(const eng_graph *g)
+/* The nodes, and those of the graphs in them behind each, further to the right. */
+static void print_graph(const eng_graph *g, int depth)
 {
     static const char *const acts[ENG_ACTS] = {"", "Relu", "Clip", "LeakyRelu", "Sigmoid", "Swish", "HardSigmoid",
                                                "HardSwish", "Gelu", "Gelu-tanh", "Tanh", "Mish", "Elu", "Softplus"};
     char name[32], shape[160];
-    putchar('\n');
     for (int i = 0; i < g->n_nodes; i++) {
         const eng_node *n = &g->nodes[i];
-        printf("%4d %s", i, n->op_type);
+        printf("%*d %s", 4 + 4 * depth, i, n->op_type);
         for (int k = 0; n->chain && k < n->chain->n_steps; k++) printf(" %s", n->chain->steps[k].op_type);
         if (n->fused.residual == ENG_RES_BEFORE_ACT) fputs(" +residual", stdout);
         if (n->fused.act) printf(" +%s", acts[n->fused.act]);
@@ -188,11 +188,16 @@ static void print_graph(const eng_graph *g)
         fputs(") ->", stdout);
         for (int k = 0; k < n->n_out; k++) {
             printf(" %s", value_name(g, n->out[k], name, sizeof name));
-            if (!g->parent && g->model->probe && n->out[k] >= 0 && n->out[k] < g->model->n_probe &&
-                g->model->probe[n->out[k]].rank >= 0)
-                printf(" %s", eng_tensor_text(&g->model->probe[n->out[k]], shape, sizeof shape));
+            if (g->probe && n->out[k] >= 0 && n->out[k] < g->n_probe &&
+                g->probe[n->out[k]].rank >= 0)
+                printf(" %s", eng_tensor_text(&g->probe[n->out[k]], shape, sizeof shape));
         }
         putchar('\n');
+        for (int k = 0; k < n->n_attrs; k++)
+            for (int64_t j = 0; n->attrs[k].name && n->attrs[k].graphs && j < n->attrs[k].n; j++) {
+                printf("%*s%s:\n", 5 + 4 * depth, "", n->attrs[k].name);
+                print_graph(n->attrs[k].graphs[j], depth + 1);
+            }
     }
 }
 
@@ -233,7 +238,10 @@ static od_code inspect(const inspect_options *o, od_status *st)
     find_cost(o, m, &arena, &s.cost);
     if (o->json) print_json(m, &s, &arena);
     else print_text(m, &s);
-    if (o->graph) print_graph(m->graph);
+    if (o->graph) {
+        putchar('\n');
+        print_graph(m->graph, 0);
+    }
 done:
     eng_model_destroy(m);
     od_arena_fini(&arena);

@@ -39,7 +39,7 @@ static void values(srv_text *t, const srv_model *m, const int *list, int n)
     srv_text_add(t, "[", 1);
     for (int i = 0; i < n; i++) {
         const eng_value *v = &g->values[list[i]];
-        const eng_tensor *probe = m->model->probe && list[i] < m->model->n_probe ? &m->model->probe[list[i]] : NULL;
+        const eng_tensor *probe = m->model->graph->probe && list[i] < m->model->graph->n_probe ? &m->model->graph->probe[list[i]] : NULL;
         int rank = v->rank;
         const int64_t *dims = v->dims;
         if (rank < 0 && probe && probe->rank >= 0) rank = probe->rank, dims = probe->dims;
