@@ -6,7 +6,7 @@
 A graph is a chain of random operators with random attributes over a few tensors of random shapes (ranks 0 to 8, extents of
 0 and 1 among them), of which some are constants and some inputs whose extents are declared free. ONNX Runtime says which
 nodes are valid: a node that it refuses is dropped. Left out is where both may be right: Floor, Ceil and Round, which make a whole
-number of the last bit, of anything but inputs; align_corners where the scale makes a broken length, which ONNX Runtime cuts off
+number of the last bit, and ArgMax and ArgMin, which choose by it, of anything but inputs; align_corners where the scale makes a broken length, which ONNX Runtime cuts off
 and ONNX's own results keep; padding counted by windows larger than the input; auto_pad of pools with gaps; a mean of nothing.
 Prints the graphs that differ, and what differs, with exit code 1, and the seeds whose graphs crashed ONNX Runtime."""
 import argparse
@@ -95,7 +95,9 @@ class Maker:
         v = self.values[x]
         r, shape = v.ndim, list(v.shape)
         axis = int(rng.integers(-r, r)) if r else 0
-        kind = rng.integers(34)
+        kind = rng.integers(38)
+        if kind >= 34:
+            return self.phrase(x, shape, r)
         if kind < 4:
             return self.one(x), [x], {}
         if kind < 8:
@@ -180,7 +182,7 @@ class Maker:
         if kind == 28 and r and self.opset >= 17:
             tail = shape[axis:]
             return "LayerNormalization", [x, self.operand(tail)] + ([self.operand(tail)] if chance(0.6) else []), dict(axis=axis, epsilon=1e-3)
-        if kind == 29 and r:
+        if kind == 29 and r and x in self.inputs:
             return pick("ArgMax", "ArgMin"), [x], dict(axis=axis, keepdims=int(chance(0.5)), select_last_index=int(chance(0.3)))
         if kind == 30:
             bounds = sorted(rng.standard_normal(2))
@@ -201,6 +203,71 @@ class Maker:
             compare, other = self.name(), self.operand(self.broadcastable(shape))
             self.nodes.append(helper.make_node(pick("Less", "Greater", "LessOrEqual"), [x, other], [compare]))
             return "Where", [compare, x, self.operand(self.broadcastable(shape))], {}
+        return self.one(x), [x], {}
+
+    def step(self, op, *inputs, **attrs):
+        """A node in the middle of a phrase; what it makes."""
+        out = self.name()
+        self.nodes.append(helper.make_node(op, inputs, [out], **attrs))
+        return out
+
+    def ints(self, *values):
+        return self.constant(np.array(values, I))
+
+    def phrase(self, x, shape, r):
+        """A few operators in a row, as exporters write them, that passes take for one or leave out."""
+        rng, pick, chance, step = self.rng, self.pick, self.chance, self.step
+        vector = lambda n, *ones: self.constant(self.tensor([n, *ones]))
+        axis = int(rng.integers(0, r)) if r else 0
+        kind = rng.integers(9)
+        if kind == 0 and r >= 3:  # channels last, for a while
+            v = step("Transpose", x, perm=[0, *range(2, r), 1])
+            for _ in range(rng.integers(1, 4)):
+                v = pick(lambda: step("Relu", v), lambda: step("Mul", v, vector(shape[1])), lambda: step("Add", vector(shape[1]), v),
+                         lambda: step("Mul", v, v), lambda: step("Clip", v, self.constant(F(-1)), self.constant(F(2))),
+                         lambda: step("Pad", v, self.ints(*[int(rng.integers(0, 2)) for _ in range(2 * r)])),
+                         lambda: step("Concat", v, v, axis=int(rng.integers(-r, r))))()
+            return "Transpose", [v], dict(perm=[0, r - 1, *range(1, r - 1)])
+        if kind == 1:
+            v = step("Max", x, self.constant(F(rng.standard_normal())))
+            v = step(pick("Relu", "Abs"), v) if chance(0.4) else v
+            return "Min", [self.constant(F(rng.standard_normal())), v], {}
+        if kind == 2 and r:
+            axes = dict(axes=list(range(axis, r))) if self.opset < 18 else {}
+            mean = lambda v: step("ReduceMean", v, *([] if axes else [self.ints(*range(axis, r))]), **axes)
+            d = step("Sub", x, mean(x)) if chance(0.7) else x
+            root = step("Sqrt", step("Add", mean(step("Mul", d, d)), self.constant(F(1e-3))))
+            y = step("Div", d, root) if chance(0.5) else step("Mul", step("Reciprocal", root), d)
+            return pick("Mul", "Add"), [y, self.constant(self.tensor(shape[axis:] if chance(0.7) else shape[1:2] + [1] * (r - 2)))], {}
+        if kind == 3 and r:
+            most = dict(axes=[axis]) if self.opset < 18 else {}
+            e = step("Exp", step("Sub", x, step("ReduceMax", x, *([] if most else [self.ints(axis)]), **most)))
+            return "Div", [e, step("ReduceSum", e, self.ints(axis if chance(0.8) else 0))], {}
+        if kind == 4 and r and shape[axis] > 1:
+            at = int(rng.integers(1, shape[axis]))
+            a = step("Slice", x, self.ints(at), self.ints(2 ** 62), self.ints(axis))
+            return "Concat", [a, step("Slice", x, self.ints(0), self.ints(at if chance(0.7) else 1), self.ints(axis - r))], dict(axis=axis)
+        if kind == 5 and r == 4:
+            cuts = [step("Slice", x, self.ints(i, j), self.ints(2 ** 62, 2 ** 62), self.ints(2, 3), self.ints(2, 2)) for i, j in [(0, 0), (1, 0), (0, 1), (1, 1)]]
+            return "Concat", cuts if chance(0.7) else cuts[::-1], dict(axis=1)
+        if kind == 6 and r == 4 and shape[1]:  # channels of zeros, in between and at the end
+            w = self.tensor([6, shape[1], 2, 2])
+            w[rng.random(6) < 0.4] = 0
+            v = step(pick("Relu", "Tanh", "Sigmoid"), step("Conv", x, self.constant(w), vector(6), pads=[1] * 4))
+            w = self.tensor([4, 6, 1, 1])
+            w[:, rng.random(6) < 0.3] = 0
+            return "Conv", [v, self.constant(w)], dict(pads=[int(chance(0.3))] * 4)
+        if kind == 7 and r >= 2:
+            image = 3 <= r <= 5 and chance(0.6)
+            n = shape[1 if image else -1]
+            ones = [1] * (r - 2) if image else []
+            v = step("Add", step("Mul", vector(n, *ones), x), vector(n, *ones))
+            return ("Conv", [v, self.constant(self.tensor([3, n] + [2] * (r - 2)))], dict(pads=[int(chance(0.3))] * (2 * r - 4))) if image else ("MatMul", [v, self.constant(self.tensor([n, 3]))], {})
+        if kind == 8 and r == 4:
+            v = step("Pad", step("Relu", x), self.ints(0, 0, *[int(k) for k in rng.integers(0, 2, 2)], 0, 0, *[int(k) for k in rng.integers(0, 2, 2)]))
+            counts = dict(count_include_pad=int(chance(0.5)))
+            op = pick("MaxPool", "AveragePool")
+            return op, [v], dict(kernel_shape=[2, 2], strides=[int(pick(1, 2))] * 2, **(counts if op == "AveragePool" else {}))
         return self.one(x), [x], {}
 
     def convolution(self, x, shape, n):
