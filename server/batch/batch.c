@@ -279,11 +279,13 @@ static void count_job(srv_batcher *b, const srv_job *job)
     else s->failed++;
 }
 
-/* Learn the pace: between two ends while somebody waits, else no slower than a run of its own. */
-static void count_pace(srv_batcher *b, int64_t rows, int64_t compute_ns, int64_t now)
+/* Learn the pace: between two ends while somebody waits, else no slower than a run of its own. Of those who waited all may have
+ * gone: then the next one came later. */
+static void count_pace(srv_batcher *b, int64_t rows, const srv_job *job, int64_t now)
 {
-    double took = (double)(b->had_queue ? now - b->last_end_ns : compute_ns) / (double)od_max_i64(rows, 1);
-    if (b->had_queue || took < b->pace_ns) b->pace_ns += (took - b->pace_ns) * 0.2;
+    bool waited = b->had_queue && (job->since_ns ? job->since_ns : job->submitted_ns) <= b->last_end_ns;
+    double took = (double)(waited ? now - b->last_end_ns : job->compute_ns) / (double)od_max_i64(rows, 1);
+    if (waited || took < b->pace_ns) b->pace_ns += (took - b->pace_ns) * 0.2;
     b->last_end_ns = now;
     b->had_queue = b->n_waiting + b->admitted > 0;
 }
@@ -311,7 +313,7 @@ static srv_runner *count_run(srv_batcher *b, srv_runner *r, bool alone, const jo
     if (runs == 1) count_size(b, run->rows, run->first);
     b->stats.runs += (uint64_t)runs;
     b->stats.running -= (uint64_t)run->n;
-    if (runs) count_pace(b, run->rows, run->first->compute_ns, run->first->ended_ns);
+    if (runs) count_pace(b, run->rows, run->first, run->first->ended_ns);
     return r ? put_back(b, r, alone) : NULL;
 }
 
@@ -377,7 +379,8 @@ static od_code make_room(srv_batcher *b, int64_t timeout_ns, int64_t now, job_li
     if (b->closing) return od_fail(st, OD_UNAVAILABLE, "the model is being unloaded");
     if (check_room(b, timeout_ns, st) == OD_OK) return OD_OK;
     sweep(b, now, dropped);
-    if (dropped->n && check_room(b, timeout_ns, st) == OD_OK) return OD_OK;
+    *st = (od_status){0};
+    if (check_room(b, timeout_ns, st) == OD_OK) return OD_OK;
     b->stats.rejected++;
     return st->code;
 }

@@ -78,6 +78,7 @@ struct srv_request {
     char id[SRV_ID_CHARS + 1];  /* X-Request-Id: the client's, or made here */
     char traceparent[56];       /* the client's trace, continued; "": none given */
     od_code code;               /* of the error that was answered */
+    bool queue_full;            /* it is that of a queue */
     uint64_t sent_bytes;        /* of the reply's body */
     const char *model;          /* for logs: set by handlers, in the arena */
     int64_t version;

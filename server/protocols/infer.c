@@ -170,6 +170,12 @@ od_code srv_tensor_to_binary(srv_request *r, const eng_tensor *t, srv_piece *out
 
 /* ---- the way through the model */
 
+void srv_queue_full(srv_request *r, srv_batcher *b)
+{
+    r->queue_full = true;
+    srv_retry_after(r, srv_batcher_delay_us(b));
+}
+
 void srv_retry_after(srv_request *r, int64_t delay_us)
 {
     char *text = od_arena_alloc(&r->arena, 24);
@@ -232,7 +238,7 @@ od_code srv_infer_begin(srv_request *r, srv_infer **out, od_status *st)
 void srv_infer_fail(srv_infer *i, const od_status *st)
 {
     srv_request *r = i->r;
-    if (st->code == OD_BUSY) srv_retry_after(r, srv_batcher_delay_us(i->model->batcher));
+    if (st->code == OD_BUSY) srv_queue_full(r, i->model->batcher);
     srv_model_release(i->model);
     srv_request_fail(r, st);
 }

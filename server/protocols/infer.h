@@ -45,7 +45,8 @@ od_code srv_tensor_from_json(srv_request *r, eng_tensor *t, srv_json *j, od_stat
 /* The bytes of `t` as the protocol sends them. */
 od_code srv_tensor_to_binary(srv_request *r, const eng_tensor *t, srv_piece *out, od_status *st);
 
-/* Retry-After for a refusal because of load. */
+/* Retry-After for a refusal because of load, and for one by this batcher's queue. */
 void srv_retry_after(srv_request *r, int64_t delay_us);
+void srv_queue_full(srv_request *r, srv_batcher *b);
 
 #endif

@@ -99,7 +99,7 @@ static void conclude(srv_prediction *p)
         st = bad->st;
         r->reply.status = bad->status;
         if (p->pictures.several) od_note(&st, "picture %td", bad - p->shots);
-        if (st.code == OD_BUSY) srv_retry_after(r, srv_batcher_delay_us(p->model->batcher));
+        if (st.code == OD_BUSY) srv_queue_full(r, p->model->batcher);
     } else {
         p->answer(p);
     }
@@ -254,7 +254,7 @@ static void begin(srv_request *r)
     od_status st = {0};
     if (prepare(p, &st) != OD_OK) {
         srv_batcher_leave(p->model->batcher);
-        if (st.code == OD_BUSY) srv_retry_after(r, srv_batcher_delay_us(p->model->batcher));
+        if (st.code == OD_BUSY) srv_queue_full(r, p->model->batcher);
         srv_chain_close(p->chain);
         srv_model_release(p->model);
         srv_request_fail(r, &st);
@@ -281,7 +281,7 @@ static od_code start(srv_request *r, void (*answer)(srv_prediction *p), od_statu
     if (!p) od_fail(st, OD_NO_MEMORY, "no memory for a request");
     else if (m->card->task == LDR_TASK_NONE)
         od_fail(st, OD_BAD_ARGUMENT, "model '%.100s' has no task for pictures (its card says none): send tensors to /infer", m->name);
-    else if (srv_batcher_admit(m->batcher, 0, st) == OD_BUSY) srv_retry_after(r, srv_batcher_delay_us(m->batcher));
+    else if (srv_batcher_admit(m->batcher, 0, st) == OD_BUSY) srv_queue_full(r, m->batcher);
     if (st->code) {
         srv_model_release(m);
         return st->code;

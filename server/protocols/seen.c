@@ -8,7 +8,7 @@ static srv_refusal refusal_of(const srv_request *r, bool *refused)
 {
     *refused = true;
     switch (r->code) {
-    case OD_BUSY: return r->reply.status == 429 ? SRV_REFUSED_RATE : r->state ? SRV_REFUSED_QUEUE : SRV_REFUSED_MEMORY;
+    case OD_BUSY: return r->reply.status == 429 ? SRV_REFUSED_RATE : r->queue_full ? SRV_REFUSED_QUEUE : SRV_REFUSED_MEMORY;
     case OD_NO_MEMORY: return SRV_REFUSED_MEMORY;
     case OD_TOO_LARGE: return SRV_REFUSED_TOO_LARGE;
     case OD_UNAVAILABLE: return atomic_load(&((srv_server *)r->context)->draining) ? SRV_REFUSED_DRAINING : SRV_REFUSED_UNAVAILABLE;

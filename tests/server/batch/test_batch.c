@@ -351,6 +351,48 @@ TEST(cancelled_jobs_are_not_run_and_free_their_places)
     end();
 }
 
+/* The first look says that there is no room, the second, without those who are gone, that there is: no trace of the first is left, and
+ * each place that was given can be given back. */
+TEST(a_place_of_who_is_gone_is_given_without_an_error)
+{
+    start(net_dense(-1, 16, 1), (srv_batch_options){.max_batch_size = 8, .max_queue = 2}, 1);
+    shut_gate();
+    for (int i = 0; i < 2; i++) prepare(&works[i], 1, 16, i), submit(i);
+    for (int i = 0; i < 2; i++) atomic_store(&works[i].job.cancelled, true);
+    for (int i = 0; i < 2; i++) {
+        st = (od_status){0};
+        CHECK_OK(srv_batcher_admit(batcher, 0, &st));
+        CHECK(st.code == OD_OK && !st.msg[0]);
+    }
+    CHECK_CODE(srv_batcher_admit(batcher, 0, &st), OD_BUSY);
+    for (int i = 0; i < 2; i++) srv_batcher_leave(batcher);
+    CHECK_EQ(srv_batcher_delay_us(batcher), 0);
+    open_gate();
+    wait_for(2);
+    end();
+}
+
+/* When all who waited went away, the time until the next one comes is no part of the pace. */
+TEST(a_pause_is_not_taken_for_slowness)
+{
+    enum { PAUSE_US = 300000 };
+    start(net_dense(-1, 16, 1), (srv_batch_options){.max_batch_size = 1}, 1);
+    shut_gate();
+    for (int i = 0; i < 2; i++) prepare(&works[i], 1, 16, i), submit(i);
+    prepare(&works[2], 1, 16, 2);
+    CHECK_OK(srv_batcher_admit(batcher, 0, &st)); /* somebody is there when the last run ends */
+    open_gate();
+    wait_for(2);
+    srv_batcher_leave(batcher);
+    sleep_us(PAUSE_US);
+    submit(2);
+    wait_for(3);
+    CHECK_OK(srv_batcher_admit(batcher, 0, &st));
+    CHECK(srv_batcher_delay_us(batcher) < PAUSE_US / 10);
+    srv_batcher_leave(batcher);
+    end();
+}
+
 TEST(priorities_go_first_but_age_counts)
 {
     start(net_dense(1, 16, 1), (srv_batch_options){.max_batch_size = 1}, 1);
