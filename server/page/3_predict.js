@@ -166,7 +166,7 @@ function showAnswer() {
   $("list").replaceChildren(...rows);
   $("status").textContent = words;
   canvas.setAttribute("aria-label", "Result over the picture: " + words);
-  $("explain-bar").hidden = !a.classes;
+  $("explain-bar").hidden = !explainable(a);
   showCode();
 }
 
@@ -178,13 +178,25 @@ function endExplain() {
   $("explain-text").textContent = "";
   showHeat(null);
 }
+/* What can be asked why: classes, boxes, the pixels of a class. */
+function explainable(a) {
+  const list = a.classes || a.detections || (a.segmentation && a.segmentation.classes && a.segmentation.classes.filter(c => c.index)) || [];
+  return list.length > 0;
+}
+/* The query that asks about the chosen result, else about the first. */
+function whyQuery(a) {
+  const parts = a.segmentation && a.segmentation.classes, list = a.classes || a.detections || parts || [];
+  const hit = list[state.chosen] || (parts && parts.find(c => c.index)) || list[0];
+  if (!hit) return null;
+  return a.detections ? `${queryOf(false)}&explain=1&box=${list.indexOf(hit)}` : `top_k=1&explain=1&class=${hit.index}`;
+}
 async function explain() {
-  const hit = state.answer && state.answer.classes && (state.answer.classes[state.chosen] || state.answer.classes[0]);
-  if (!hit) return;
+  const why = state.answer && whyQuery(state.answer);
+  if (!why) return;
   $("explain").setAttribute("aria-pressed", "true");
   $("explain-text").textContent = "Looking …";
   try {
-    const picture = state.picture, q = `?top_k=1&explain=1&class=${hit.index}`;
+    const picture = state.picture, q = `?${why}`;
     const answer = await askJson(modelPath("/predict") + q, {method: "POST", body: picture.blob, headers: {"Content-Type": picture.blob.type || "application/octet-stream"}});
     if (picture !== state.picture || !explaining()) return;
     await showHeat(answer.explanation.png);

@@ -20,8 +20,7 @@ typedef struct srv_explaining {
     void *arg;
     /* its own */
     srv_trial trial;
-    int64_t index;
-    float score;
+    srv_target target;
     float *scores;             /* by pass */
     struct lane *lanes;
     int n_lanes;

@@ -2,7 +2,6 @@
  *
  * Decoders: "softmax" and "sigmoid" turn logits into scores, "probabilities" takes them as they are. A card with heads has
  * several such lists, each from its own output or from a part of one. */
-#include "server/tasks/explain.h"
 #include "server/tasks/parts.h"
 
 #include <math.h>
@@ -91,19 +90,16 @@ static void to_scores(const float *x, float *y, int64_t n, scores kind)
         for (int64_t i = 0; i < n; i++) y[i] = (float)((double)y[i] / sum);
 }
 
-od_code srv_class_score(const ldr_card *card, const eng_tensor *outputs, int n_outputs, int64_t *index, float *score, od_arena *a, od_status *st)
+od_code srv_class_score(const srv_answer *w, int64_t *index, float *score)
 {
-    int at = card->outputs ? card->outputs[0] : 0;
-    if (card->n_heads) return od_fail(st, OD_BAD_ARGUMENT, "classifiers of several heads are not explained");
-    srv_answer w = {.card = card, .outputs = &outputs[at], .n_outputs = 1, .a = a, .st = st};
     scores kind = SCORES_SOFTMAX;
-    if (card->task != LDR_TASK_CLASSIFY || at >= n_outputs) return od_fail(st, OD_BAD_ARGUMENT, "only classifiers can be explained");
-    int64_t n = eng_tensor_count(&outputs[at]), best = 0;
-    OD_TRY(scores_of(&w, &kind));
-    const float *x = srv_floats(&w, 0);
-    float *y = x ? od_arena_array(a, float, n) : NULL;
-    if (!y) return od_fail(st, OD_NO_MEMORY, "%" PRId64 " classes", n);
-    if (*index >= n || n < 1) return od_fail(st, OD_BAD_ARGUMENT, "class is %" PRId64 "; the model has %" PRId64 " classes", *index, n);
+    int64_t n = eng_tensor_count(&w->outputs[0]), best = 0;
+    if (w->card->n_heads) return od_fail(w->st, OD_BAD_ARGUMENT, "classifiers of several heads are not explained");
+    OD_TRY(scores_of(w, &kind));
+    const float *x = srv_floats(w, 0);
+    float *y = x ? od_arena_array(w->a, float, n) : NULL;
+    if (!y) return od_fail(w->st, OD_NO_MEMORY, "%" PRId64 " classes", n);
+    if (*index >= n || n < 1) return od_fail(w->st, OD_BAD_ARGUMENT, "class is %" PRId64 "; the model has %" PRId64 " classes", *index, n);
     to_scores(x, y, n, kind);
     for (int64_t i = 1; i < n; i++)
         if (y[i] > y[best]) best = i;

@@ -202,6 +202,16 @@ static void keep_region(const srv_answer *w, const srv_box *b)
                       .turned = b->angle != 0, .label = b->label, .json_at = w->json->len};
 }
 
+od_code srv_detect_boxes(const srv_answer *w, srv_boxes *out)
+{
+    const srv_detector *d;
+    OD_TRY(find_detector(w, &d));
+    OD_TRY(d->decode(w, out));
+    if (out->full) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " boxes", out->n);
+    suppress(w, d, out);
+    return OD_OK;
+}
+
 static od_code answer(const srv_answer *whole)
 {
     srv_map map = {0};
@@ -210,9 +220,7 @@ static od_code answer(const srv_answer *whole)
     own.map = &map;
     srv_boxes boxes = {.a = w->a};
     OD_TRY(find_detector(w, &d));
-    OD_TRY(d->decode(w, &boxes));
-    if (boxes.full) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " boxes", boxes.n);
-    suppress(w, d, &boxes);
+    OD_TRY(srv_detect_boxes(w, &boxes));
     if (w->picture && !(w->picture->regions = od_arena_array(w->a, srv_region, boxes.n)))
         return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " boxes", boxes.n);
     srv_text_printf(w->json, "\"detections\":[");

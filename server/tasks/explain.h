@@ -1,4 +1,4 @@
-/* explain.h - where in the picture a classifier saw what it says: a map of how much each place speaks for a class.
+/* explain.h - where in the picture a model saw what it says: a map of how much each place speaks for a class, a box or an area.
  *
  *   exactly     the network ends in pooling and a linear layer: srv_class_maps_run gives what each place adds to the class
  *   by trying   srv_trial_next covers parts of the input, the caller runs it, srv_trial_take learns from the class's
@@ -21,9 +21,23 @@ typedef struct srv_evidence {
     const char *method;
 } srv_evidence;
 
-/* The score of class `index` (below 0: the best, which is put there) as a classifier's card reads `outputs`. OD_BAD_ARGUMENT: no
- * such class, or no classifier. */
-od_code srv_class_score(const ldr_card *card, const eng_tensor *outputs, int n_outputs, int64_t *index, float *score, od_arena *a, od_status *st);
+/* What is explained. */
+typedef struct srv_target {
+    int64_t index;          /* the class; also of a box or an area */
+    float score;            /* of the whole picture; of an area 1 */
+    const struct srv_box *box; /* in pixels of the input; NULL: no detector */
+    const uint16_t *labels; /* of the picture; NULL: no segmenter */
+    int64_t area;           /* pixels of the class in it */
+} srv_target;
+
+/* What the query asks to explain, in the picture's own `outputs`; `out` holds memory of `a`. OD_BAD_ARGUMENT: no such class or box, or
+ * a model that cannot be explained. */
+od_code srv_target_find(const ldr_card *card, const srv_picture *p, const eng_tensor *outputs, const srv_query *q, srv_target *out,
+                        od_arena *a, od_status *st);
+
+/* How much of it other outputs of the same model show, from 0 on. Any thread. */
+od_code srv_target_score(const ldr_card *card, const srv_picture *p, const eng_tensor *outputs, const srv_query *q, const srv_target *t,
+                         float *score, od_arena *a, od_status *st);
 
 /* ---- exactly */
 

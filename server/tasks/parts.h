@@ -50,6 +50,16 @@ static inline float srv_sigmoid(float x)
     return 1.0f / (1.0f + __builtin_expf(-x));
 }
 
+/* The outputs that the decoder reads, checked, as floats, with what the query asks. */
+od_code srv_answer_open(srv_answer *w, const ldr_card *card, const srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
+                        od_status *st);
+
+/* The score of class `index`; below 0: of the best, which is put there. OD_BAD_ARGUMENT: no such class, or several heads. */
+od_code srv_class_score(const srv_answer *w, int64_t *index, float *score);
+
+/* The class of each pixel. OD_BAD_ARGUMENT: decoders that give segments. */
+od_code srv_segment_labels(const srv_answer *w, srv_map *m);
+
 /* ---- tasks ---- */
 
 typedef struct srv_task {
@@ -88,6 +98,9 @@ static inline srv_box srv_box_around(float cx, float cy, float w, float h, float
 /* How much two boxes overlap, 0 to 1. */
 typedef float srv_overlap_fn(const srv_box *a, const srv_box *b);
 float srv_overlap(const srv_box *a, const srv_box *b);
+
+/* What an answer of the detector has, best first. */
+od_code srv_detect_boxes(const srv_answer *w, srv_boxes *out);
 
 typedef struct srv_detector {
     const char *name;

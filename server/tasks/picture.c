@@ -253,23 +253,31 @@ static od_code widen_outputs(srv_answer *w)
     return OD_OK;
 }
 
+od_code srv_answer_open(srv_answer *w, const ldr_card *card, const srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
+                        od_status *st)
+{
+    const srv_task *task = task_of(card);
+    *w = (srv_answer){.card = card, .place = &p->placement, .a = a, .st = st,
+                      .top_k = q->top_k ? q->top_k : card->top_k,
+                      .max_detections = q->max_detections ? q->max_detections : card->max_detections,
+                      .score_threshold = q->score_threshold >= 0 ? q->score_threshold : card->score_threshold,
+                      .iou_threshold = q->iou_threshold >= 0 ? q->iou_threshold : card->iou_threshold,
+                      .mask = q->mask};
+    if (!task) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for");
+    OD_TRY(pick_outputs(w, outputs, p->n_outputs));
+    OD_TRY(task->check(w));
+    return widen_outputs(w);
+}
+
 od_code srv_picture_answer(const ldr_card *card, srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
                            srv_text *json, od_status *st)
 {
     int64_t begin = od_now_ns();
-    const srv_task *task = task_of(card);
-    srv_answer w = {.card = card, .place = &p->placement, .a = a, .json = json, .st = st,
-                    .top_k = q->top_k ? q->top_k : card->top_k,
-                    .max_detections = q->max_detections ? q->max_detections : card->max_detections,
-                    .score_threshold = q->score_threshold >= 0 ? q->score_threshold : card->score_threshold,
-                    .iou_threshold = q->iou_threshold >= 0 ? q->iou_threshold : card->iou_threshold,
-                    .mask = q->mask};
-    if (!task) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for");
-    OD_TRY(pick_outputs(&w, outputs, p->n_outputs));
-    OD_TRY(task->check(&w));
-    OD_TRY(widen_outputs(&w));
+    srv_answer w;
+    OD_TRY(srv_answer_open(&w, card, p, outputs, q, a, st));
+    w.json = json;
     if (card->n_then && p->pixels.data) w.picture = p;
-    OD_TRY(task->answer(&w));
+    OD_TRY(task_of(card)->answer(&w));
     if (json->full) return od_fail(st, OD_NO_MEMORY, "no memory for the answer");
     p->postprocess_ns = od_now_ns() - begin;
     return OD_OK;

@@ -75,8 +75,9 @@ od_code srv_query_set(srv_query *q, const char *key, const char *value, od_statu
     if (!strcmp(key, "mask")) return set_mask(&q->mask, value, st);
     if (!strcmp(key, "explain")) return set_flag(&q->explain, key, value, st);
     if (!strcmp(key, "class")) return set_count(&q->explain_class, key, value, 0, INT32_MAX, st);
+    if (!strcmp(key, "box")) return set_count(&q->explain_box, key, value, 0, COUNT_MAX, st);
     if (!strcmp(key, "passes")) return set_count(&q->passes, key, value, 1, SRV_PASSES_MOST, st);
     if (!strcmp(key, "method")) return set_method(&q->method, value, st);
     return od_fail(st, OD_BAD_ARGUMENT,
-                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, explain, class, passes, method", key);
+                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, explain, class, box, passes, method", key);
 }

@@ -175,6 +175,13 @@ static od_code read_map(const srv_answer *w, srv_map *m)
     return OD_OK;
 }
 
+od_code srv_segment_labels(const srv_answer *w, srv_map *m)
+{
+    const char *decoder = w->card->decoder ? w->card->decoder : "";
+    if (!strncmp(decoder, "maskformer-", 11)) return od_fail(w->st, OD_BAD_ARGUMENT, "decoder '%.40s': segments are not explained", decoder);
+    return read_map(w, m);
+}
+
 /* ---- the answer --------------------------------------------------------------------------- */
 
 typedef struct part {

@@ -26,6 +26,7 @@ typedef struct srv_query {
     srv_mask mask;
     bool explain;           /* see explain.h */
     int64_t explain_class;  /* below 0: the best */
+    int64_t explain_box;    /* of detectors: the answer's box of this number, from 0; with a class the first of it from there on */
     int64_t passes;         /* 0: unset */
     srv_method method;
 } srv_query;

@@ -53,6 +53,8 @@ def server(onnxd, tmp_path_factory):
     for name, proto in {**NETS, **OTHERS}.items():
         served.save(folder, name, proto, CARD)
     served.save(folder, "segments", served.identity(T.FLOAT, [1, 3, 32, 32]), {**CARD, "task": "segment", "decoder": "argmax"})
+    served.save(folder, "depth", served.identity(T.FLOAT, [1, 3, 32, 32]), {**CARD, "task": "image", "decoder": "picture", "labels": []})
+    served.save(folder, "reds", served.red_finder(), served.RED_CARD)
     with served.Server(onnxd, folder) as s:
         yield s
 
@@ -105,6 +107,35 @@ def test_covers_find_the_colour_of_the_class(server, method):
     np.testing.assert_allclose(*again, atol=2e-3)
 
 
+@pytest.mark.parametrize("method", ["occlusion", "rise"])
+def test_each_box_is_explained_by_its_own_pixels(server, method):
+    picture = served.coloured_picture()
+    found = ask(server, "reds", picture, "")[1]["detections"]
+    assert len(found) == 3
+    for n, d in enumerate(found):
+        e, grid, _ = explain(server, "reds", picture, f"box={n}&method={method}")
+        assert (e["label"], e["index"], e["score"], e["method"]) == (d["label"], d["index"], d["score"], method)
+        x, y, w, h = (int(v) // 16 for v in d["box"])
+        around = grid[max(0, y - 4):y + h + 4, max(0, x - 4):x + w + 4].sum()  # windows are as wide as the box and half of it more
+        assert around > (0.9 if method == "occlusion" else 0.3) * grid.sum(), (n, around / grid.sum())
+        row, column = np.unravel_index(grid.argmax(), grid.shape)
+        assert y - 2 <= row < y + h + 2 and x - 2 <= column < x + w + 2
+    blue = [d["label"] for d in found].index("blue")
+    e, _, _ = explain(server, "reds", picture, "class=1")
+    assert e["score"] == found[blue]["score"] and e["method"] == "occlusion"
+
+
+def test_areas_are_explained_by_what_they_keep(server):
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[..., 1] = 150
+    pixels[8:24, 4:20], pixels[8:24, 44:60] = (255, 0, 0), (0, 0, 255)
+    for label, half in ((0, slice(0, 8)), (2, slice(8, 16))):
+        e, grid, _ = explain(server, "segments", png(pixels), f"class={label}")
+        assert (e["index"], e["score"], e["method"]) == (label, 1, "occlusion") and grid.max() == 1
+        assert grid[:, half].sum() > 0.9 * grid.sum()
+    assert explain(server, "segments", png(pixels), "")[0]["index"] == 1  # the largest
+
+
 def test_the_time_of_explaining_is_told(server):
     blue = png(np.zeros((32, 32, 3), np.uint8))
     timing = server.ask("POST", "/v2/models/flat/predict?explain=1", blue, {"Content-Type": "image/png"})[1]["server-timing"]
@@ -126,7 +157,7 @@ def test_without_a_class_the_best_is_explained_by_what_is_possible(server):
     ("gemm", "explain=1&passes=1001", "from 1 to 1000"),
     ("gemm", "explain=maybe", "1 or 0"),
     ("gemm", "explain=1&method=guess", "cam, occlusion, rise"),
-    ("segments", "explain=1", "only classifiers")])
+    ("segments", "explain=1&class=9", "no pixel"), ("reds", "explain=1&box=7", "no such box"), ("depth", "explain=1", "only classifiers, detectors")])
 def test_what_cannot_be_explained_is_refused_with_the_reason(server, model, query, words):
     status, answer = ask(server, model, png(np.zeros((32, 32, 3), np.uint8)), query)
     assert status == 400 and words in answer["error"]
