@@ -291,7 +291,7 @@ static bool node_apart(look *l, const eng_node *n, od_arena *a)
         if (n->out[k] < 0) continue;
         const eng_pvalue *w = l->whole->values[n->out[k]], *p = l->part->values[n->out[k]];
         if (w->where == ENG_AT_RUN || p->where == ENG_AT_RUN) return false;
-        if (w->where == ENG_AT_PLAN || w->where == ENG_AT_NOTHING) continue;
+        if (w->where == ENG_AT_PLAN) continue; /* what is kept nowhere may yet be read, by a Conv that makes it itself */
         computed = true;
         if (items ? !scales(l, &w->t, &p->t) : !eng_dims_equal(&w->t, &p->t)) return false;
         l->kinds[n->out[k]] = items ? ITEMS : SAME;

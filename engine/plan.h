@@ -10,7 +10,7 @@
 #include "engine/op.h"
 
 typedef enum eng_where {
-    ENG_AT_NOTHING, /* not computed: nobody reads it */
+    ENG_AT_NOTHING, /* not computed: nobody reads it, or who does makes it some lines at a time (ops/conv.h) */
     ENG_AT_INPUT,   /* the caller's bytes */
     ENG_AT_PLAN,    /* known already; data is set */
     ENG_AT_SCRATCH, /* `offset` bytes into the session's scratch block */

@@ -190,4 +190,35 @@ TEST(values_that_follow_from_the_size_of_the_batch_keep_it_whole_unless_all_rows
     CHECK_EQ(parts_of_a_column(true), 1);
 }
 
+static void filter(const char *name, int64_t out, int64_t in, int64_t side)
+{
+    static float ones[64 * 16];
+    eng_tensor t = {.dtype = ENG_FLOAT, .rank = 4, .dims = {out, in, side, side}, .data = ones};
+    for (size_t i = 0; i < OD_COUNT(ones); i++) ones[i] = 1;
+    CHECK_OK(eng_graph_set_constant(model->graph, eng_graph_value(model->graph, name), &t, &st));
+}
+
+TEST(convolutions_that_run_as_one_do_not_keep_a_batch_whole)
+{
+    static int64_t shape[4] = {0, 16, 64, 128}, pads[4] = {1, 1, 1, 1};
+    float data = 0;
+    eng_tensor x = {.dtype = ENG_FLOAT, .rank = 2, .dims = {4, WIDTH}, .data = &data};
+    begin();
+    constant("shape", ENG_INT64, 4, shape);
+    filter("points", 64, 16, 1);
+    filter("depths", 64, 1, 3);
+    node("Reshape", "x", "shape", "image", 0);
+    node("Conv", "image", "points", "wide", 0);
+    eng_node *n = node("Conv", "wide", "depths", "y", 2);
+    set_int(n, "group", 64);
+    n->attrs[1] = (eng_attr){.name = "pads", .kind = ENG_ATTR_INTS, .n = 4, .ints = pads};
+    finish();
+    CHECK_EQ(parts_of(4), 4);
+    eng_plan *plan;
+    CHECK_OK(eng_plan_acquire(&plan, model->graph, &x, NULL, &st));
+    CHECK_EQ(plan->values[eng_graph_value(model->graph, "wide")]->where, ENG_AT_NOTHING);
+    eng_plan_release(plan);
+    eng_model_destroy(model);
+}
+
 TEST_MAIN
