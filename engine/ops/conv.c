@@ -398,6 +398,19 @@ eng_gemm eng_conv_product(const conv_job *j)
     return g;
 }
 
+/* One tap that strides, or reads padding: a product as any other but that its rows lie anywhere. */
+static od_code run_points(eng_ctx *c, const conv_job *j, od_status *st)
+{
+    eng_gemm g = eng_conv_product(j);
+    const float **rows = od_arena_array(c->scratch, const float *, j->pixels);
+    uint64_t *present = od_arena_array(c->scratch, uint64_t, j->pixels);
+    if (!rows || !present) return od_fail(st, OD_NO_MEMORY, "no memory for pointers to pixels");
+    point_rows(j, 0, j->pixels, 0, rows, present);
+    g.rows = rows;
+    eng_gemm_parallel(&g, c->scratch, c->pool);
+    return OD_OK;
+}
+
 static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
 {
     enum { FEW = 16, NARROW = 4 }; /* channels; outputs that the kernel sums along channels instead */
@@ -427,6 +440,7 @@ static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
     }
     j->offsets = offsets;
     j->places = places;
+    if (j->form.taps == 1 && groups_of(&j->form) == 1) return run_points(c, j, st);
     od_pool_for(c->pool, j->blocks * groups_of(&j->form) * j->splits, run_block, j);
     return OD_OK;
 }
