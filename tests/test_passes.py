@@ -858,3 +858,25 @@ def test_branches_are_rewritten_too(tmp_path, taken):
     y = n.add("If", n.add("Greater", n.input("t"), n.const(0)), then_branch=body(nodes, [], [("e", F)], c), else_branch=other)
     check(tmp_path, n, {"x": feed(2, 6, 7, 7), "t": np.asarray(taken, np.float32)}, y)
     assert sorted(in_bodies(tmp_path)) == ["Conv +residual +Relu", "Swish"]
+
+
+@pytest.mark.parametrize("group", [1, 4, 8])
+def test_branches_of_several_forms_become_one_convolution(tmp_path, group):
+    n = Net()
+    x = n.input("x", 1, 8, 10, 10)
+    conv = lambda k, p: n.batch_norm(n.add("Conv", x, n.weight(8, 8 // group, *k), pads=p, group=group), 8)
+    y = n.add("Add", conv((3, 3), [1] * 4), n.add("Add", conv((1, 3), [0, 1, 0, 1]), conv((3, 1), [1, 0, 1, 0])))
+    y = n.add("Add", n.batch_norm(x, 8), n.add("Add", conv((1, 1), [0] * 4), y))
+    y = n.add("Add", y, n.add("AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1))
+    assert check(tmp_path, n, {"x": feed(1, 8, 10, 10)}, n.add("Relu", y)) == {"Conv": 1}
+
+
+@pytest.mark.parametrize("why", ["does not count", "larger", "other stride"])
+def test_a_mean_that_is_no_branch_stays(tmp_path, why):
+    n = Net()
+    x = n.input("x", 1, 8, 10, 10)
+    a = n.add("Conv", x, n.weight(8, 8, 3, 3), pads=[1] * 4)
+    k, s = (5 if why == "larger" else 3), (2 if why == "other stride" else 1)
+    b = n.add("AveragePool", x, kernel_shape=[k, k], pads=[k // 2] * 4, strides=[s, s], count_include_pad=int(why != "does not count"))
+    y = n.add("Add", n.add("ReduceMean", a, axes=[2, 3]), b) if s == 2 else n.add("Add", a, b)
+    assert "AveragePool" in check(tmp_path, n, {"x": feed(1, 8, 10, 10)}, y)

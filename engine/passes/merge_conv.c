@@ -18,7 +18,7 @@ typedef struct branch {
     int64_t dilation[AXES], stride[AXES], before[AXES], after[AXES];
     int64_t groups, out, per_group; /* output channels; input channels of a group */
     const eng_tensor *w, *bias;     /* w NULL: diagonal `diag` */
-    const double *diag, *shift;
+    const double *diag, *shift;     /* a channel's own weight, at every tap */
 } branch;
 
 static bool read_axes(const eng_node *n, const char *name, int axes, int64_t otherwise, int64_t *to)
@@ -81,6 +81,32 @@ static bool read_norm(const eng_rewrite *r, eng_node *n, const branch *like, bra
     return true;
 }
 
+/* An AveragePool of `like`'s input that divides by the whole window everywhere: the same weight at each tap. */
+static bool read_mean(const eng_rewrite *r, eng_node *n, const branch *like, branch *b)
+{
+    int64_t count, taps = 1, ones[AXES];
+    if (!eng_node_is(n, "AveragePool") || n->fused.act || like->out != like->per_group * like->groups) return false;
+    *b = (branch){.node = n, .axes = like->axes, .groups = like->groups, .out = like->out, .per_group = like->per_group};
+    const int64_t *pads = eng_node_ints(n, "pads", &count);
+    if ((pads && count != 2 * b->axes) || !eng_node_string_is(n, "auto_pad", "NOTSET", "NOTSET") || eng_node_int(n, "ceil_mode", 0)) return false;
+    if (!read_axes(n, "kernel_shape", b->axes, 0, b->taps) || !read_axes(n, "strides", b->axes, 1, b->stride)) return false;
+    if (!read_axes(n, "dilations", b->axes, 1, ones)) return false;
+    for (int i = 0; i < b->axes; i++) {
+        if (ones[i] != 1 || b->taps[i] < 1) return false;
+        b->dilation[i] = 1;
+        b->size[i] = b->taps[i];
+        b->before[i] = pads ? pads[i] : 0;
+        b->after[i] = pads ? pads[b->axes + i] : 0;
+        if ((b->before[i] || b->after[i]) && !eng_node_int(n, "count_include_pad", 0)) return false;
+        if (!od_mul_i64(taps, b->taps[i], &taps)) return false;
+    }
+    double *diag = od_arena_array(r->tmp, double, like->out);
+    b->shift = od_arena_array(r->tmp, double, like->out); /* zeros */
+    for (int64_t c = 0; diag && c < like->out; c++) diag[c] = 1.0 / (double)taps;
+    b->diag = diag;
+    return diag && b->shift;
+}
+
 /* Can `small` be laid into `big`'s window? Its place goes into `at`. */
 static bool fits_into(const branch *big, const branch *small, int64_t *at)
 {
@@ -113,8 +139,8 @@ static void add_kernel(float *w, const branch *big, const branch *b, const int64
         }
     }
     for (int64_t o = 0; b->diag && o < b->out; o++) {
-        float *to = w + (o * big->per_group + o % b->per_group) * window + place[0];
-        *to = (float)((double)*to + b->diag[o]);
+        float *to = w + (o * big->per_group + o % b->per_group) * window;
+        for (int64_t t = 0; t < taps; t++) to[place[t]] = (float)((double)to[place[t]] + b->diag[o]);
     }
     const float *from = b->w ? b->w->data : NULL;
     for (int64_t c = 0; from && c < b->out * b->per_group; c++, from += taps, w += window)
@@ -171,7 +197,7 @@ od_code eng_pass_merge_conv(eng_rewrite *r, od_status *st)
             eng_node *a = eng_rewrite_maker(r, n->in[k], "Conv"), *b = eng_rewrite_maker(r, n->in[1 - k], NULL);
             if (!a || !b || !eng_rewrite_private(r, n->in[0]) || !eng_rewrite_private(r, n->in[1])) continue;
             if (a->in[0] != b->in[0] || !read_conv(r, a, &big) || !dense(&big)) continue;
-            if (!read_conv(r, b, &small) && !read_norm(r, b, &big, &small)) continue;
+            if (!read_conv(r, b, &small) && !read_norm(r, b, &big, &small) && !read_mean(r, b, &big, &small)) continue;
             if (!fits_into(&big, &small, at) || !eng_rewrite_replace(r, n->out[0], n->in[k])) continue;
             OD_TRY(merge(r, &big, &small, at, st));
             eng_rewrite_kill(r, n);
