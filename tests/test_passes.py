@@ -865,7 +865,7 @@ def test_branches_of_several_forms_become_one_convolution(tmp_path, group):
     n = Net()
     x = n.input("x", 1, 8, 10, 10)
     conv = lambda k, p: n.batch_norm(n.add("Conv", x, n.weight(8, 8 // group, *k), pads=p, group=group), 8)
-    y = n.add("Add", conv((3, 3), [1] * 4), n.add("Add", conv((1, 3), [0, 1, 0, 1]), conv((3, 1), [1, 0, 1, 0])))
+    y = n.add("Add", conv((3, 1), [1, 0, 1, 0]), n.add("Add", conv((3, 3), [1] * 4), conv((1, 3), [0, 1, 0, 1])))
     y = n.add("Add", n.batch_norm(x, 8), n.add("Add", conv((1, 1), [0] * 4), y))
     y = n.add("Add", y, n.add("AveragePool", x, kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1))
     assert check(tmp_path, n, {"x": feed(1, 8, 10, 10)}, n.add("Relu", y)) == {"Conv": 1}
