@@ -264,8 +264,7 @@ static od_code fold_before(eng_rewrite *r, eng_node *n, od_status *st)
         for (int64_t c = 0; c < l.channels; c++) shifts |= b[c] != 0.0;
         if ((shifts && pads(l.node)) || n->fused.residual) continue;
         OD_TRY(apply_before(r, &l, a, b, st));
-        l.node->in[0] = x;
-        if (x < r->n_values) r->readers[x]++;
+        OD_TRY(eng_rewrite_read(r, l.node, 0, x, st));
         eng_rewrite_kill(r, n);
         return OD_OK;
     }

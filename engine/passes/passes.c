@@ -122,6 +122,23 @@ static bool named_in(const char *list, const char *name)
     return false;
 }
 
+/* A reader that a pass forgot is an error, not a wrong answer. */
+static od_code check_made(const eng_graph *g, od_status *st)
+{
+    od_arena tmp = {0};
+    bool *is_input = od_arena_array(&tmp, bool, g->n_values);
+    od_code rc = is_input ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory for %d values", g->n_values);
+    for (int k = 0; rc == OD_OK && k < g->n_inputs; k++) is_input[g->inputs[k]] = true;
+    for (int i = 0; rc == OD_OK && i < g->n_nodes; i++)
+        for (int k = 0; rc == OD_OK && k < g->nodes[i].n_in; k++) {
+            int v = g->nodes[i].in[k];
+            if (v < 0 || is_input[v] || g->values[v].constant || g->values[v].producer >= 0) continue;
+            rc = od_fail(st, OD_INTERNAL, "node '%s' is left to read '%s', which nothing makes", g->nodes[i].name, g->values[v].name);
+        }
+    od_arena_fini(&tmp);
+    return rc;
+}
+
 /* Each pass over `g` and then over the graphs in its nodes, which passes may have changed. */
 static od_code run_round(eng_graph *g, const eng_load_options *o, bool last, bool *changed, od_status *st)
 {
@@ -135,6 +152,7 @@ static od_code run_round(eng_graph *g, const eng_load_options *o, bool last, boo
         drop_uses(&r);
         od_arena_fini(&tmp);
         if (rc == OD_OK && r.changed) rc = eng_graph_sort(g, st);
+        if (rc == OD_OK && r.changed) rc = check_made(g, st);
         if (rc != OD_OK) return od_note(st, "pass '%s'", pass->name);
         *changed |= r.changed;
         if (r.changed && pass->run == eng_pass_half) return OD_OK; /* types must be found anew */
