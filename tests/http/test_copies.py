@@ -1,5 +1,6 @@
 """How often a tensor's bytes are copied on their way from the socket into the engine."""
 import json
+import pathlib
 import subprocess
 
 import numpy as np
@@ -25,6 +26,8 @@ def copied(onnxd, folder, counter, out, requests):
 
 
 def test_a_binary_tensor_is_copied_at_most_once(onnxd, root, tmp_path):
+    if b"__asan_init" in pathlib.Path(onnxd).read_bytes():
+        pytest.skip("the address sanitizer counts copies itself, and wants to be the first library")
     counter = tmp_path / "count.so"
     built = subprocess.run(["cc", "-O2", "-fno-builtin", "-fno-tree-loop-distribute-patterns", "-shared", "-fPIC", "-o", counter,
                             root / "tests/bench/count_copies.c", "-ldl"], capture_output=True)
