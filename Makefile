@@ -200,6 +200,10 @@ bench-load: .venv/ready ## measure the server under four times the work it can d
 	@$(MAKE) --no-print-directory -j$(JOBS) all models
 	@.venv/bin/python tests/bench/saturation.py --onnxd $(B)/onnxd --model $(DEMO)/EfficientNet-Lite0
 
+soak: .venv/ready ## 100 SIGTERMs and 500 exchanges of a model under load: no request is lost
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@ONNXD=$(B)/onnxd ONNXD_TERMS=100 ONNXD_SWAPS=500 .venv/bin/python -m pytest -q tests/e2e -k "sigterm_under_load or exchanged_under_load"
+
 bench-http: .venv/ready ## measure what the server adds to a bare libmicrohttpd reply
 	@sh tools/deps.sh build bench
 	@$(MAKE) --no-print-directory -j$(JOBS) all
@@ -256,4 +260,4 @@ help: ## this list
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .PHONY: all tests check peers docs conformance zoo layers schemas fmt clean help asan asan-http memcheck ubsan tsan fuzz cov lint deps models run test \
-        answers bench bench-load bench-http bench-json bench-ort bench-kernels bench-pictures neon image install uninstall dist
+        answers soak bench bench-load bench-http bench-json bench-ort bench-kernels bench-pictures neon image install uninstall dist
