@@ -94,7 +94,7 @@ static void multiply_part(void *arg, int64_t chunk, int slot)
     int64_t end = r + 1 < p->row_parts ? tall * (r + 1) / p->row_parts * p->row_unit : g->m;
     int64_t col = wide * c / p->col_parts * p->col_unit, stop = wide * (c + 1) / p->col_parts * p->col_unit;
     eng_gemm part = eng_gemm_part(g, row, end - row, col, od_min_i64(stop, g->n) - col);
-    if (p->work) part.work = p->work + slot * p->work_floats;
+    if (p->work) part.work = p->work + slot * p->work_floats, part.work_cols = p->col_unit;
     eng_kernels_get()->gemm_f32(&part);
 }
 
@@ -137,7 +137,7 @@ void eng_gemm_parallel(const eng_gemm *g, od_arena *scratch, od_pool *pool)
         p.work_floats = eng_gemm_work_floats(g);
         p.work = od_arena_alloc(scratch, (size_t)(threads * p.work_floats) * sizeof(float));
         p.row_unit = ENG_WORK_ROWS; /* also without room, where it is plain tiles */
-        p.col_unit = ENG_WORK_COLS;
+        p.col_unit = eng_gemm_work_cols(g);
         parts = threads * 2;
     }
     if (work < (double)parts) parts = (int64_t)work;

@@ -40,12 +40,13 @@ typedef struct eng_gemm {
     const float *add; /* residual, placed like c */
     int64_t ld_add;
     float *work; /* eng_gemm_work_floats of this thread, for a product that eng_gemm_wants_work; NULL: by plain tiles */
+    int64_t work_cols; /* eng_gemm_work_cols of the whole product that this is a part of */
 } eng_gemm;
 
 /* Large products take seven eighths of the multiplications (kernels_strassen.h), given room for sums of A and B. */
 enum {
     ENG_WORK_ROWS = 48,  /* such a product is cut at multiples of so many rows and columns */
-    ENG_WORK_COLS = 64,
+    ENG_WORK_COLS = 64,  /* or of one and a half times as many, if that divides columns evenly */
     ENG_WORK_RATIO = 16, /* rows, and columns, of more different sizes are not added up */
     ENG_WORK_DEPTH = 768,      /* deeper ones are done in parts of so much of k */
     ENG_WORK_BLOCK = 384,      /* rows whose sums are kept at a time, if they are no more floats than */
@@ -54,19 +55,27 @@ enum {
     ENG_WORK_PART_COLS = 512,
 };
 
-/* Columns that are left over would be multiplied plainly, and equal columns must not come out differently: a softmax over
- * logits of 1e10 shows the last bit. */
+/* Columns that are cut at multiples of, 0: there is no such cut. Those left over would be multiplied plainly, and equal
+ * columns must not come out differently: a softmax over logits of 1e10 shows the last bit. */
+static inline int64_t eng_gemm_work_cols(const eng_gemm *g)
+{
+    return g->n % ENG_WORK_COLS == 0 ? ENG_WORK_COLS : g->n % (ENG_WORK_COLS / 2 * 3) == 0 ? ENG_WORK_COLS / 2 * 3 : 0;
+}
+
+/* Measured against plain tiles: sums of A want columns, those of B rows, and each product of a tile some depth. */
 static inline bool eng_gemm_wants_work(const eng_gemm *g)
 {
-    const bool fits = g->n % ENG_WORK_COLS == 0 && g->segments == 1 && !g->places && !g->offsets && !g->depth && g->length % 32 == 0;
-    return fits && ((g->m >= 64 && g->n >= 128 && g->length >= 64) || (g->m >= 48 && g->n >= 256 && g->length >= 192));
+    const int64_t m = g->m, n = g->n, k = g->length;
+    if (!eng_gemm_work_cols(g) || g->segments != 1 || g->places || g->offsets || g->depth || k % 32) return false;
+    if (m < 96) return m >= 48 && n >= 256 && k >= (m < 64 ? 384 : 256);
+    return k >= 192 ? n >= 96 : k >= 128 ? n >= 128 : k >= 96 && n >= 256 && m >= 384;
 }
 
 /* Floats of `work` for g or some of its rows and columns. */
 static inline int64_t eng_gemm_work_floats(const eng_gemm *g)
 {
     const int64_t parts = od_ceil_div(g->length, ENG_WORK_DEPTH), depth = od_ceil_div(g->length / 32, parts) * 32;
-    return od_min_i64(ENG_WORK_SUMS, od_min_i64(g->m, ENG_WORK_BLOCK) * depth) + 4 * ENG_NR * depth +
+    return od_min_i64(ENG_WORK_SUMS, od_min_i64(g->m, ENG_WORK_BLOCK) * depth) + ENG_WORK_COLS / 2 * 3 * depth +
            (parts > 1 ? ENG_WORK_PART_ROWS * ENG_WORK_PART_COLS : 0);
 }
 

@@ -73,7 +73,12 @@ static inline bool str_uneven(vf left, vf right)
 #undef TILE_TAG
 #define TILE_NV 2
 #define TILE_TAG 2
-#define TILE_SEVEN seven8_2
+#define TILE_SEVEN
+#include "engine/kernels/kernels_tile.h"
+#undef TILE_NV
+#undef TILE_TAG
+#define TILE_NV 3
+#define TILE_TAG 3
 #include "engine/kernels/kernels_tile.h"
 static inline tile_fn *tile_for(int64_t rows, int64_t cols)
 {
@@ -90,7 +95,7 @@ static inline tile_fn *tile_for(int64_t rows, int64_t cols)
 #undef TILE_TAG
 #define TILE_NV 2
 #define TILE_TAG 2
-#define TILE_SEVEN seven6_2
+#define TILE_SEVEN
 #include "engine/kernels/kernels_tile.h"
 static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return cols > 8 ? tiles_2[rows] : tiles_1[rows]; }
 #else
@@ -99,7 +104,7 @@ static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return cols > 8 ? 
 #define TILE_HALF 0
 #define TILE_NV 4
 #define TILE_TAG 4
-#define TILE_SEVEN seven6_4
+#define TILE_SEVEN
 #include "engine/kernels/kernels_tile.h"
 static inline tile_fn *tile_for(int64_t rows, int64_t cols) { return (void)cols, tiles_4[rows]; }
 #endif

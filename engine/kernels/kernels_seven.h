@@ -1,5 +1,5 @@
 /* kernels_seven.h - the seven products of a group of rows and a pair of columns, as kernels_strassen.h has them: a template
- * that kernels_tile.h includes for the widest tile, whose macros it uses.
+ * that kernels_tile.h includes for wide tiles, whose macros it uses.
  *
  * Sums stay in registers where one is the start of the next. The first group makes the sums of columns while it
  * multiplies, since adders and stores have little else to do then. */
@@ -13,9 +13,10 @@
 #define COL_TAKE(r, v) c##r##_##v = v_load(SEVEN_KEPT(kept, r, v));
 #define COL_FROM(r, v) c##r##_##v = v_add(c##r##_##v, v_load(o->from + (r) * s->ld_from + (v) * VL));
 #define COL_WRITE(r, v) __builtin_prefetch(o->c + (r) * s->ldc + (v) * VL, 1);
-#define COL_LAST(r, v)                                                                                                 \
-    v_store(to + (r) * ld + (v) * VL, v_min(top, v_max(bottom, v_add(v_add(v_load(SEVEN_KEPT(p, r, v)), v_load(SEVEN_KEPT(low, r, v))), \
-                                                                     v_load(o->from + (r) * s->ld_from + (v) * VL)))));
+#define COL_SUM(r, v)                                                                            \
+    v_add(v_add(v_load(SEVEN_KEPT(p, r, v)), v_load(SEVEN_KEPT(low, r, v))), v_load(o->from + (r) * s->ld_from + (v) * VL))
+#define COL_LAST(r, v) v_store(c + (r) * ldc + (v) * VL, v_min(top, v_max(bottom, COL_SUM(r, v))));
+#define COL_LAST_SUM(r, v) v_store(SEVEN_KEPT(t, r, v), COL_SUM(r, v));
 #define COL_ADD_U(r, v) c##r##_##v = v_add(c##r##_##v, v_load(SEVEN_KEPT(u, r, v)));
 #define ROW_NAME(r) EACH_COL(COL_NAME, r)
 #define ROW_ZERO(r) EACH_COL(COL_ZERO, r)
@@ -24,8 +25,10 @@
 #define ROW_FROM(r) EACH_COL(COL_FROM, r)
 #define ROW_WRITE(r) EACH_COL(COL_WRITE, r)
 #define ROW_LAST(r) EACH_COL(COL_LAST, r)
+#define ROW_SUM(r) EACH_COL(COL_LAST_SUM, r)
 #define ROW_ADD_U(r) EACH_COL(COL_ADD_U, r)
 #define ROW_FACTOR(r) const float *a##r = f->rows[r];
+#define ROW_BEHIND(r) const float *a##r = f->rows[r] + length; /* counting up to zero saves a register */
 
 /* Columns of a step: as they are, or made of those of B. */
 #define COL_B(r, v) const vf b##v = v_load(SEVEN_AT(b, own, v));
@@ -55,8 +58,8 @@
         const str_factors *f = &s->factors[X];                                                   \
         const float *ahead = f->ahead, *b = f->b;                                                \
         const int64_t own = f->panel;                                                            \
-        TILE_ROWS(ROW_FACTOR)                                                                    \
-        for (int64_t i = 0; i < length; i++, b += ENG_NR, ahead += ENG_NR) {                     \
+        TILE_ROWS(ROW_BEHIND)                                                                    \
+        for (int64_t i = -length; i < 0; i++, b += ENG_NR, ahead += ENG_NR) {                    \
             __builtin_prefetch(ahead, 0, 2);                                                     \
             EACH_COL(COL_B, 0) TILE_ROWS(ROW_STEP)                                               \
         }                                                                                        \
@@ -78,17 +81,24 @@
     {                                                                                            \
         const str_out *o = &s->out[X];                                                           \
         const tile_end *e = &o->end;                                                             \
-        float *c = o->c;                                                                         \
-        const int64_t ldc = s->ldc;                                                              \
         TILE_ROWS(ROW_FROM)                                                                      \
-        TILE_LEAVE(TILE_ROWS_MAX)                                                                \
+        if (direct) {                                                                            \
+            float *c = o->c;                                                                     \
+            const int64_t ldc = s->ldc;                                                          \
+            TILE_BOUNDS TILE_ROWS(ROW_CLIP) TILE_ROWS(ROW_STORE)                                 \
+        } else {                                                                                 \
+            TILE_ROWS(ROW_SPILL)                                                                 \
+            finish_tile(TILE_ROWS_MAX, TILE_COLS, t, o->c, s->ldc, e);                           \
+        }                                                                                        \
     }
 
-static inline __attribute__((always_inline)) bool seven(const str_seven *s, const bool first)
+static inline __attribute__((always_inline)) bool TILE_JOIN(products, TILE_ROWS_MAX, TILE_NV)(const str_seven *s, const bool first)
 {
-    _Alignas(64) float p[TILE_ROWS_MAX * TILE_COLS], u[TILE_ROWS_MAX * TILE_COLS], low[TILE_ROWS_MAX * TILE_COLS];
+    _Alignas(64) float p[TILE_ROWS_MAX * TILE_COLS], u[TILE_ROWS_MAX * TILE_COLS], low[TILE_ROWS_MAX * TILE_COLS],
+                        t[TILE_ROWS_MAX * TILE_COLS];
     const float *b11 = s->factors[STR_A11].b, *b21 = s->factors[STR_A12].b, *b22 = s->factors[STR_S4].b, *b12 = s->b12;
     const int64_t panel = s->factors[STR_A11].panel, length = s->length;
+    const bool direct = s->out[0].end.act <= ENG_ACT_CLIP && !s->out[0].end.residual;
     EACH_COL(COL_SIZES, 0) TILE_ROWS(ROW_NAME)
     SEVEN_RUN(STR_A11)
     SEVEN_KEEP(p)
@@ -117,23 +127,25 @@ static inline __attribute__((always_inline)) bool seven(const str_seven *s, cons
     SEVEN_RUN(STR_S4)
     SEVEN_LEAVE(1)
     const str_out *o = &s->out[3];
-    const bool direct = o->end.act <= ENG_ACT_CLIP && !o->end.residual, clamp = direct && o->end.act;
-    const vf bottom = VM(!clamp ? -INFINITY : o->end.act == ENG_ACT_RELU ? 0.0f : o->end.alpha);
-    const vf top = VM(!clamp || o->end.act == ENG_ACT_RELU ? INFINITY : o->end.beta);
-    float *to = direct ? o->c : low;
-    const int64_t ld = direct ? s->ldc : TILE_COLS;
-    TILE_ROWS(ROW_LAST)
-    if (!direct) finish_tile(TILE_ROWS_MAX, TILE_COLS, low, o->c, s->ldc, &o->end);
+    const tile_end *e = &o->end;
+    if (direct) {
+        float *c = o->c;
+        const int64_t ldc = s->ldc;
+        TILE_BOUNDS TILE_ROWS(ROW_LAST)
+    } else {
+        TILE_ROWS(ROW_SUM)
+        finish_tile(TILE_ROWS_MAX, TILE_COLS, t, o->c, s->ldc, e);
+    }
     return true;
 }
 
 static __attribute__((noinline)) void TILE_JOIN(seven, TILE_ROWS_MAX, TILE_NV)(const str_seven *s)
 {
-    seven(s, false);
+    TILE_JOIN(products, TILE_ROWS_MAX, TILE_NV)(s, false);
 }
 
 /* Makes s->t; false where columns are better not added up. */
-static __attribute__((noinline)) bool first_seven(const str_seven *s)
+static __attribute__((noinline)) bool TILE_JOIN(first, TILE_ROWS_MAX, TILE_NV)(const str_seven *s)
 {
-    return seven(s, true);
+    return TILE_JOIN(products, TILE_ROWS_MAX, TILE_NV)(s, true);
 }

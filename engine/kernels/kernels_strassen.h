@@ -18,12 +18,29 @@
 
 enum {
     STR_ROWS = 2 * TILE_MAX,   /* of a group */
-    STR_COLS = 2 * TILE_WIDE,  /* of a pair */
-    STR_TILE = TILE_MAX * TILE_WIDE,
+    STR_WIDEST = TILE_WIDE / 2 * 3, /* columns of a tile */
     STR_K_UNIT = 32,           /* that parts of k are a multiple of */
     STR_SUMS = VL == 16 ? ENG_WORK_SUMS : 40 << 10, /* other processors have a quarter of that cache */
 };
 _Static_assert(ENG_WORK_DEPTH % STR_K_UNIT == 0 && STR_K_UNIT % (2 * VL) == 0 && ENG_WORK_ROWS % STR_ROWS == 0, "uneven parts");
+
+/* What has tiles of `wide` columns, half a pair. */
+typedef struct str_tiles {
+    int64_t wide;
+    tile_fn *const *plain;
+    void (*seven)(const str_seven *s);
+    bool (*first)(const str_seven *s);
+} str_tiles;
+
+#if defined(__AVX512F__)
+static const str_tiles str_two = {32, tiles_2, seven8_2, first8_2}, str_three = {48, tiles_3, seven8_3, first8_3};
+#elif defined(__AVX2__)
+static const str_tiles str_two = {16, tiles_2, seven6_2, first6_2};
+#define str_three str_two
+#else
+static const str_tiles str_two = {16, tiles_4, seven6_4, first6_4};
+#define str_three str_two
+#endif
 
 static inline const float *str_row(const eng_gemm *g, int64_t i)
 {
@@ -55,20 +72,21 @@ static bool str_sum_rows(const eng_gemm *g, int64_t row, int64_t k, int64_t h, f
 
 /* All of `count` rows times a tile's columns of B, plainly. */
 static void str_plain(const eng_gemm *g, int64_t row, int64_t count, int64_t k, int64_t length, const float *b, int64_t panel,
-                      const str_seven *s, const str_out *o)
+                      const str_tiles *tiles, const str_seven *s, const str_out *o)
 {
-    static const float zeros[TILE_WIDE];
+    static const float zeros[STR_WIDEST];
+    const int64_t wide = tiles->wide;
     const float *a[TILE_MAX];
-    _Alignas(64) float t[STR_TILE];
-    tile_end sum = {.cols = TILE_WIDE, .residual = s->ld_from ? ENG_RES_BEFORE_ACT : ENG_RES_NONE, .add = o->from, .ld_add = s->ld_from};
+    _Alignas(64) float t[TILE_MAX * STR_WIDEST + VL]; /* whole vectors are read */
+    tile_end sum = {.cols = wide, .residual = s->ld_from ? ENG_RES_BEFORE_ACT : ENG_RES_NONE, .add = o->from, .ld_add = s->ld_from};
     for (int64_t r = 0; r < count; r++) a[r] = str_row(g, row + r) + k;
     if (count == 1) { /* whose sums would wait for each other in a tile */
-        memcpy(t, o->from, TILE_WIDE * sizeof *t);
-        for (int64_t p = 0; p < TILE_WIDE / ENG_NR; p++) one_row(a[0], b + p * panel, length, t + p * ENG_NR);
+        memcpy(t, o->from, (size_t)wide * sizeof *t);
+        for (int64_t p = 0; p < wide / ENG_NR; p++) one_row(a[0], b + p * panel, length, t + p * ENG_NR);
     } else {
-        tile_for(count, TILE_WIDE)(a, 0, 1, length, b, panel, b, s->ld_from ? zeros : o->from, t, TILE_WIDE, &sum, 1);
+        tiles->plain[count](a, 0, 1, length, b, panel, b, s->ld_from ? zeros : o->from, t, wide, &sum, 1);
     }
-    finish_tile((int)count, TILE_WIDE, t, o->c, s->ldc, &o->end);
+    finish_tile((int)count, (int)wide, t, o->c, s->ldc, &o->end);
 }
 
 /* One part of k of a block of rows from .. to-1 and of some columns. */
@@ -76,6 +94,7 @@ typedef struct str_part {
     int64_t from, to, col, end, k, h;
     bool last;         /* of k */
     const float *next; /* panels that are used after it */
+    const str_tiles *tiles;
     float *sums, *t;   /* of rows, and of columns */
     float *waiting;    /* sums of products that wait for the parts to come, [row][ENG_WORK_PART_COLS] */
 } str_part;
@@ -83,9 +102,9 @@ typedef struct str_part {
 /* Where the quadrants of C at `row`, `col` start and go, from `lower` rows on the lower ones. */
 static void str_place(const eng_gemm *g, const str_part *part, int64_t row, int64_t col, int64_t lower, str_seven *s)
 {
-    static const float zeros[TILE_WIDE];
+    static const float zeros[STR_WIDEST];
     for (int x = 0; x < 4; x++) {
-        int64_t i = row + x / 2 * lower, j = col + x % 2 * TILE_WIDE;
+        int64_t i = row + x / 2 * lower, j = col + x % 2 * part->tiles->wide;
         float *waiting = part->waiting + (i - part->from) * ENG_WORK_PART_COLS + j - part->col;
         str_out *o = &s->out[x];
         o->from = part->k ? waiting : g->bias ? g->bias + j : zeros;
@@ -98,12 +117,11 @@ static void str_place(const eng_gemm *g, const str_part *part, int64_t row, int6
  * of one during some product. */
 static void str_factor(const eng_gemm *g, int64_t row, const str_part *part, const float *sums, const float *next, str_seven *s)
 {
-    enum { HALVES = 2 * STR_COLS / ENG_NR };
-    const int64_t h = part->h, panel = g->depth * ENG_NR, number = (row - part->from) / STR_ROWS;
-    const int64_t step = od_max_i64(1, 7 * ((part->to - part->from) / STR_ROWS - 1) / HALVES);
+    const int64_t halves = 4 * part->tiles->wide / ENG_NR, h = part->h, panel = g->depth * ENG_NR, number = (row - part->from) / STR_ROWS;
+    const int64_t step = od_max_i64(1, 7 * ((part->to - part->from) / STR_ROWS - 1) / halves);
     for (int64_t x = 0; x < 7; x++) {
         int64_t at = 7 * (number - 1) + x, half = at / step;
-        bool fetch = next && number && at % step == 0 && half < HALVES;
+        bool fetch = next && number && at % step == 0 && half < halves;
         s->factors[x].ahead = fetch ? next + half / 2 * panel + half % 2 * h * ENG_NR : s->factors[x].b;
     }
     for (int r = 0; r < TILE_MAX; r++) {
@@ -123,22 +141,22 @@ static void str_block(const eng_gemm *g, const str_part *part)
 {
     enum { NEW, MADE, UNEVEN } columns;
     const int64_t k = part->k, h = part->h, groups = (part->to - part->from) / STR_ROWS, rest = part->from + groups * STR_ROWS;
-    const int64_t panel = g->depth * ENG_NR;
+    const int64_t panel = g->depth * ENG_NR, wide = part->tiles->wide;
     bool balanced[ENG_WORK_BLOCK / STR_ROWS];
     float *sums = part->sums;
     str_seven s = {.length = h, .ldc = part->last ? g->ldc : ENG_WORK_PART_COLS, .ld_from = k ? ENG_WORK_PART_COLS : 0};
     for (int i = 0; i < 4; i++) {
-        s.t[i] = part->t + i * h * TILE_WIDE;
+        s.t[i] = part->t + i * h * wide;
         s.out[i].end = part->last ? end_of(g) : (tile_end){0};
-        s.out[i].end.cols = TILE_WIDE;
+        s.out[i].end.cols = wide;
     }
     s.factors[STR_A11].panel = s.factors[STR_A12].panel = s.factors[STR_S4].panel = panel;
     s.factors[STR_S1].panel = s.factors[STR_S2].panel = s.factors[STR_S3].panel = s.factors[STR_A22].panel = h * ENG_NR;
     s.factors[STR_S1].b = s.t[0], s.factors[STR_S2].b = s.t[1], s.factors[STR_S3].b = s.t[2], s.factors[STR_A22].b = s.t[3];
     for (int64_t i = 0; i < groups; i++) balanced[i] = str_sum_rows(g, part->from + i * STR_ROWS, k, h, sums + i * STR_ROWS * 2 * h);
-    for (int64_t j = part->col; j < part->end; j += STR_COLS) {
-        const float *left = g->b + j * g->depth + k * ENG_NR, *right = left + TILE_WIDE * g->depth;
-        const float *next = j + STR_COLS < part->end ? left + STR_COLS * g->depth : part->next;
+    for (int64_t j = part->col; j < part->end; j += 2 * wide) {
+        const float *left = g->b + j * g->depth + k * ENG_NR, *right = left + wide * g->depth;
+        const float *next = j + 2 * wide < part->end ? left + 2 * wide * g->depth : part->next;
         s.factors[STR_A11].b = left, s.factors[STR_A12].b = left + h * ENG_NR;
         s.b12 = right, s.factors[STR_S4].b = right + h * ENG_NR;
         columns = NEW;
@@ -147,17 +165,17 @@ static void str_block(const eng_gemm *g, const str_part *part)
             str_place(g, part, row, j, TILE_MAX, &s);
             if (balanced[i] && columns != UNEVEN) {
                 str_factor(g, row, part, sums + i * STR_ROWS * 2 * h, next, &s);
-                if (columns == MADE) TILE_SEVEN(&s);
-                else columns = first_seven(&s) ? MADE : UNEVEN;
+                if (columns == MADE) part->tiles->seven(&s);
+                else columns = part->tiles->first(&s) ? MADE : UNEVEN;
             }
             if (!balanced[i] || columns == UNEVEN)
                 for (int x = 0; x < 4; x++)
-                    str_plain(g, row + x / 2 * TILE_MAX, TILE_MAX, k, 2 * h, x % 2 ? right : left, panel, &s, &s.out[x]);
+                    str_plain(g, row + x / 2 * TILE_MAX, TILE_MAX, k, 2 * h, x % 2 ? right : left, panel, part->tiles, &s, &s.out[x]);
         }
         for (int64_t i = rest, rows; i < part->to; i += rows) {
             rows = od_ceil_div(part->to - i, part->to - i > TILE_MAX ? 2 : 1);
             str_place(g, part, i, j, 0, &s);
-            for (int x = 0; x < 2; x++) str_plain(g, i, rows, k, 2 * h, x ? right : left, panel, &s, &s.out[x]);
+            for (int x = 0; x < 2; x++) str_plain(g, i, rows, k, 2 * h, x ? right : left, panel, part->tiles, &s, &s.out[x]);
         }
     }
 }
@@ -165,14 +183,16 @@ static void str_block(const eng_gemm *g, const str_part *part)
 static void strassen(const eng_gemm *g, tile_end *e)
 {
     const int64_t units = g->depth / STR_K_UNIT, n_parts = od_ceil_div(g->depth, ENG_WORK_DEPTH), whole = od_ceil_div(units, n_parts) * STR_K_UNIT;
-    const int64_t groups = g->m / STR_ROWS, cols = g->n / STR_COLS * STR_COLS, width = n_parts > 1 ? ENG_WORK_PART_COLS : cols;
+    const str_tiles *tiles = (g->work_cols ? g->work_cols : eng_gemm_work_cols(g)) > ENG_WORK_COLS ? &str_three : &str_two;
+    const int64_t pair = 2 * tiles->wide, groups = g->m / STR_ROWS, cols = g->n / pair * pair;
+    const int64_t width = n_parts > 1 ? ENG_WORK_PART_COLS / pair * pair : cols;
     int64_t block = od_min_i64(ENG_WORK_BLOCK, STR_SUMS / whole) / STR_ROWS;
     if (n_parts > 1) block = od_min_i64(block, ENG_WORK_PART_ROWS / STR_ROWS - 1); /* with rows that make no group */
     const int64_t blocks = od_max_i64(od_ceil_div(groups, block), 1);
-    float *t = g->work + od_min_i64(block, groups) * STR_ROWS * whole, *waiting = t + STR_COLS * whole;
+    float *t = g->work + od_min_i64(block, groups) * STR_ROWS * whole, *waiting = t + pair * whole;
     eng_gemm rest = eng_gemm_part(g, 0, g->m, cols, g->n - cols);
     for (int64_t b = 0; b < blocks; b++) {
-        str_part p = {.from = groups * b / blocks * STR_ROWS, .sums = g->work, .t = t, .waiting = waiting};
+        str_part p = {.from = groups * b / blocks * STR_ROWS, .sums = g->work, .t = t, .waiting = waiting, .tiles = tiles};
         p.to = b + 1 < blocks ? groups * (b + 1) / blocks * STR_ROWS : g->m;
         for (p.col = 0; p.col < cols; p.col += width)
             for (int64_t i = 0; i < n_parts; i++) {

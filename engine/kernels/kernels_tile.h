@@ -9,8 +9,8 @@
 #define TILE_JOIN(a, b, c) TILE_JOIN_(a, b, c)
 #define TILE_NAME(r) TILE_JOIN(tile, r, TILE_TAG)
 #define TILE_COLS (TILE_NV * VL + TILE_HALF * VL / 2)
-#define TILE_SILU (VL == 16 && !TILE_HALF) /* registers are left for its constants */
-#define TILE_LATE (VL == 16 ? 4 : 0)       /* or for the last steps' weights */
+#define TILE_SILU (VL == 16 && !TILE_HALF && TILE_NV < 3) /* registers are left for its constants */
+#define TILE_LATE (VL == 16 && TILE_NV < 3 ? 4 : 0)       /* or for the last steps' weights */
 #define TILE_BOUNDS                                                                            \
     const vf bottom = VM(!e->act ? -INFINITY : e->act == ENG_ACT_RELU ? 0.0f : e->alpha),     \
              top = VM(!e->act || e->act == ENG_ACT_RELU ? INFINITY : e->beta);
@@ -47,6 +47,8 @@
 #define EACH_COL(X, r) X(r, 0)
 #elif TILE_NV == 2
 #define EACH_COL(X, r) X(r, 0) X(r, 1)
+#elif TILE_NV == 3
+#define EACH_COL(X, r) X(r, 0) X(r, 1) X(r, 2)
 #else
 #define EACH_COL(X, r) X(r, 0) X(r, 1) X(r, 2) X(r, 3)
 #endif
@@ -100,8 +102,7 @@
 #define ROW_SPILL(r) EACH_COL(COL_SPILL, r)
 
 /* Sums leave the registers through `e` for c. */
-#define TILE_LEAVE(R) TILE_LEAVE_(R)
-#define TILE_LEAVE_(R)                                                                                                \
+#define TILE_LEAVE(R)                                                                                                 \
     if (e->cols == TILE_COLS && (e->act <= ENG_ACT_CLIP || (TILE_SILU && e->act == ENG_ACT_SILU))) {                  \
         if (e->residual == ENG_RES_BEFORE_ACT) { ROWS_##R(ROW_ADD) }                                                  \
         if (TILE_SILU && e->act == ENG_ACT_SILU) {                                                                    \
@@ -198,7 +199,6 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_TAG)[] = {
 #undef TILE_BOUNDS
 #undef TILE_AT
 #undef TILE_LEAVE
-#undef TILE_LEAVE_
 #undef COL_0
 #undef COL_1
 #undef COL_2

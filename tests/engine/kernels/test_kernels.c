@@ -117,7 +117,7 @@ TEST(rows_read_at_offsets_agree) {
 }
 
 TEST(large_products_by_seven_multiplications_agree) {
-    static const int64_t shapes[][3] = {{96, 128, 192}, {101, 197, 224}, {140, 700, 1568}, {300, 129, 768}, {533, 160, 192}, {49, 256, 64}, {1000, 130, 96}, {15, 64, 32}};
+    static const int64_t shapes[][3] = {{96, 128, 192}, {101, 197, 224}, {140, 700, 1568}, {300, 129, 768}, {533, 160, 192}, {49, 256, 64}, {1000, 130, 96}, {15, 64, 32}, {165, 288, 96}, {49, 96, 1568}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int kind = 0; kind < 6; kind++) {
             int64_t m = shapes[i][0], n = shapes[i][1], k = shapes[i][2], lda = k + kind % 2, ldc = n + kind % 3;
@@ -186,7 +186,7 @@ TEST(a_column_of_another_size_spoils_no_others) {
 
 TEST(a_product_in_parts_has_the_bits_of_the_whole) {
     static const int64_t shapes[][3] = {{1, 300, 700}, {3, 1000, 512}, {49, 512, 300}, {197, 384, 128}, {1000, 24, 77}, {300, 700, 64},
-                                        {197, 384, 192}, {100, 1024, 1600}, {1000, 320, 224}};
+                                        {197, 384, 192}, {100, 1024, 1600}, {1000, 320, 224}, {500, 288, 96}};
     const eng_kernels *k = eng_kernels_get();
     od_arena scratch = {0};
     for (int workers = 1; workers < 4; workers += 2) {
