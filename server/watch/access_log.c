@@ -22,14 +22,14 @@ enum {
 struct srv_access_log {
     int fd;
     bool own;       /* fd is to be closed */
-    char *new_path; /* to be opened */
+    char *new_path; /* to be opened before the next lines; NULL: nothing is */
     atomic_bool json, off;
     pthread_t thread;
     pthread_mutex_t lock; /* held for copying a line, never while writing */
     pthread_cond_t filled;
     char *front, *back;
     size_t used;
-    bool stop, reopen;
+    bool stop;
     atomic_uint_least64_t dropped;
 };
 
@@ -206,9 +206,9 @@ static void *writer_main(void *arg)
     srv_access_log *log = arg;
     pthread_mutex_lock(&log->lock);
     for (;;) {
-        while (!log->used && !log->stop && !log->reopen) pthread_cond_wait(&log->filled, &log->lock);
-        bool stop = log->stop, again = log->reopen;
-        if (!stop && !again) {
+        while (!log->used && !log->stop && !log->new_path) pthread_cond_wait(&log->filled, &log->lock);
+        bool stop = log->stop;
+        if (!stop && !log->new_path) {
             pthread_mutex_unlock(&log->lock);
             nanosleep(&(struct timespec){0, GATHER_MS * 1000000}, NULL);
             pthread_mutex_lock(&log->lock);
@@ -218,11 +218,10 @@ static void *writer_main(void *arg)
         log->front = log->back;
         log->back = full;
         log->used = 0;
-        log->reopen = false;
-        char *path = log->new_path;
+        char *path = log->new_path; /* it may have come while lines were gathered */
         log->new_path = NULL;
         pthread_mutex_unlock(&log->lock);
-        if (again) reopen(log, path);
+        if (path) reopen(log, path);
         write_all(log->fd, full, size);
         if (stop) return NULL;
         pthread_mutex_lock(&log->lock);
@@ -295,7 +294,6 @@ void srv_access_log_reopen(srv_access_log *log, const char *path)
     pthread_mutex_lock(&log->lock);
     free(log->new_path);
     log->new_path = copy;
-    log->reopen = true;
     pthread_cond_signal(&log->filled);
     pthread_mutex_unlock(&log->lock);
 }
