@@ -127,7 +127,7 @@
                              const float *panels, int64_t panel, const float *ahead, const float *bias, float *c,     \
                              int64_t ldc, const tile_end *e, int64_t count)                                           \
     {                                                                                                                 \
-        const bool late = TILE_LATE && length >= TILE_LATE && !e->offsets;                                            \
+        const bool late = TILE_LATE && segments > 0 && length >= TILE_LATE && !e->offsets;                            \
         const bool plain = e->act <= ENG_ACT_CLIP && !e->residual && e->cols == TILE_COLS;                            \
         const float *const fetched = ahead;                                                                           \
         (void)panel;                                                                                                  \
