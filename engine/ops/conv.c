@@ -90,34 +90,53 @@ static void pack_constant(const eng_tensor *w, const void *arg, void *to)
     }
 }
 
+/* The axes that Winograd's transforms take for rows and columns: the last two, or with three of which only the first has more
+ * than one tap that one and both others as one. The axes that are not among them must stay as they are. */
+typedef enum planar { NOT_PLANAR, LAST_TWO, FIRST_ALONE } planar;
+
+static planar planar_axes(const eng_window *win, const int64_t *taps)
+{
+    bool still[3];
+    for (int a = 0; a < 3; a++) still[a] = taps[a] == 1 && win->stride[a] == 1 && !win->before[a] && !win->after[a];
+    return still[0] ? LAST_TWO : still[1] && still[2] ? FIRST_ALONE : NOT_PLANAR;
+}
+
 /* Is a transformed product cheaper? By the weights and, where it is known, the input's shape. */
 static void choose_winograd(const eng_graph *g, const eng_node *n, conv_params *p, const eng_tensor *w)
 {
     const eng_window *win = &p->window;
-    eng_winograd_window to = {.form = ENG_WINOGRAD_NONE};
+    const int64_t inputs = inputs_of(&p->form), outputs = outputs_of(&p->form);
     const int axes = w->rank - 2, skip = 3 - axes; /* axes that the tensor has; those in front that it lacks */
-    if (!p->form.merged || axes > 2) return;
+    int64_t taps[3] = {1, 1, 1}, map[3] = {1, 1, 1}, items = 1;
+    if (!p->form.merged) return;
+    for (int a = skip; a < 3; a++) taps[a] = w->dims[a + 2 - skip];
+    const planar kind = planar_axes(win, taps);
+    if (kind == NOT_PLANAR) return;
+    eng_winograd_window to = {.form = ENG_WINOGRAD_NONE, .size = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}};
     bool usual = axes == 2;
     for (int a = 0; a < 2; a++) {
-        const bool there = a + 1 >= skip;
-        to.size[a] = there ? w->dims[a + 3 - skip] : 1;
-        to.stride[a] = there ? win->stride[a + 1] : 1;
-        to.dilation[a] = there ? win->dilation[a + 1] : 1;
+        const int from = kind == LAST_TWO ? a + 1 : 0;
+        if (kind == FIRST_ALONE && a == 1) break;
+        to.size[a] = taps[from];
+        to.stride[a] = win->stride[from];
+        to.dilation[a] = win->dilation[from];
         usual &= to.size[a] == 3 && to.stride[a] == 1 && to.dilation[a] == 1;
     }
-    const int64_t inputs = inputs_of(&p->form), outputs = outputs_of(&p->form);
     /* unknown: a map of medium size; where a stride makes it smaller, the more channels the smaller it mostly is */
     const int64_t side = to.stride[1] > 1 ? od_max_i64(od_min_i64(112 * 32 / inputs, 112), 7) : 56;
-    int64_t size[3] = {0, axes == 2 ? side : 1, axes == 2 ? side : 1024};
+    for (int a = skip; a < 3; a++) map[a] = axes == 1 ? 1024 : a ? side : 16;
     const eng_tensor *x = g->probe && n->in[0] < g->n_probe ? &g->probe[n->in[0]] : NULL;
     if (x && x->rank == w->rank) {
-        size[0] = od_max_i64(x->dims[0], 0);
-        for (int i = skip; i < 3; i++)
-            if (x->dims[i + 2 - skip] > 0) size[i] = x->dims[i + 2 - skip];
+        items = od_max_i64(x->dims[0], 1);
+        for (int a = skip; a < 3; a++)
+            if (x->dims[a + 2 - skip] > 0) map[a] = x->dims[a + 2 - skip];
     }
-    for (int a = 0; a < 2; a++) size[a + 1] = od_ceil_div(size[a + 1], to.stride[a]);
-    const eng_tune_layer layer = {od_max_i64(size[0], 1), size[1], size[2], inputs, outputs};
-    to.form = usual ? eng_tune_choose(g->model, &layer) : eng_winograd_choose(&to, size[0], size[1], size[2], inputs, outputs);
+    int64_t rows = kind == LAST_TWO ? map[1] : map[0], cols = kind == LAST_TWO ? map[2] : map[1] * map[2];
+    if (kind == LAST_TWO) items *= map[0];
+    rows = od_ceil_div(rows, to.stride[0]);
+    cols = od_ceil_div(cols, to.stride[1]);
+    const eng_tune_layer layer = {items, rows, cols, inputs, outputs};
+    to.form = usual ? eng_tune_choose(g->model, &layer) : eng_winograd_choose(&to, items, rows, cols, inputs, outputs);
     if (to.form) p->form.winograd = to;
 }
 
@@ -502,9 +521,16 @@ static od_code run_depthwise(eng_ctx *c, conv_job *j, od_status *st)
 static od_code run_winograd(eng_ctx *c, const conv_job *j, od_status *st)
 {
     const int64_t inputs = inputs_of(&j->form), n = outputs_of(&j->form);
-    eng_winograd w = {.window = j->form.winograd, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0], .height = j->win.in[1],
-                      .width = j->win.in[2], .channels = inputs, .top = j->win.before[1], .left = j->win.before[2],
-                      .out_height = j->win.out[1], .out_width = j->win.out[2], .out = n, .weights = j->packed, .end = j->end};
+    const eng_window *win = &j->win;
+    eng_winograd w = {.window = j->form.winograd, .x = j->x, .x_pitch = j->x_pitch, .items = c->in[0]->dims[0] * win->in[0],
+                      .height = win->in[1], .width = win->in[2], .channels = inputs, .top = win->before[1], .left = win->before[2],
+                      .out_height = win->out[1], .out_width = win->out[2], .out = n, .weights = j->packed, .end = j->end};
+    if (win->size[0] > 1) { /* FIRST_ALONE */
+        w.items = c->in[0]->dims[0];
+        w.height = win->in[0], w.width = win->in[1] * win->in[2];
+        w.top = win->before[0], w.left = 0;
+        w.out_height = win->out[0], w.out_width = win->out[1] * win->out[2];
+    }
     for (int64_t g = 0; g < groups_of(&j->form); g++) {
         od_arena_mark mark = od_arena_save(c->scratch);
         OD_TRY(eng_winograd_run(&w, c->pool, c->scratch, st));
