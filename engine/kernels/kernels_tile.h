@@ -12,8 +12,9 @@
 #define TILE_SILU (VL == 16 && !TILE_HALF && TILE_NV < 3) /* registers are left for its constants */
 #define TILE_LATE (VL == 16 && TILE_NV < 3 ? 4 : 0)       /* or for the last steps' weights */
 #define TILE_BOUNDS                                                                            \
-    const vf bottom = VM(!e->act ? -INFINITY : e->act == ENG_ACT_RELU ? 0.0f : e->alpha),     \
-             top = VM(!e->act || e->act == ENG_ACT_RELU ? INFINITY : e->beta);
+    const float least = !e->act ? -INFINITY : e->act == ENG_ACT_RELU ? 0.0f : e->alpha,       \
+                most = !e->act || e->act == ENG_ACT_RELU ? INFINITY : e->beta;                \
+    const TYPE_x bottom = OP_x(set)(least), top = OP_x(set)(most);
 /* Vector v of a row of the packed panels; panels lie `panel` floats apart. */
 #define TILE_AT(b, v) ((b) + COL_##v / ENG_NR * panel + COL_##v % ENG_NR)
 
@@ -37,7 +38,16 @@
 #define OF_1(x) x
 #define OF_2(x) x
 #define OF_3(x) x
+
+#if TILE_NV == 0 /* then x is no more than that either: it takes half the time to load */
+#define OF_h(x) x
+#define TYPE_x TYPE_h
+#define OP_x OP_h
+#else
 #define OF_h(x) vh_low(x)
+#define TYPE_x vf
+#define OP_x OP_0
+#endif
 
 #if TILE_NV == 0
 #define EACH_COL(X, r) X(r, h)
@@ -67,12 +77,12 @@
 #define ROW_POINTER(r) const float *a##r = rows[s * stride + r];
 #define ROW_STEP(r)                   \
     {                                 \
-        vf x = v_spread(a##r + i);    \
+        TYPE_x x = OP_x(spread)(a##r + i); \
         EACH_COL(COL_STEP, r)         \
     }
 #define ROW_STEP_AT(r)                        \
     {                                         \
-        vf x = v_spread(a##r + offsets[i]);   \
+        TYPE_x x = OP_x(spread)(a##r + offsets[i]); \
         EACH_COL(COL_STEP, r)                 \
     }
 #if TILE_HALF
@@ -89,10 +99,11 @@
     c##r##_##v = OP_##v(fma)(OF_##v(x1), l1_##v, c##r##_##v);           \
     c##r##_##v = OP_##v(fma)(OF_##v(x2), l2_##v, c##r##_##v);           \
     c##r##_##v = OP_##v(fma)(OF_##v(x3), l3_##v, c##r##_##v);
-#define ROW_LATE(r)                                                                                                              \
-    {                                                                                                                            \
-        const vf x0 = v_spread(a##r + i), x1 = v_spread(a##r + i + 1), x2 = v_spread(a##r + i + 2), x3 = v_spread(a##r + i + 3); \
-        EACH_COL(COL_STEP_LATE, r)                                                                                               \
+#define ROW_LATE(r)                                                                              \
+    {                                                                                            \
+        const TYPE_x x0 = OP_x(spread)(a##r + i), x1 = OP_x(spread)(a##r + i + 1);               \
+        const TYPE_x x2 = OP_x(spread)(a##r + i + 2), x3 = OP_x(spread)(a##r + i + 3);           \
+        EACH_COL(COL_STEP_LATE, r)                                                               \
     }
 #define ROW_DONE(r) ROW_LATE(r) EACH_COL(COL_CLIP, r) EACH_COL(COL_STORE, r) v_in_order();
 #define ROW_ADD(r) EACH_COL(COL_ADD, r)
@@ -219,6 +230,8 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_TAG)[] = {
 #undef OF_2
 #undef OF_3
 #undef OF_h
+#undef TYPE_x
+#undef OP_x
 #undef EACH_COL
 #undef COL_LOAD
 #undef COL_BIAS
