@@ -53,13 +53,15 @@ static inline vf v_pick(vb b, vf yes, vf no) { return _mm512_mask_blend_ps(b, no
 
 static inline vf v_scale(vf x, vf n) { return _mm512_scalef_ps(x, n); }
 
-enum { V_STEPS = 16 };
+enum { V_STEPS = 32 };
 static inline vf v_power(vf u)
 {
-    const __m512i steps = _mm512_setr_epi32(0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532, 0x3f75fed7, 0x3f75583f,
-                                            0x3f7504f3, 0x3f7508a4, 0x3f75672a, 0x3f76248c, 0x3f7744fd, 0x3f78ccdf, 0x3f7ac0c7, 0x3f7d257d);
-    __m512i k = _mm512_castps_si512(u);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_permutexvar_epi32(k, steps), _mm512_slli_epi32(k, 19)));
+    static const int steps[] = {0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
+                                0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
+                                0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
+                                0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
+    __m512i k = _mm512_castps_si512(u), step = _mm512_permutex2var_epi32(_mm512_loadu_si512(steps), k, _mm512_loadu_si512(steps + 16));
+    return _mm512_castsi512_ps(_mm512_add_epi32(step, _mm512_slli_epi32(k, 18)));
 }
 
 static inline vf v_split(vf x, vf *e)

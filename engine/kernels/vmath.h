@@ -31,7 +31,7 @@ static inline vf vm_exp(vf x)
 static inline vf vm_exp2_parts(vf a, vf b, vf *rest)
 {
 #if defined(__AVX512F__)
-    static const float c[] = {1.0f, 0.693147182f, 0.240234286f, 0.0555024929f}; /* between half steps */
+    static const float c[] = {1.0f, 0.693157315f, 0.240226492f}; /* between half steps */
 #elif defined(__AVX2__)
     static const float c[] = {1.0f, 0.693147063f, 0.240226567f, 0.0555299297f, 0.00961571373f};
 #else
