@@ -1,6 +1,7 @@
 /* kernels_gemm.h - the matrix product of one thread: a template for kernels_*.c, after kernels_rows.h.
  * Tiles: 6 x 16 with 8-float registers (12 accumulators of 16) and with 4-float ones (24 of 32), 8 x 32
- * with 16-float ones (16 of 32). Columns that are left over take a narrower one: a vector, half a one, or both. */
+ * with 16-float ones (16 of 32). Columns that are left over take a narrower one, of a vector, or of one or
+ * three half ones. */
 
 #include <string.h>
 
@@ -56,17 +57,19 @@ static inline bool str_uneven(vf left, vf right)
 #define TILE_ROWS_MAX 8
 #define TILE_ROWS(X) ROWS_8(X)
 #define TILE_HALF 1
-#define TILE_NV 0
-#define TILE_TAG 0h
-#include "engine/kernels/kernels_tile.h"
-#undef TILE_NV
-#undef TILE_TAG
 #define TILE_NV 1
 #define TILE_TAG 1h
 #include "engine/kernels/kernels_tile.h"
+#undef TILE_NV
+#undef TILE_TAG
+#define TILE_NV 3
+#define TILE_TAG 3h
+#include "engine/kernels/kernels_tile.h"
 #undef TILE_HALF
+#undef TILE_NV
 #undef TILE_TAG
 #define TILE_HALF 0
+#define TILE_NV 1
 #define TILE_TAG 1
 #include "engine/kernels/kernels_tile.h"
 #undef TILE_NV
@@ -82,7 +85,7 @@ static inline bool str_uneven(vf left, vf right)
 #include "engine/kernels/kernels_tile.h"
 static inline tile_fn *tile_for(int64_t rows, int64_t cols)
 {
-    return cols > 24 ? tiles_2[rows] : cols > 16 ? tiles_1h[rows] : cols > 8 ? tiles_1[rows] : tiles_0h[rows];
+    return cols > 24 ? tiles_2[rows] : cols > 16 ? tiles_3h[rows] : cols > 8 ? tiles_1[rows] : tiles_1h[rows];
 }
 #elif defined(__AVX2__)
 #define TILE_ROWS_MAX 6

@@ -1,6 +1,6 @@
 /* kernels_tile.h - the register tile of the matrix product, a template: TILE_ROWS_MAX, TILE_NV (vectors across its
- * columns), TILE_HALF (whether half a vector comes behind them) and TILE_TAG (both as part of a name) come from
- * kernels_gemm.h, which includes it once for each width of tile.
+ * columns), TILE_HALF (whether they are half ones) and TILE_TAG (both as part of a name) come from kernels_gemm.h,
+ * which includes it once for each width of tile.
  *
  * A tile of R rows has its accumulators in registers with names: arrays of registers end on the stack with
  * some compilers. A[r] are read by index from row pointers, one broadcast for all columns of a row. */
@@ -8,52 +8,26 @@
 #define TILE_JOIN_(a, b, c) a##b##_##c
 #define TILE_JOIN(a, b, c) TILE_JOIN_(a, b, c)
 #define TILE_NAME(r) TILE_JOIN(tile, r, TILE_TAG)
-#define TILE_COLS (TILE_NV * VL + TILE_HALF * VL / 2)
+#if TILE_HALF
+#define TILE_VL (VL / 2)
+#define TV vh
+#define T(operation) vh_##operation
+#else
+#define TILE_VL VL
+#define TV vf
+#define T(operation) v_##operation
+#endif
+#define TILE_COLS (TILE_NV * TILE_VL)
 #define TILE_SILU (VL == 16 && !TILE_HALF && TILE_NV < 3) /* registers are left for its constants */
 #define TILE_LATE (VL == 16 && TILE_NV < 3 ? 4 : 0)       /* or for the last steps' weights */
 #define TILE_BOUNDS                                                                            \
     const float least = !e->act ? -INFINITY : e->act == ENG_ACT_RELU ? 0.0f : e->alpha,       \
                 most = !e->act || e->act == ENG_ACT_RELU ? INFINITY : e->beta;                \
-    const TYPE_x bottom = OP_x(set)(least), top = OP_x(set)(most);
+    const TV bottom = T(set)(least), top = T(set)(most);
 /* Vector v of a row of the packed panels; panels lie `panel` floats apart. */
-#define TILE_AT(b, v) ((b) + COL_##v / ENG_NR * panel + COL_##v % ENG_NR)
+#define TILE_AT(b, v) ((b) + (v) * TILE_VL / ENG_NR * panel + (v) * TILE_VL % ENG_NR)
 
-/* Vectors of a row are 0, 1 .., the half one h. Of each: its first column, its type, an operation, its lanes of a vf. */
-#define COL_0 0
-#define COL_1 VL
-#define COL_2 (2 * VL)
-#define COL_3 (3 * VL)
-#define COL_h (TILE_NV * VL)
-#define TYPE_0 vf
-#define TYPE_1 vf
-#define TYPE_2 vf
-#define TYPE_3 vf
-#define TYPE_h vh
-#define OP_0(op) v_##op
-#define OP_1(op) v_##op
-#define OP_2(op) v_##op
-#define OP_3(op) v_##op
-#define OP_h(op) vh_##op
-#define OF_0(x) x
-#define OF_1(x) x
-#define OF_2(x) x
-#define OF_3(x) x
-
-#if TILE_NV == 0 /* then x is no more than that either: it takes half the time to load */
-#define OF_h(x) x
-#define TYPE_x TYPE_h
-#define OP_x OP_h
-#else
-#define OF_h(x) vh_low(x)
-#define TYPE_x vf
-#define OP_x OP_0
-#endif
-
-#if TILE_NV == 0
-#define EACH_COL(X, r) X(r, h)
-#elif TILE_NV == 1 && TILE_HALF
-#define EACH_COL(X, r) X(r, 0) X(r, h)
-#elif TILE_NV == 1
+#if TILE_NV == 1
 #define EACH_COL(X, r) X(r, 0)
 #elif TILE_NV == 2
 #define EACH_COL(X, r) X(r, 0) X(r, 1)
@@ -63,26 +37,26 @@
 #define EACH_COL(X, r) X(r, 0) X(r, 1) X(r, 2) X(r, 3)
 #endif
 
-#define COL_LOAD(r, v) const TYPE_##v b##v = OP_##v(load)(TILE_AT(b, v));
-#define COL_BIAS(r, v) const TYPE_##v bias##v = OP_##v(load)(bias + COL_##v);
-#define COL_INIT(r, v) TYPE_##v c##r##_##v = bias##v;
-#define COL_STEP(r, v) c##r##_##v = OP_##v(fma)(OF_##v(x), b##v, c##r##_##v);
-#define COL_ADD(r, v) c##r##_##v = OP_##v(add)(c##r##_##v, OP_##v(load)(e->add + (r) * e->ld_add + COL_##v));
-#define COL_CLIP(r, v) c##r##_##v = OP_##v(min)(OF_##v(top), OP_##v(max)(OF_##v(bottom), c##r##_##v));
-#define COL_FETCH(r, v) __builtin_prefetch(e->add + (r) * e->ld_add + COL_##v);
-#define COL_STORE(r, v) OP_##v(store)(c + (r) * ldc + COL_##v, c##r##_##v);
-#define COL_SPILL(r, v) OP_##v(store)(t + (r) * TILE_COLS + COL_##v, c##r##_##v);
+#define COL_LOAD(r, v) TV b##v = T(load)(TILE_AT(b, v));
+#define COL_BIAS(r, v) TV bias##v = T(load)(bias + (v) * TILE_VL);
+#define COL_INIT(r, v) TV c##r##_##v = bias##v;
+#define COL_STEP(r, v) c##r##_##v = T(fma)(x, b##v, c##r##_##v);
+#define COL_ADD(r, v) c##r##_##v = T(add)(c##r##_##v, T(load)(e->add + (r) * e->ld_add + (v) * TILE_VL));
+#define COL_CLIP(r, v) c##r##_##v = T(min)(top, T(max)(bottom, c##r##_##v));
+#define COL_FETCH(r, v) __builtin_prefetch(e->add + (r) * e->ld_add + (v) * TILE_VL);
+#define COL_STORE(r, v) T(store)(c + (r) * ldc + (v) * TILE_VL, c##r##_##v);
+#define COL_SPILL(r, v) T(store)(t + (r) * TILE_COLS + (v) * TILE_VL, c##r##_##v);
 
 #define ROW_INIT(r) EACH_COL(COL_INIT, r)
 #define ROW_POINTER(r) const float *a##r = rows[s * stride + r];
 #define ROW_STEP(r)                   \
     {                                 \
-        TYPE_x x = OP_x(spread)(a##r + i); \
+        TV x = T(spread)(a##r + i); \
         EACH_COL(COL_STEP, r)         \
     }
 #define ROW_STEP_AT(r)                        \
     {                                         \
-        TYPE_x x = OP_x(spread)(a##r + offsets[i]); \
+        TV x = T(spread)(a##r + offsets[i]); \
         EACH_COL(COL_STEP, r)                 \
     }
 #if TILE_HALF
@@ -91,19 +65,16 @@
 #define COL_SILU(r, v) c##r##_##v = vm_silu(silu, c##r##_##v);
 #define ROW_SILU(r) EACH_COL(COL_SILU, r)
 #endif
-#define COL_LATE(r, v)                                                                                     \
-    const TYPE_##v l0_##v = OP_##v(load)(TILE_AT(b, v)), l1_##v = OP_##v(load)(TILE_AT(b + ENG_NR, v)),    \
-                   l2_##v = OP_##v(load)(TILE_AT(b + 2 * ENG_NR, v)), l3_##v = OP_##v(load)(TILE_AT(b + 3 * ENG_NR, v));
-#define COL_STEP_LATE(r, v)                                             \
-    c##r##_##v = OP_##v(fma)(OF_##v(x0), l0_##v, c##r##_##v);           \
-    c##r##_##v = OP_##v(fma)(OF_##v(x1), l1_##v, c##r##_##v);           \
-    c##r##_##v = OP_##v(fma)(OF_##v(x2), l2_##v, c##r##_##v);           \
-    c##r##_##v = OP_##v(fma)(OF_##v(x3), l3_##v, c##r##_##v);
-#define ROW_LATE(r)                                                                              \
-    {                                                                                            \
-        const TYPE_x x0 = OP_x(spread)(a##r + i), x1 = OP_x(spread)(a##r + i + 1);               \
-        const TYPE_x x2 = OP_x(spread)(a##r + i + 2), x3 = OP_x(spread)(a##r + i + 3);           \
-        EACH_COL(COL_STEP_LATE, r)                                                               \
+#define COL_LATE(r, v)                                                                        \
+    const TV l0_##v = T(load)(TILE_AT(b, v)), l1_##v = T(load)(TILE_AT(b + ENG_NR, v)),       \
+             l2_##v = T(load)(TILE_AT(b + 2 * ENG_NR, v)), l3_##v = T(load)(TILE_AT(b + 3 * ENG_NR, v));
+#define COL_STEP_LATE(r, v) \
+    c##r##_##v = T(fma)(x3, l3_##v, T(fma)(x2, l2_##v, T(fma)(x1, l1_##v, T(fma)(x0, l0_##v, c##r##_##v))));
+#define ROW_LATE(r)                                                                           \
+    {                                                                                         \
+        const TV x0 = T(spread)(a##r + i), x1 = T(spread)(a##r + i + 1);                      \
+        const TV x2 = T(spread)(a##r + i + 2), x3 = T(spread)(a##r + i + 3);                  \
+        EACH_COL(COL_STEP_LATE, r)                                                            \
     }
 #define ROW_DONE(r) ROW_LATE(r) EACH_COL(COL_CLIP, r) EACH_COL(COL_STORE, r) v_in_order();
 #define ROW_ADD(r) EACH_COL(COL_ADD, r)
@@ -204,34 +175,15 @@ static tile_fn *const TILE_JOIN(tiles, , TILE_TAG)[] = {
 #undef TILE_JOIN_
 #undef TILE_JOIN
 #undef TILE_NAME
+#undef TILE_VL
+#undef TV
+#undef T
 #undef TILE_COLS
 #undef TILE_SILU
 #undef TILE_LATE
 #undef TILE_BOUNDS
 #undef TILE_AT
 #undef TILE_LEAVE
-#undef COL_0
-#undef COL_1
-#undef COL_2
-#undef COL_3
-#undef COL_h
-#undef TYPE_0
-#undef TYPE_1
-#undef TYPE_2
-#undef TYPE_3
-#undef TYPE_h
-#undef OP_0
-#undef OP_1
-#undef OP_2
-#undef OP_3
-#undef OP_h
-#undef OF_0
-#undef OF_1
-#undef OF_2
-#undef OF_3
-#undef OF_h
-#undef TYPE_x
-#undef OP_x
 #undef EACH_COL
 #undef COL_LOAD
 #undef COL_BIAS

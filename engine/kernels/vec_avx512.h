@@ -33,7 +33,6 @@ static inline vf v_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NE
 
 /* The same for half a vector, its first eight lanes. */
 typedef __m256 vh;
-static inline vh vh_low(vf x) { return _mm512_castps512_ps256(x); }
 static inline vh vh_set(float x) { return _mm256_set1_ps(x); }
 static inline vh vh_spread(const float *p) { return _mm256_broadcast_ss(p); }
 static inline vh vh_load(const float *p) { return _mm256_loadu_ps(p); }

@@ -69,7 +69,7 @@ static int fmas_of(const char *name)
     char half = 0, end;
     int got = sscanf(name, "tile%d_%d%c%c", &rows, &vectors, &half, &end);
     if (!got) got = sscanf(name, "seven%d_%d%c", &rows, &vectors, &end);
-    return got == 2 || (got == 3 && half == 'h') ? rows * (vectors + (half == 'h')) : 0;
+    return got == 2 || (got == 3 && half == 'h') ? rows * vectors : 0;
 }
 
 TEST(sums_of_products_stay_in_registers) {
