@@ -1,4 +1,5 @@
 /* registry.c - every operator onnxd runs, one line a variant: by name, then since. */
+#include "engine/ops/control.h"
 #include "engine/ops/ml.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/shape.h"
@@ -159,7 +160,7 @@ const eng_op eng_ops[] = {
     /* ---- control flow, sequences, optionals, text, recurrent networks, signals ---- */
     /* control.c, scan.c */
     {"If", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_BOOL), ENG_SEQ | ENG_BRANCH, NULL, NULL, eng_if_infer, NULL, NULL, eng_if_run},
-    {"Loop", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_INT64), ENG_SEQ, NULL, NULL, eng_loop_infer, NULL, NULL, eng_no_run},
+    {"Loop", ENG_DOMAIN_ONNX, 1, ENG_T(ENG_INT64), ENG_SEQ, eng_loop_import, NULL, eng_loop_infer, NULL, NULL, eng_no_run},
     {"Scan", ENG_DOMAIN_ONNX, 8, ENG_T(ENG_INT64), ENG_SEQ, NULL, NULL, eng_scan8_infer, NULL, NULL, eng_no_run},
     {"Scan", ENG_DOMAIN_ONNX, 9, ENG_T_TENSOR, ENG_SEQ, NULL, NULL, eng_scan_infer, NULL, NULL, eng_no_run},
     /* sequence.c */

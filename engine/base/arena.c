@@ -56,6 +56,20 @@ void od_arena_reset(od_arena *a)
     a->used = 0;
 }
 
+/* Free the chunks behind the one in use, none of which is large enough: work whose pieces grow from reset to reset
+ * would otherwise keep a chunk of every size that it ever had. */
+static void drop_unused(od_arena *a)
+{
+    od_chunk **from = a->last ? &a->last->next : &a->first;
+    for (od_chunk *c = *from, *next; c; c = next) {
+        next = c->next;
+        od_budget_give(a->budget, c->size);
+        a->total -= c->size;
+        od_block_free(c, c->size + ALIGN);
+    }
+    *from = NULL;
+}
+
 /* Make `last` a chunk with at least `size` free bytes, reusing kept chunks before new ones. */
 static bool take_chunk(od_arena *a, size_t size)
 {
@@ -71,6 +85,7 @@ static bool take_chunk(od_arena *a, size_t size)
         a->used = 0;
         return true;
     }
+    drop_unused(a);
     size_t want = a->total / 2; /* grow by halves, so that few chunks serve any size */
     if (want < CHUNK_MIN) want = CHUNK_MIN;
     if (want > (size_t)64 << 20) want = (size_t)64 << 20;
@@ -88,13 +103,9 @@ static bool take_chunk(od_arena *a, size_t size)
         return false;
     }
     c->size = bytes - ALIGN;
-    if (a->last) {
-        c->next = a->last->next;
-        a->last->next = c;
-    } else {
-        c->next = a->first;
-        a->first = c;
-    }
+    c->next = NULL;
+    if (a->last) a->last->next = c;
+    else a->first = c;
     a->last = c;
     a->used = 0;
     a->total += c->size;

@@ -1,4 +1,5 @@
 /* control.c - If and Loop, and how operators run their subgraphs. */
+#include "engine/graph.h"
 #include "engine/ops/control.h"
 #include "engine/ops/ops.h"
 #include "engine/plan.h"
@@ -184,6 +185,44 @@ od_code eng_no_run(eng_ctx *c, od_status *st)
 
 /* ---- Loop --------------------------------------------------------------------------------- */
 
+#define APPENDS "onnxd:appends" /* by state: 1 where the body gives only what comes behind it */
+
+static int count_readers(const eng_graph *g, int value)
+{
+    int n = 0;
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->nodes[i].n_in; k++) n += g->nodes[i].in[k] == value;
+    for (int k = 0; k < g->n_outputs; k++) n += g->outputs[k] == value;
+    return n;
+}
+
+/* Exporters collect results by appending them to a state, which copies all of it in every round. Such a body is made to
+ * give what it would append, and the loop does that. */
+od_code eng_loop_import(eng_graph *g, eng_node *n, od_status *st)
+{
+    enum { STATES_MAX = 64 };
+    int64_t appends[STATES_MAX] = {0};
+    const eng_attr *a = eng_node_attr(n, "body");
+    eng_graph *body = a && a->kind == ENG_ATTR_GRAPH ? a->graphs[0] : NULL;
+    int states = body ? body->n_inputs - body->n_captures - 2 : 0, found = 0;
+    if (states < 1 || states > STATES_MAX || body->n_outputs <= states) return OD_OK;
+    for (int i = 0; i < states; i++) {
+        int state = body->inputs[2 + i], *out = &body->outputs[1 + i], at = body->values[*out].producer;
+        eng_node *concat = at < 0 ? NULL : &body->nodes[at];
+        if (!concat || strcmp(concat->op_type, "Concat") != 0 || concat->domain != ENG_DOMAIN_ONNX || concat->n_in != 2 ||
+            concat->in[0] != state || concat->in[1] == state || eng_node_int(concat, "axis", -1) != 0 ||
+            count_readers(body, state) != 1 || count_readers(body, *out) != 1)
+            continue;
+        *out = concat->in[1];
+        concat->dead = true;
+        appends[i] = 1;
+        found++;
+    }
+    if (!found) return OD_OK;
+    OD_TRY(eng_graph_sort(body, st)); /* without the dead */
+    return eng_node_set_ints(g, n, APPENDS, appends, states, st);
+}
+
 typedef struct loop {
     eng_body body;
     int64_t trips; /* INT64_MAX: no bound */
@@ -193,6 +232,8 @@ typedef struct loop {
     int64_t at;
     uint8_t cond_byte;
     eng_stack *scans;
+    const int64_t *appends; /* by state, see APPENDS; NULL: none does */
+    eng_stack *grown;       /* those states, row by row */
 } loop;
 
 static od_code loop_start(eng_ctx *c, loop *l, od_status *st)
@@ -212,8 +253,12 @@ static od_code loop_start(eng_ctx *c, loop *l, od_status *st)
     l->go = 1;
     if (own > 0 && c->in[0]) OD_TRY(eng_scalar_in(c->in[0], "the trip count", ENG_INT64, &l->trips, st));
     if (own > 1 && c->in[1]) OD_TRY(eng_scalar_in(c->in[1], "the condition", ENG_BOOL, &l->go, st));
+    int64_t n_appends;
+    l->appends = eng_node_ints(c->node, APPENDS, &n_appends);
+    if (n_appends != l->n_states) l->appends = NULL;
     l->scans = od_arena_array(c->scratch, eng_stack, l->n_scans);
-    if (!l->scans) return od_fail(st, OD_NO_MEMORY, "no memory for %d scan outputs", l->n_scans);
+    l->grown = od_arena_array(c->scratch, eng_stack, l->n_states);
+    if (!l->scans || !l->grown) return od_fail(st, OD_NO_MEMORY, "no memory for %d scan outputs", l->n_scans);
     /* some old exporters declare the two as lists of one */
     l->count = (eng_tensor){.dtype = ENG_INT64, .data = &l->at};
     l->cond = (eng_tensor){.dtype = ENG_BOOL, .data = &l->cond_byte};
@@ -222,6 +267,47 @@ static od_code loop_start(eng_ctx *c, loop *l, od_status *st)
     b->args[0] = &l->count;
     b->args[1] = &l->cond;
     for (int i = 0; i < l->n_states; i++) b->args[2 + i] = c->in[2 + i];
+    return OD_OK;
+}
+
+/* Rows of `t`, which is like state `i` but for their number, behind those that it has. */
+static od_code append_rows(eng_ctx *c, eng_stack *grown, eng_tensor *state, const eng_tensor *t, od_status *st)
+{
+    char have[160], want[160];
+    eng_tensor row = *t, like = *state;
+    if (t->rank > 0) like.dims[0] = t->dims[0];
+    if (t->rank < 1 || t->dtype != like.dtype || !eng_dims_equal(&like, t))
+        return od_fail(st, OD_BAD_SHAPE, "%s cannot be appended to %s", eng_tensor_text(t, have, sizeof have),
+                       eng_tensor_text(state, want, sizeof want));
+    row.rank--;
+    memmove(row.dims, row.dims + 1, (size_t)row.rank * sizeof *row.dims);
+    for (int64_t k = 0; k < t->dims[0]; k++) {
+        row.data = (char *)t->data + (size_t)k * eng_tensor_bytes(&row);
+        OD_TRY(eng_stack_put(c, grown, state->dims[0]++, 0, &row, st));
+    }
+    if (grown->t.data) state->data = grown->t.data;
+    return OD_OK;
+}
+
+/* What the states are after a round. */
+static od_code next_states(eng_ctx *c, loop *l, eng_tensor *states, od_status *st)
+{
+    eng_body *b = &l->body;
+    OD_TRY(eng_subgraph_carry(c, b->graph, b->outputs + 1, l->n_states, st));
+    for (int i = 0; i < l->n_states; i++) {
+        if (l->appends && l->appends[i]) {
+            if (!l->at) {
+                if (!c->in[2 + i]) return od_fail(st, OD_BAD_ARGUMENT, "initial value %d is missing", i);
+                states[i] = *c->in[2 + i];
+                states[i].dims[0] = 0;
+                OD_TRY(append_rows(c, &l->grown[i], &states[i], c->in[2 + i], st));
+            }
+            OD_TRY(append_rows(c, &l->grown[i], &states[i], &b->outputs[1 + i], st));
+        } else { /* the body does not read the others, so it may see the first value: its plan stays the same */
+            states[i] = b->outputs[1 + i];
+            b->args[2 + i] = &states[i];
+        }
+    }
     return OD_OK;
 }
 
@@ -237,12 +323,7 @@ static od_code loop_round(eng_ctx *c, loop *l, eng_tensor *states, od_status *st
         if (eng_stack_put(c, &l->scans[k], l->at, 0, &b->outputs[1 + out], st) != OD_OK)
             return od_note(st, "scan output %d", k);
     }
-    OD_TRY(eng_subgraph_carry(c, b->graph, b->outputs + 1, l->n_states, st));
-    for (int i = 0; i < l->n_states; i++) {
-        states[i] = b->outputs[1 + i];
-        b->args[2 + i] = &states[i];
-    }
-    return OD_OK;
+    return next_states(c, l, states, st);
 }
 
 od_code eng_loop_infer(eng_ctx *c, od_status *st)
@@ -254,7 +335,7 @@ od_code eng_loop_infer(eng_ctx *c, od_status *st)
     for (; l.at < l.trips && l.go; l.at++) OD_TRY(loop_round(c, &l, states, st));
     for (int i = 0; i < l.n_states; i++) {
         if (!l.body.args[2 + i]) return od_fail(st, OD_BAD_ARGUMENT, "initial value %d is missing", i);
-        eng_give(c, i, l.body.args[2 + i]);
+        eng_give(c, i, l.at && l.appends && l.appends[i] ? &states[i] : l.body.args[2 + i]);
     }
     for (int k = 0; k < l.n_scans && l.n_states + k < c->n_out; k++) {
         eng_tensor t = l.scans[k].t;

@@ -4,6 +4,8 @@
 
 #include "engine/op.h"
 
+eng_import_fn eng_loop_import;
+
 /* A subgraph as its node calls it. `args` are its inputs, to be filled up to n_own; captures are there. */
 typedef struct eng_body {
     const eng_graph *graph;

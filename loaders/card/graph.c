@@ -122,15 +122,47 @@ static bool guess_by_names(const eng_model *m, ldr_card *card, od_arena *a)
     return false;
 }
 
+static bool is_shape(const eng_tensor *t, bool integers, int rank, int64_t last)
+{
+    return t->rank == rank && (integers ? ENG_T(t->dtype) & ENG_T_INT : t->dtype == ENG_FLOAT) != 0 &&
+           (last < 0 || t->dims[rank - 1] == last);
+}
+
+/* torchvision's detectors exported without names: boxes [N, 4], and labels and scores [N] in either order, for a picture of
+ * three extents. What lies behind them stays unread. */
+static bool guess_unnamed_lists(const eng_model *m, ldr_card *card, od_arena *a)
+{
+    const eng_graph *g = m->graph;
+    if (g->n_outputs < 3 || g->values[g->inputs[card->input]].rank != 3) return false;
+    eng_tensor t[3];
+    for (int i = 0; i < 3; i++) t[i] = ldr_card_shape(m, g->outputs[i]);
+    int labels = is_shape(&t[1], true, 1, -1) ? 1 : 2;
+    int *outputs = od_arena_array(a, int, 3);
+    if (!outputs || !is_shape(&t[0], false, 2, 4) || !is_shape(&t[labels], true, 1, -1) || !is_shape(&t[3 - labels], false, 1, -1))
+        return false;
+    outputs[1] = labels;
+    outputs[2] = 3 - labels;
+    card->outputs = outputs;
+    card->n_outputs = 3;
+    card->decoder = "torchvision";
+    return true;
+}
+
+static bool is_map(eng_tensor t)
+{
+    return t.rank == 4 && t.dims[1] > 1 && t.dims[2] != 1 && t.dims[3] != 1;
+}
+
 /* Which task outputs of these shapes are for. */
 static ldr_task guess_task(const eng_model *m, ldr_card *card, od_arena *a)
 {
     const eng_graph *g = m->graph;
     const char **decoder = &card->decoder;
     if (!g->n_outputs) return LDR_TASK_NONE;
-    if (guess_by_names(m, card, a)) return LDR_TASK_DETECT;
-    int out = g->n_outputs > 1 ? ldr_card_output_at(m, "out") : -1; /* torchvision's segmentation has "aux" too */
-    int *outputs = out >= 0 ? od_arena_array(a, int, 1) : NULL;
+    if (guess_by_names(m, card, a) || guess_unnamed_lists(m, card, a)) return LDR_TASK_DETECT;
+    int out = ldr_card_output_at(m, "out"); /* torchvision's segmentation, often with "aux" too */
+    bool map = out >= 0 && (g->n_outputs > 1 || is_map(ldr_card_shape(m, g->outputs[out])));
+    int *outputs = map ? od_arena_array(a, int, 1) : NULL;
     if (outputs) {
         outputs[0] = out;
         card->outputs = outputs;
@@ -173,6 +205,8 @@ void ldr_card_task_defaults(ldr_card *card, ldr_task task)
     card->iou_threshold = 0.45;
 }
 
+enum { TORCHVISION_SHORTER = 520 }; /* of its presets for segmentation */
+
 /* Extents that a graph leaves free, by what networks of the task are mostly trained on. */
 static int64_t usual_side(ldr_task task)
 {
@@ -184,9 +218,9 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
     int channels = 3;
     *card = (ldr_card){.source = card->source, .max_batch_size = -1, .max_queue_delay_us = -1, .max_queue = -1, .timeout_us = -1};
     int input = picture_input(m, &card->nhwc, &channels);
+    if (input >= 0) card->input = input;
     ldr_card_task_defaults(card, input < 0 ? LDR_TASK_NONE : guess_task(m, card, a));
     if (input < 0) return;
-    card->input = input;
     const eng_value *v = &m->graph->values[m->graph->inputs[input]];
     eng_tensor t = batch_shape(v);
     int64_t height = t.dims[card->nhwc ? 1 : 2], width = t.dims[card->nhwc ? 2 : 3];
@@ -206,6 +240,10 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
         static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
         memcpy(card->pre.mean, mean, sizeof mean);
         memcpy(card->pre.std, std, sizeof std);
+    }
+    if (card->task == LDR_TASK_SEGMENT && card->outputs && height < 0 && width < 0) {
+        card->pre.fit = LDR_FIT_SHORTER;
+        card->pre.shorter = TORCHVISION_SHORTER;
     }
     if (card->task == LDR_TASK_CLASSIFY && card->pre.width == card->pre.height) {
         card->pre.fit = LDR_FIT_CROP;

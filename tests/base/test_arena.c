@@ -56,6 +56,27 @@ TEST(pieces_are_aligned_and_apart) {
     od_arena_fini(&a);
 }
 
+TEST(pieces_that_grow_from_reset_to_reset_do_not_pile_up) {
+    od_budget budget = {.limit = 0};
+    od_arena a = {.budget = &budget};
+    size_t size = 0;
+    for (int i = 1; i <= 100; i++) {
+        od_arena_reset(&a);
+        CHECK(od_arena_alloc(&a, 10));
+        size = (size_t)i << 17;
+        for (int k = 0; k < 3; k++) CHECK(od_arena_alloc(&a, size));
+    }
+    CHECK(od_arena_bytes(&a) < 6 * size); /* one of each would be a hundred and fifty times as much */
+    CHECK_EQ(atomic_load(&budget.used), od_arena_bytes(&a));
+    size_t held = od_arena_bytes(&a);
+    od_arena_reset(&a);
+    CHECK(od_arena_alloc(&a, 10));
+    for (int k = 0; k < 3; k++) CHECK(od_arena_alloc(&a, size));
+    CHECK_EQ(od_arena_bytes(&a), held); /* what repeats takes nothing */
+    od_arena_fini(&a);
+    CHECK_EQ(atomic_load(&budget.used), 0);
+}
+
 TEST(a_size_of_zero_gives_a_pointer_of_its_own) {
     od_arena a = {0};
     void *p = od_arena_alloc(&a, 0), *q = od_arena_alloc(&a, 0);

@@ -60,6 +60,28 @@ def test_states_may_grow(onnxd, tmp_path):
     same_as_ort(onnxd, tmp_path, loop(nodes, ins, outs, feeds, [("end", F)], ["m", "", "s0"]), feeds)
 
 
+@pytest.mark.parametrize("trips", [0, 1, 40])
+@pytest.mark.parametrize("rows", [0, 2])
+def test_states_that_only_grow(onnxd, tmp_path, trips, rows):
+    """One that is read too, one that is not, one whose pieces have many rows, one that begins with what it appends."""
+    nodes = [node("Concat", "a,x", "a2", axis=0), node("ReduceSum", "a", "sum", keepdims=0), node("Concat", "b,x", "b2", axis=0),
+             node("Concat", "x,d", "d2", axis=0), node("Identity", "c", "c2")]
+    ins = [info("i", I, []), info("c", B, []), *(info(n, F, ["n", 3]) for n in "abd")]
+    outs = [info("c2", B, []), *(info(n, F, ["m", 3]) for n in ("a2", "b2", "d2")), info("sum", F, [])]
+    rng = np.random.default_rng(trips)
+    feeds = {"m": np.array(trips, np.int64), "x": rng.normal(size=(2, 3)).astype(np.float32),
+             **{n + "0": rng.normal(size=(rows, 3)).astype(np.float32) for n in "abd"}}
+    model = loop(nodes, ins, outs, feeds, [(n, F) for n in ("ae", "be", "de", "sums")], ["m", "", "a0", "b0", "d0"])
+    same_as_ort(onnxd, tmp_path, model, feeds)
+
+
+def test_what_is_appended_must_fit(onnxd, tmp_path):
+    ins, outs = [info("i", I, []), info("c", B, []), info("s", F, None)], [info("c2", B, []), info("s2", F, None)]
+    nodes = [node("Concat", "s,x", "s2", axis=0), node("Identity", "c", "c2")]
+    feeds = {"m": np.array(3, np.int64), "s0": np.zeros((1, 2), np.float32), "x": np.ones((1, 3), np.float32)}
+    assert "cannot be appended" in refused(onnxd, tmp_path, loop(nodes, ins, outs, feeds, [("end", F)], ["m", "", "s0"]), feeds)
+
+
 def test_states_may_change_places(onnxd, tmp_path):
     """Each state is the other's of the round before: neither may be overwritten early."""
     nodes = [node("Identity", "c", "c2"), node("Identity", "b", "a2"), node("Add", "a,b", "b2")]
