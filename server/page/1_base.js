@@ -58,7 +58,8 @@ function large(x) {
   for (const [limit, unit] of [[1e9, " billion"], [1e6, " million"], [1e3, " thousand"]]) if (x >= limit) return digits(x / limit) + unit;
   return String(x);
 }
-const percent = x => x === null ? "–" : (100 * x).toFixed(x < 0.1 ? 1 : 0) + " %";
+/* Scores of some models are no shares, but logits or heights. */
+const percent = x => x === null ? "–" : x < 0 || x > 1.005 ? digits(x, 2) : (100 * x).toFixed(x < 0.1 ? 1 : 0) + " %";
 
 /* Well apart from one another for neighbouring indices. */
 const hue = i => (i * 137.508 + 150) % 360;
@@ -67,5 +68,10 @@ function rgb(i) {
   const h = hue(i) / 60, c = 0.78 * 0.9, x = c * (1 - Math.abs(h % 2 - 1)), m = 0.45 - c / 2;
   const p = [[c, x, 0], [x, c, 0], [0, c, x], [0, x, c], [x, 0, c], [c, 0, x]][Math.floor(h) % 6];
   return p.map(v => Math.round(255 * (v + m)));
+}
+/* What can be read on colour(i): black where it is bright (WCAG 2's relative luminance: above 0.18 black contrasts more). */
+function inkOn(i) {
+  const [r, g, b] = rgb(i).map(v => (v / 255) ** 2.2);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
 }
 const nameOf = hit => hit.label === null || hit.label === undefined ? `class ${hit.index}` : hit.label;

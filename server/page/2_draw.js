@@ -42,6 +42,9 @@ function drawMasks(g, width, height, masks) {
   g.putImageData(layer, 0, 0);
 }
 
+/* The picture's pixels to one of the screen, so that lines and points are of one size on every picture. */
+const pixelsShown = width => Math.max(width / ($("photo").clientWidth || width), 0.2);
+
 function drawName(g, text, x, y, index, size, width) {
   g.font = `600 ${size}px system-ui, sans-serif`;
   const w = g.measureText(text).width + size * 0.7, h = size * 1.4;
@@ -49,7 +52,7 @@ function drawName(g, text, x, y, index, size, width) {
   y = y < h ? y : y - h;
   g.fillStyle = colour(index);
   g.fillRect(x, y, w, h);
-  g.fillStyle = "#fff";
+  g.fillStyle = inkOn(index);
   g.fillText(text, x + size * 0.35, y + size * 1.05);
 }
 
@@ -65,7 +68,7 @@ function drawPoint(g, x, y, radius, index) {
 
 /* `hits`: detections; the chosen one is drawn strongest. */
 function drawHits(g, hits, chosen, width, height) {
-  const shown = $("photo").clientWidth || width, scale = Math.max(width / shown, 0.2);
+  const scale = pixelsShown(width);
   drawMasks(g, width, height, hits.filter(h => h.mask).map(h => ({mask: h.mask, index: h.index, strong: h === chosen})));
   for (const h of [...hits].reverse()) {
     const strong = h === chosen, faint = chosen && !strong;

@@ -71,11 +71,12 @@ function showTimes(header, total) {
   const known = Object.values(times).reduce((a, b) => a + b, 0);
   times.rest = Math.max(0, total - known);
   const parts = stages.filter(([k]) => times[k] !== undefined);
+  const tint = (k, i) => k === "rest" ? "var(--dim)" : colour(i);
   $("timing").hidden = false;
-  $("timing-bar").replaceChildren(...parts.map(([k], i) => el("div", {"width%": 100 * times[k] / Math.max(total, known), colour: colour(i)})));
+  $("timing-bar").replaceChildren(...parts.map(([k], i) => el("div", {"width%": 100 * times[k] / Math.max(total, known), colour: tint(k, i)})));
   const words = parts.map(([k, word]) => `${word} ${digits(times[k], 2)} ms`);
   $("timing-bar").setAttribute("aria-label", `${digits(total)} milliseconds in all: ${words.join(", ")}`);
-  $("timing-text").replaceChildren(...words.map((w, i) => el("span", {}, el("i", {colour: colour(i)}), w)), el("span", {}, `all ${digits(total)} ms`));
+  $("timing-text").replaceChildren(...words.map((w, i) => el("span", {}, el("i", {colour: tint(parts[i][0], i)}), w)), el("span", {}, `all ${digits(total)} ms`));
 }
 
 function clearOverlay() {
@@ -148,7 +149,7 @@ function showAnswer() {
     words = parts.map(p => `${nameOf(p)} ${percent(p.share)}`).slice(0, 4).join(", ");
   } else if (a.keypoints) {
     const points = a.keypoints.map((p, at) => ({...p, at}));
-    for (const p of points) drawPoint(g, ...p.point, (p.at === state.chosen ? 8 : 5) * Math.max(width / 700, 0.5), p.index);
+    for (const p of points) drawPoint(g, ...p.point, (p.at === state.chosen ? 8 : 5) * pixelsShown(width), p.index);
     rows = points.map(p => hitButton(p, percent(p.score), null));
     words = `${points.length} keypoints`;
   } else if (a.image) {
