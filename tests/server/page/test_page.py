@@ -1,20 +1,25 @@
 """The page at / in a browser, on a real server: with a small model made here, and with the demonstration models."""
+import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from onnx import TensorProto as T
+from PIL import Image
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "http"))
+sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / "http"), str(pathlib.Path(__file__).parents[1] / "tasks")]
 import served  # noqa: E402
+import test_decoders  # noqa: E402
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = "/usr/bin/chromium"
 if not os.path.exists(CHROMIUM):
     pytest.skip("Debian's chromium is not installed: tools/deps.sh test", allow_module_level=True)
+playwright.expect.set_options(timeout=30000)  # milliseconds; an answer comes late on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +38,44 @@ def made(onnxd, tmp_path_factory):
     served.save(folder, "colours", served.model([("GlobalAveragePool", ["pixels"], ["m"], {}), ("Flatten", ["m"], ["scores"], {})],
                                                 [("pixels", T.FLOAT, ["n", 3, 32, 32])], [("scores", T.FLOAT, ["n", 3])]), served.COLOURS_CARD)
     served.save(folder, "tensors", served.scaled(3.0))
+    with served.Server(onnxd, folder) as s:
+        yield s
+
+
+SIDE = 128
+
+
+def constant(folder, name, outputs, **card):
+    """A model that says the same of each picture."""
+    (folder / name).mkdir()
+    test_decoders.save_model(folder / name, {k: np.asarray(v, np.float32) for k, v in outputs.items()}, side=SIDE)
+    (folder / name / "model.json").write_text(json.dumps({"preprocess": {"fit": "stretch", "rescale": 1 / 255}, **card}))
+
+
+@pytest.fixture(scope="module")
+def kinds(onnxd, tmp_path_factory):
+    """A server of a small model for each kind of answer that is drawn."""
+    folder = tmp_path_factory.mktemp("kinds")
+    halves = np.full((1, 2, 16, 16), -8.0)
+    halves[0, 0, :, :8] = halves[0, 1, :, 8:] = 8
+    constant(folder, "panoptic", {"c": [[[6, 0, 0], [6, 0, 0]]], "m": halves}, task="segment", decoder="maskformer-panoptic", labels=["cat", "dog"])
+    points = np.stack([np.linspace(30, 100, 17), 64 + 30 * np.sin(np.arange(17)), np.full(17, 0.9)], -1)
+    row = np.array([64, 64, 90, 80, 0.9, *points.ravel()])
+    rows = np.zeros((64, len(row)))
+    rows[0] = row
+    constant(folder, "pose", {"y": rows.T[None]}, task="detect", decoder="yolov8-pose", labels=["person"], parameters={"keypoints": [17, 3]})
+    turned = np.zeros((16, 6))
+    turned[0] = [64, 64, 80, 20, 0.8, np.pi / 4]
+    constant(folder, "turned", {"y": turned.T[None]}, task="detect", decoder="yolov8-obb", labels=["ship"])
+    constant(folder, "depth", {"y": np.arange(256).reshape(1, 16, 16)}, task="image", decoder="depth")
+    heights = np.zeros((1, 3, 16, 16))
+    heights[0, 0, 2, 4], heights[0, 1, 8, 8], heights[0, 2, 13, 11] = 0.9, 0.5, 3
+    constant(folder, "joints", {"y": heights}, task="pose", decoder="heatmap", labels=["head", "hip", "foot"])
+    constant(folder, "heads", {"a": [[0, 3, 1]], "b": [[2.0, -2.0]]}, task="classify",
+             heads=[{"name": "age", "output": "a", "labels": ["child", "adult", "old"]}, {"name": "worn", "output": "b", "decoder": "sigmoid", "labels": ["hat", "glasses"]}])
+    served.save(folder, "colours", served.model([("GlobalAveragePool", ["pixels"], ["m"], {}), ("Flatten", ["m"], ["scores"], {})],
+                                                [("pixels", T.FLOAT, ["n", 3, 32, 32])], [("scores", T.FLOAT, ["n", 3])]), served.COLOURS_CARD)
+    served.save(folder, "chain", served.red_finder(), {**served.RED_CARD, "then": [{"model": "colours"}]})
     with served.Server(onnxd, folder) as s:
         yield s
 
@@ -119,6 +162,132 @@ def test_the_page_is_one_small_text_with_a_policy_and_a_tag_for_each_form(made):
     status, _, data = made.ask("GET", "/", headers={"If-None-Match": headers["etag"]})
     assert (status, data) == (304, b"")
     assert made.ask("GET", "/", headers={"If-None-Match": packed["etag"]})[0] == 200
+
+
+# ---- each kind of answer
+
+def scene(width=256, height=256):
+    """Soft colours, over which what is drawn can be seen."""
+    out, x, y = io.BytesIO(), np.linspace(60, 160, width), np.linspace(60, 160, height)
+    Image.fromarray(np.stack(np.broadcast_arrays(x[None], y[:, None], np.full((height, width), 110.0)), -1).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_segments_of_one_class_have_colours_of_their_own(browser, kinds, root):
+    with Page(browser, kinds, "panoptic") as p:
+        p.give("scene.png", scene())
+        p.status("cat, cat")
+        left, right = p.pixel(40, 128), p.pixel(216, 128)
+        assert left[3] > 0 and right[3] > 0 and left[:3] != right[:3]
+        p.page.locator("#list .hit").first.click()
+        assert p.pixel(40, 128)[3] != p.pixel(216, 128)[3]  # the chosen one is stronger
+        p.shot(root, "panoptic")
+
+
+def test_keypoints_are_drawn_at_their_places(browser, kinds, root):
+    with Page(browser, kinds, "pose") as p:
+        p.give("scene.png", scene())
+        p.status("1 × person")
+        for k in (0, 8, 16):
+            x, y = 2 * np.linspace(30, 100, 17)[k], 2 * (64 + 30 * np.sin(k))
+            assert p.pixel(round(x), round(y))[3] > 0
+        p.slide("score", 0.95)
+        p.status("Nothing above")
+        assert p.drawn() == 0 and p.predictions() == 1
+        p.slide("score", 0.5)
+        p.shot(root, "pose")
+        p.page.click("#explain")
+        playwright.expect(p.page.locator("#explain-text")).to_contain_text("“person”")
+
+
+def test_the_points_of_one_thing_are_drawn_and_listed(browser, kinds, root):
+    with Page(browser, kinds, "joints") as p:
+        p.give("scene.png", scene())
+        p.status("3 keypoints")
+        assert p.labels() == ["head", "hip", "foot"]
+        assert p.page.locator("#list .hit span").all_inner_texts() == ["90 %", "50 %", "3"]  # no share: its height
+        points = p.page.evaluate("state.answer.keypoints.map(k => k.point)")
+        for (x, y), cell in zip(points, [(4, 2), (8, 8), (11, 13)]):
+            assert max(abs(x / 16 - cell[0] - 0.5), abs(y / 16 - cell[1] - 0.5)) <= 0.75
+            assert p.pixel(round(x), round(y))[3] > 0
+        before = p.drawn()
+        p.page.locator("#list .hit").first.click()
+        assert p.drawn() > before
+        p.shot(root, "joints")
+
+
+def test_turned_boxes_are_drawn_along_their_edges(browser, kinds, root):
+    with Page(browser, kinds, "turned") as p:
+        p.give("scene.png", scene())
+        p.status("1 × ship")
+        middle = np.array([128, 128]) + 20 * np.array([np.sin(np.pi / 4), -np.cos(np.pi / 4)])  # of a long edge
+        assert p.pixel(*(round(v) for v in middle))[3] > 0
+        assert p.pixel(190, 66)[3] == 0  # a corner of the upright box around it
+        p.shot(root, "turned")
+
+
+def test_a_map_of_depth_is_shown_at_the_pictures_size(browser, kinds, root):
+    with Page(browser, kinds, "depth") as p:
+        p.give("scene.png", scene())
+        p.status("256 × 256")
+        assert p.page.evaluate("document.querySelector('#list img').naturalWidth") == 256
+        p.shot(root, "depth")
+        p.give("wide.png", scene(1200, 300))
+        p.status("1200 × 300")
+        p.page.wait_for_function("document.querySelector('#list img').complete")
+        assert p.page.evaluate("document.querySelector('#list').scrollWidth - document.querySelector('#list').clientWidth") <= 0
+        p.shot(root, "depth_wide")
+
+
+def test_heads_and_chained_models_are_told(browser, kinds, root):
+    with Page(browser, kinds, "heads") as p:
+        p.give("scene.png", scene())
+        p.status("age: adult, worn: hat")
+        assert p.labels() == ["adult", "old", "child", "hat", "glasses"]
+        p.shot(root, "heads")
+        p.page.select_option("#model", "chain")
+        p.give("colours.png", served.coloured_picture())
+        p.status("2 × red, 1 × blue")
+        details = p.page.locator("#list .hit em").all_inner_texts()
+        assert details == ["colours: red 2.25", "colours: blue 2.64", "colours: red 93 %"]
+        p.shot(root, "chain")
+
+
+def test_a_box_is_explained(browser, kinds, root):
+    with Page(browser, kinds, "chain") as p:
+        p.give("colours.png", served.coloured_picture())
+        p.status("2 × red")
+        p.page.locator("#list .hit", has_text="blue").click()
+        p.page.click("#explain")
+        playwright.expect(p.page.locator("#explain-text")).to_contain_text("“blue”")
+        hot = p.page.evaluate("""() => { const c = document.querySelector("#heat"), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+                                         const heat = i => d[i] + d[i + 1] + d[i + 2];
+                                         let at = 0; for (let i = 0; i < d.length; i += 4) if (heat(i) > heat(at)) at = i;
+                                         return [at / 4 % c.width / c.width, Math.floor(at / 4 / c.width) / c.height]; }""")
+        assert abs(hot[0] - 20 / 64) < 0.1 and abs(hot[1] - 44 / 64) < 0.1
+        p.shot(root, "why_box")
+        p.page.click("#explain")
+        playwright.expect(p.page.locator("#heat")).to_be_hidden()
+
+
+def test_names_can_be_read_on_each_colour(browser, kinds):
+    def luminance(c):
+        c = np.asarray(c) / 255
+        return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    with Page(browser, kinds, "pose") as p:
+        for colour, ink in p.page.evaluate("[...Array(200).keys()].map(i => [rgb(i), inkOn(i)])"):
+            one, other = luminance(colour), {"#000": 0, "#fff": 1}[ink]
+            assert (max(one, other) + 0.05) / (min(one, other) + 0.05) >= 4.5, (colour, ink)
+
+
+@pytest.mark.parametrize("model", ["panoptic", "pose", "joints", "turned", "depth", "heads", "chain"])
+def test_a_phone_shows_each_kind(browser, kinds, root, model):
+    with Page(browser, kinds, model, width=360, height=740, is_mobile=True, has_touch=True) as p:
+        p.give("scene.png", scene())
+        playwright.expect(p.page.locator("#status")).not_to_contain_text("Asking")
+        playwright.expect(p.page.locator("#timing")).to_be_visible()
+        assert p.overflow() <= 0
+        p.shot(root, f"phone_{model}")
 
 
 # ---- the small models
@@ -235,7 +404,7 @@ def test_the_live_view_counts_what_is_asked(browser, made):
         for _ in range(20):
             made.ask("POST", "/v2/models/colours/predict", served.picture(), {"Content-Type": "image/jpeg"})
         rate = p.page.locator("#charts .chart").first
-        playwright.expect(rate).to_have_attribute("aria-label", __import__("re").compile(r"Requests answered: ([1-9]|0\.0*[1-9])"), timeout=5000)
+        playwright.expect(rate).to_have_attribute("aria-label", __import__("re").compile(r"Requests answered: ([1-9]|0\.0*[1-9])"))
         asked = len(p.asked)
         p.page.click("#tab-try")
         p.page.wait_for_timeout(1500)
@@ -290,7 +459,7 @@ def test_photographs_get_their_boxes_classes_and_masks(browser, demo, root):
         assert p.drawn() == 0
         p.shot(root, "classifier")
         p.page.click("#explain")
-        playwright.expect(p.page.locator("#explain-text")).to_contain_text("trolleybus", timeout=15000)
+        playwright.expect(p.page.locator("#explain-text")).to_contain_text("trolleybus")
         assert p.drawn("#heat") > 1000
         p.shot(root, "why")
         p.page.click("#explain")
@@ -308,7 +477,7 @@ def test_photographs_get_their_boxes_classes_and_masks(browser, demo, root):
         p.shot(root, "faces_dark")
         p.page.click("#tab-model")
         p.page.click("#profile")
-        playwright.expect(p.page.locator("#profile-operators")).to_contain_text("Conv", timeout=15000)
+        playwright.expect(p.page.locator("#profile-operators")).to_contain_text("Conv")
         p.page.click("#profile-more summary")
         p.shot(root, "model_dark")
 
