@@ -32,6 +32,28 @@ def spread_logits(net, run, batch, deviation=1.0):
         last.bias = torch.nn.Parameter(((last.bias if last.bias is not None else 0) - mean) * scale)
 
 
+def spread_layers(layers, run, deviation=1.5, top=3.0, above=0.0):
+    """Centre what each of these layers gives over all its runs, let it deviate by `deviation`, and shift it until the highest
+    (the share `above` of all but left out) is `top` (None: not at all)."""
+    seen = {}
+    hooks = [layer.register_forward_hook(lambda m, i, o: seen.setdefault(m, []).append(o)) for layer in layers]
+    with torch.no_grad():
+        run()
+        for layer, outs in seen.items():
+            flat = torch.cat([o.movedim(1, -1).reshape(-1, o.shape[1]) for o in outs])
+            mean = flat.mean(0)
+            scale = deviation / (flat - mean).std()
+            layer.weight *= scale
+            if layer.bias is None:
+                layer.bias = torch.nn.Parameter(torch.zeros(len(mean)))
+            layer.bias[:] = (layer.bias - mean) * scale
+            if top is not None:
+                values = ((flat - mean) * scale).flatten()
+                layer.bias += top - values.kthvalue(len(values) - int(above * len(values))).values
+    for hook in hooks:
+        hook.remove()
+
+
 class Picked(torch.nn.Module):
     """A network whose outputs are those that `pick` takes from its own."""
 
