@@ -147,7 +147,7 @@ static bool short_keys(const topk_job *j, int64_t from, int32_t *keys)
 static bool select_short(const topk_job *j, int64_t line)
 {
     int32_t keys[SHORT] = {0}, rank[SHORT];
-    uint8_t order[SHORT];
+    uint8_t order[SHORT] = {0};
     int64_t outer = line / j->l.inner, inner = line % j->l.inner, step = j->l.inner;
     int64_t from = outer * j->l.n * step + inner, to = outer * j->k * step + inner;
     if (!short_keys(j, from, keys)) return false;
