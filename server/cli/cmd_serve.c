@@ -50,8 +50,9 @@ static od_code read_pem(const char *path, char *to, size_t most, od_status *st)
 static od_code use_certificate(const srv_settings *o, od_status *st)
 {
     enum { MOST = 1 << 20 };
-    char *cert = malloc(2 * (MOST + 1)), *key = cert + MOST + 1;
+    char *cert = malloc(2 * (MOST + 1));
     if (!cert) return od_fail(st, OD_NO_MEMORY, "no memory for a certificate");
+    char *key = cert + MOST + 1;
     od_code rc = read_pem(o->tls_cert, cert, MOST, st);
     if (rc == OD_OK) rc = read_pem(o->tls_key, key, MOST, st);
     if (rc == OD_OK) rc = srv_tls_use(cert, key, st);

@@ -12,7 +12,7 @@ static od_code find_box(const srv_answer *w, const srv_query *q, srv_target *out
     while (q->explain_class >= 0 && at < boxes.n && boxes.list[at].label != q->explain_class) at++;
     if (at >= boxes.n)
         return od_fail(w->st, OD_BAD_ARGUMENT, "there is no such box: %" PRId64 " were found", boxes.n);
-    out->box = &boxes.list[at];
+    out->box = boxes.list + at;
     out->index = boxes.list[at].label;
     out->score = boxes.list[at].score;
     return OD_OK;
