@@ -212,16 +212,6 @@ static bool find_reader(const eng_rewrite *r, int v, linear *l)
     return b && b->rank == 1 && b->dims[0] == outputs;
 }
 
-static bool pads(const eng_node *n)
-{
-    int64_t count;
-    const int64_t *p = eng_node_ints(n, "pads", &count);
-    if (!eng_node_is(n, "Conv") || eng_node_string_is(n, "auto_pad", "NOTSET", "VALID")) return false;
-    for (int64_t i = 0; i < count; i++)
-        if (p[i]) return true;
-    return !eng_node_string_is(n, "auto_pad", "NOTSET", "NOTSET");
-}
-
 /* W (a x + b) + c = (a W) x + (W b + c), a and b for each channel of the input. */
 static od_code apply_before(eng_rewrite *r, const linear *l, const double *a, const double *b, od_status *st)
 {
@@ -262,7 +252,7 @@ static od_code fold_before(eng_rewrite *r, eng_node *n, od_status *st)
         if (x < 0 || r->g->values[x].constant || !find_map(r, n, x_in, &l, a, b) || !eng_rewrite_same_shape(r, x, n->out[0])) continue;
         bool shifts = false;
         for (int64_t c = 0; c < l.channels; c++) shifts |= b[c] != 0.0;
-        if ((shifts && pads(l.node)) || n->fused.residual) continue;
+        if ((shifts && eng_node_is(l.node, "Conv") && eng_rewrite_pads(l.node)) || n->fused.residual) continue;
         OD_TRY(apply_before(r, &l, a, b, st));
         OD_TRY(eng_rewrite_read(r, l.node, 0, x, st));
         eng_rewrite_kill(r, n);

@@ -74,16 +74,6 @@ static bool is_depthwise(const eng_rewrite *r, const eng_node *n, int64_t channe
            eng_node_int(n, "group", 1) == channels && plain_bias(r, n, channels);
 }
 
-static bool pads(const eng_node *n)
-{
-    int64_t count;
-    const int64_t *p = eng_node_ints(n, "pads", &count);
-    if (eng_node_string_is(n, "auto_pad", "NOTSET", "VALID")) return false;
-    for (int64_t i = 0; i < count; i++)
-        if (p[i]) return true;
-    return !eng_node_string_is(n, "auto_pad", "NOTSET", "NOTSET");
-}
-
 /* *worth: `w` may hold channels of zeros, and is loaded. Of what is still in the file some channels are looked at first: to
  * read it all for nothing is dear, and a network that was pruned has many such channels. */
 static od_code load_if_zeros(eng_rewrite *r, const weights *w, bool *worth, od_status *st)
@@ -152,7 +142,7 @@ static od_code through_depthwise(eng_rewrite *r, path *f, eng_node *n, od_status
         bool zero = all_zero(&d, c);
         double sum = 0.0;
         for (int64_t i = 0; i < d.run; i++) sum += (double)((const float *)d.w->data)[c * d.run + i];
-        f->constant[c] = zero || (f->constant[c] && (f->value[c] == 0.0 || !pads(n)));
+        f->constant[c] = zero || (f->constant[c] && (f->value[c] == 0.0 || !eng_rewrite_pads(n)));
         f->value[c] = bias_of(r, n, c) + (zero ? 0.0 : sum * f->value[c]);
     }
     return OD_OK;
@@ -171,7 +161,7 @@ static od_code find_values(eng_rewrite *r, path *f, od_status *st)
         eng_epilogue act = n->fused;
         if (i < f->n && eng_node_is(n, "Conv")) OD_TRY(through_depthwise(r, f, n, st));
         else if (i < f->n && !act.act) eng_rewrite_act(r, n, &act);
-        bool counts = eng_node_is(n, "AveragePool") && pads(n) && eng_node_int(n, "count_include_pad", 0);
+        bool counts = eng_node_is(n, "AveragePool") && eng_rewrite_pads(n) && eng_node_int(n, "count_include_pad", 0);
         for (int64_t c = 0; c < f->p.channels; c++) {
             f->value[c] = activated(&act, f->value[c]);
             f->constant[c] &= isfinite(f->value[c]) && !(counts && f->value[c] != 0.0);
@@ -288,7 +278,7 @@ static od_code remove_channels(eng_rewrite *r, path *f, od_status *st)
 static od_code match(eng_rewrite *r, eng_node *q, od_status *st)
 {
     path f;
-    bool worth, padded = eng_node_is(q, "Conv") && pads(q);
+    bool worth, padded = eng_node_is(q, "Conv") && eng_rewrite_pads(q);
     if (!find_path(r, q, &f) || f.p.channels < 2) return OD_OK;
     f.value = od_arena_array(r->tmp, double, f.p.channels);
     f.constant = od_arena_array(r->tmp, bool, f.p.channels);

@@ -71,19 +71,13 @@ bool eng_rewrite_act(const eng_rewrite *r, const eng_node *n, eng_epilogue *e)
     return false;
 }
 
-static bool is_float(const eng_rewrite *r, int v)
-{
-    const eng_tensor *t = eng_rewrite_type(r, v);
-    return t && t->dtype == ENG_FLOAT;
-}
-
 od_code eng_pass_activation(eng_rewrite *r, od_status *st)
 {
     (void)st;
     for (int i = 0; i < r->g->n_nodes; i++) {
         eng_node *n = &r->g->nodes[i];
         eng_epilogue e;
-        if (n->dead || n->n_in < 1 || !eng_rewrite_act(r, n, &e) || !is_float(r, n->in[0])) continue;
+        if (n->dead || n->n_in < 1 || !eng_rewrite_act(r, n, &e) || !eng_rewrite_is_float(r, n->in[0])) continue;
         eng_node *maker = eng_rewrite_maker(r, n->in[0], NULL);
         if (!maker || maker->fused.residual == ENG_RES_AFTER_ACT) continue;
         if (e.act == ENG_ACT_RELU && maker->fused.act == ENG_ACT_RELU) {
@@ -120,7 +114,7 @@ od_code eng_pass_residual(eng_rewrite *r, od_status *st)
     eng_graph *g = r->g;
     for (int i = 0; i < g->n_nodes; i++) {
         eng_node *n = &g->nodes[i];
-        if (!eng_node_is(n, "Add") || n->n_in != 2 || n->in[0] == n->in[1] || !is_float(r, n->in[0])) continue;
+        if (!eng_node_is(n, "Add") || n->n_in != 2 || n->in[0] == n->in[1] || !eng_rewrite_is_float(r, n->in[0])) continue;
         int best = ENG_NONE; /* the side made last, so that the other is there by then */
         for (int k = 0; k < 2; k++) {
             const eng_node *m = eng_rewrite_maker(r, n->in[k], NULL);

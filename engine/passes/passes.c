@@ -307,6 +307,22 @@ bool eng_rewrite_replace(eng_rewrite *r, int old, int now)
     return true;
 }
 
+bool eng_rewrite_is_float(const eng_rewrite *r, int v)
+{
+    const eng_tensor *t = eng_rewrite_type(r, v);
+    return t && t->dtype == ENG_FLOAT;
+}
+
+bool eng_rewrite_pads(const eng_node *n)
+{
+    int64_t count;
+    const int64_t *p = eng_node_ints(n, "pads", &count);
+    if (eng_node_string_is(n, "auto_pad", "NOTSET", "VALID")) return false;
+    for (int64_t i = 0; i < count; i++)
+        if (p[i]) return true;
+    return !eng_node_string_is(n, "auto_pad", "NOTSET", "NOTSET");
+}
+
 od_code eng_rewrite_read(eng_rewrite *r, eng_node *n, int slot, int v, od_status *st)
 {
     struct eng_uses *uses = r->uses;
@@ -357,14 +373,29 @@ od_code eng_rewrite_become(eng_rewrite *r, eng_node *n, eng_domain domain, const
     return OD_OK;
 }
 
-int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float **data)
+/* A new constant like `t`, of zeros. */
+static int new_constant(eng_rewrite *r, eng_tensor *t)
 {
     od_status ignored;
-    eng_tensor t = {.dtype = ENG_FLOAT, .rank = rank};
     int v = eng_graph_value(r->g, "");
     if (v < 0) return ENG_NONE;
+    t->data = od_arena_zalloc(&r->g->model->arena, eng_tensor_bytes(t));
+    return t->data && eng_graph_set_constant(r->g, v, t, &ignored) == OD_OK ? v : ENG_NONE;
+}
+
+int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float **data)
+{
+    eng_tensor t = {.dtype = ENG_FLOAT, .rank = rank};
     if (rank) memcpy(t.dims, dims, (size_t)rank * sizeof *dims);
-    t.data = od_arena_zalloc(&r->g->model->arena, eng_tensor_bytes(&t));
+    int v = new_constant(r, &t);
     *data = t.data;
-    return t.data && eng_graph_set_constant(r->g, v, &t, &ignored) == OD_OK ? v : ENG_NONE;
+    return v;
+}
+
+int eng_rewrite_new_ints(eng_rewrite *r, int64_t count, int64_t **data)
+{
+    eng_tensor t = {.dtype = ENG_INT64, .rank = 1, .dims = {count}};
+    int v = new_constant(r, &t);
+    *data = t.data;
+    return v;
 }

@@ -84,12 +84,21 @@ void eng_rewrite_kill(eng_rewrite *r, eng_node *n);
 od_code eng_rewrite_become(eng_rewrite *r, eng_node *n, eng_domain domain, const char *op_type, int opset, int n_in,
                            od_status *st);
 
+/* Is `v` known to be float? */
+bool eng_rewrite_is_float(const eng_rewrite *r, int v);
+
+/* May convolution or pool `n` read around its input? */
+bool eng_rewrite_pads(const eng_node *n);
+
 /* The activation that node `n` computes of its input 0 into *e; false: it computes none. */
 bool eng_rewrite_act(const eng_rewrite *r, const eng_node *n, eng_epilogue *e);
 
 /* A new constant with its own float data of `count` = product(dims) elements, cleared; the value and
  * the data. ENG_NONE: no memory. */
 int eng_rewrite_new_floats(eng_rewrite *r, int rank, const int64_t *dims, float **data);
+
+/* The same for a list of int64. */
+int eng_rewrite_new_ints(eng_rewrite *r, int64_t count, int64_t **data);
 
 bool eng_node_is(const eng_node *n, const char *op_type);
 

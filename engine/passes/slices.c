@@ -71,16 +71,13 @@ static od_code to_gather(const view *w, eng_node *n, int axis, od_status *st)
         total += cuts[0].count;
     }
     if (total > INDICES_MAX) return OD_OK;
-    eng_tensor index = {.dtype = ENG_INT64, .rank = 1, .dims = {total}};
-    int64_t *data = od_arena_array(&r->g->model->arena, int64_t, total);
-    int v = eng_graph_value(r->g, "");
-    if (!data || v < 0) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " indices", total);
+    int64_t *data;
+    int v = eng_rewrite_new_ints(r, total, &data);
+    if (v < 0) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " indices", total);
     for (int k = 0; k < n->n_in; k++) {
         read_slice(w, eng_rewrite_maker(r, n->in[k], "Slice"), cuts);
         for (int64_t i = 0; i < cuts[0].count; i++) data[at++] = cuts[0].from + i * cuts[0].step;
     }
-    index.data = data;
-    OD_TRY(eng_graph_set_constant(r->g, v, &index, st));
     OD_TRY(eng_rewrite_become(r, n, ENG_DOMAIN_ONNX, "Gather", 13, 2, st));
     n->in[0] = x;
     n->in[1] = v;
@@ -113,13 +110,12 @@ static int read_phase(const view *w, int v, int64_t *block, int64_t *row, int64_
     return cut_axes == 12 ? v : ENG_NONE;
 }
 
-static int shape_of(eng_rewrite *r, int rank, const int64_t *dims, od_status *st)
+static int shape_of(eng_rewrite *r, int rank, const int64_t *dims)
 {
-    eng_tensor t = {.dtype = ENG_INT64, .rank = 1, .dims = {rank}};
-    int v = eng_graph_value(r->g, "");
-    if (v < 0 || !(t.data = od_arena_array(&r->g->model->arena, int64_t, rank))) return ENG_NONE;
-    memcpy(t.data, dims, (size_t)rank * sizeof *dims);
-    return eng_graph_set_constant(r->g, v, &t, st) == OD_OK ? v : ENG_NONE;
+    int64_t *to;
+    int v = eng_rewrite_new_ints(r, rank, &to);
+    if (v >= 0) memcpy(to, dims, (size_t)rank * sizeof *dims);
+    return v;
 }
 
 static od_code to_channels(const view *w, eng_node *n, od_status *st)
@@ -140,8 +136,8 @@ static od_code to_channels(const view *w, eng_node *n, od_status *st)
     const eng_tensor *t = eng_rewrite_type(r, x);
     if ((!rows && !columns) || !t || t->dims[1] < 1 || !(w->fixed[x] >> 1 & 1) || !eng_op_find(ENG_DOMAIN_OWN, "Rearrange", 1)) return OD_OK;
     int64_t high = t->dims[2] / b, wide = t->dims[3] / b;
-    int apart = shape_of(r, 6, (int64_t[]){0, t->dims[1], high, b, wide, b}, st);
-    int together = shape_of(r, 4, (int64_t[]){0, t->dims[1] * b * b, high, wide}, st);
+    int apart = shape_of(r, 6, (int64_t[]){0, t->dims[1], high, b, wide, b});
+    int together = shape_of(r, 4, (int64_t[]){0, t->dims[1] * b * b, high, wide});
     if (apart < 0 || together < 0) return od_fail(st, OD_NO_MEMORY, "no memory for a shape");
     OD_TRY(eng_rewrite_become(r, n, ENG_DOMAIN_OWN, "Rearrange", 1, 3, st));
     n->in[0] = x;

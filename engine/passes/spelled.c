@@ -5,12 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-static bool is_float(const eng_rewrite *r, int v)
-{
-    const eng_tensor *t = eng_rewrite_type(r, v);
-    return t && t->dtype == ENG_FLOAT;
-}
-
 /* v = u op c with a scalar c, of float u. */
 static bool with_scalar(const eng_rewrite *r, int v, const char *op, double *c, int *u)
 {
@@ -46,7 +40,7 @@ static bool read_clamp(const eng_rewrite *r, const eng_node *n, int *x, double *
     } else {
         return false;
     }
-    return is_float(r, *x) && *low <= *high;
+    return eng_rewrite_is_float(r, *x) && *low <= *high;
 }
 
 static od_code write_bound(eng_rewrite *r, eng_node *n, int slot, double bound, od_status *st)
@@ -89,7 +83,7 @@ static od_code match_hard_sigmoid(eng_rewrite *r, eng_node *n, od_status *st)
     const eng_node *clip = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, v, "Clip") : NULL;
     if (!clip || !read_clamp(r, clip, &sum, &low, &high) || low != 0.0 || !(high > 0.0) || isinf(high)) return OD_OK;
     if (eng_node_is(n, "Div")) by = 1.0 / by;
-    if (fabs(by * high - 1.0) > 1e-6 || !with_scalar(r, sum, "Add", &shift, &x) || !is_float(r, x)) return OD_OK;
+    if (fabs(by * high - 1.0) > 1e-6 || !with_scalar(r, sum, "Add", &shift, &x) || !eng_rewrite_is_float(r, x)) return OD_OK;
     OD_TRY(become_act(r, n, "HardSigmoid", 6, x, st));
     OD_TRY(eng_node_set_float(r->g, n, "alpha", (float)by, st));
     return eng_node_set_float(r->g, n, "beta", (float)(shift * by), st);
@@ -110,17 +104,17 @@ static od_code match_leaky(eng_rewrite *r, eng_node *n, od_status *st)
     int x;
     if (eng_node_is(n, "PRelu") && n->n_in == 2) {
         const eng_tensor *t = eng_rewrite_type(r, n->in[0]), *s = eng_rewrite_constant(r, n->in[1]);
-        if (!s || !is_float(r, n->in[0]) || s->rank > t->rank || !eng_rewrite_scalar(r, n->in[1], &slope)) return OD_OK;
+        if (!s || !eng_rewrite_is_float(r, n->in[0]) || s->rank > t->rank || !eng_rewrite_scalar(r, n->in[1], &slope)) return OD_OK;
         return become_leaky(r, n, n->in[0], slope, st);
     }
     if (eng_node_is(n, "Max") && n->n_in == 2)
         for (int k = 0; k < 2; k++)
-            if (with_scalar(r, n->in[k], "Mul", &slope, &x) && x == n->in[1 - k] && is_float(r, x) && slope >= 0.0 && slope <= 1.0)
+            if (with_scalar(r, n->in[k], "Mul", &slope, &x) && x == n->in[1 - k] && eng_rewrite_is_float(r, x) && slope >= 0.0 && slope <= 1.0)
                 return become_leaky(r, n, x, slope, st);
     if (!eng_node_is(n, "Where") || n->n_in != 3) return OD_OK;
     const eng_node *above = eng_rewrite_maker(r, n->in[0], NULL);
     if (!eng_node_is(above, "Greater") && !eng_node_is(above, "GreaterOrEqual")) return OD_OK;
-    if (!eng_rewrite_scalar(r, above->in[1], &zero) || zero != 0.0 || above->in[0] != n->in[1] || !is_float(r, n->in[1])) return OD_OK;
+    if (!eng_rewrite_scalar(r, above->in[1], &zero) || zero != 0.0 || above->in[0] != n->in[1] || !eng_rewrite_is_float(r, n->in[1])) return OD_OK;
     if (!with_scalar(r, n->in[2], "Mul", &slope, &x) || x != n->in[1] || !eng_rewrite_same_shape(r, x, n->out[0])) return OD_OK;
     return become_leaky(r, n, x, slope, st);
 }
@@ -135,7 +129,7 @@ static bool is_one_plus_exp(const eng_rewrite *r, int v, bool negative, int *x)
     if (e) *x = e->in[0];
     const eng_node *neg = e && negative ? eng_rewrite_maker(r, *x, "Neg") : NULL;
     if (neg) *x = neg->in[0];
-    return e && (neg || !negative) && is_float(r, *x);
+    return e && (neg || !negative) && eng_rewrite_is_float(r, *x);
 }
 
 /* e / sum(e) with e = exp(x - max(x)) over one axis */

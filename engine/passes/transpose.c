@@ -76,22 +76,20 @@ static int moved_constant(eng_rewrite *r, int v, int rank, od_status *st)
 }
 
 /* A constant list of axes, moved; or with `twice` a value for each axis, twice: of Pad. ENG_NONE: not possible. */
-static int moved_list(eng_rewrite *r, int v, int rank, bool twice, od_status *st)
+static int moved_list(eng_rewrite *r, int v, int rank, bool twice)
 {
     const eng_tensor *t = eng_rewrite_constant(r, v);
     int64_t count = t ? eng_tensor_count(t) : -1;
-    eng_tensor to = {.dtype = ENG_INT64, .rank = 1, .dims = {count}};
+    int64_t *data;
     if (!t || count < 1 || (twice ? count != 2 * rank : count > rank)) return ENG_NONE;
-    int64_t *data = od_arena_array(&r->g->model->arena, int64_t, count);
-    for (int64_t i = 0; data && i < count; i++) {
+    int made = eng_rewrite_new_ints(r, count, &data);
+    for (int64_t i = 0; made >= 0 && i < count; i++) {
         int64_t x = eng_tensor_int(t, i), axis = moved_axis(twice ? i % rank : x, rank);
         if (axis < 0) return ENG_NONE;
         if (twice) data[i / rank * rank + axis] = x;
         else data[i] = axis;
     }
-    to.data = data;
-    int made = data ? eng_graph_value(r->g, "") : ENG_NONE;
-    return made >= 0 && eng_graph_set_constant(r->g, made, &to, st) == OD_OK ? made : ENG_NONE;
+    return made;
 }
 
 typedef enum form { FORM_NONE, FORM_PLAIN, FORM_AXIS, FORM_PAD, FORM_SLICE, FORM_REDUCE } form;
@@ -143,7 +141,7 @@ static bool moved_inputs(eng_rewrite *r, const eng_node *n, form f, int rank, in
         } else if (tensor) {
             if (f != FORM_PLAIN || (in[k] = moved_constant(r, n->in[k], rank, st)) < 0) return false;
         } else if ((f == FORM_PAD && k == 1) || (f == FORM_SLICE && k == 3) || (f == FORM_REDUCE && k == 1)) {
-            if ((in[k] = moved_list(r, n->in[k], rank, f == FORM_PAD, st)) < 0) return false;
+            if ((in[k] = moved_list(r, n->in[k], rank, f == FORM_PAD)) < 0) return false;
         }
     }
     return true;
