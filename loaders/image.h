@@ -86,8 +86,8 @@ enum { LDR_INPUT_MAX = 1 << 26 };
 od_code ldr_image_place(const ldr_preprocess *p, int64_t full_width, int64_t full_height, ldr_placement *out, od_status *st);
 
 /* Resize, pad or crop, normalise `from` into `to`, one item of the batch: rank 4, dims [1, C, H, W] as
- * ENG_ROW or ENG_CL, or [1, H, W, C] as ENG_ROW when `nhwc`; float, float16 or uint8 (uint8: without
- * rescale, mean, std). Its H and W must be those of `place`. `scratch` is used and rewound. */
+ * ENG_ROW or ENG_CL, or [1, H, W, C] as ENG_ROW when `nhwc`; float, float16, uint8 or int32 (of whole
+ * numbers: without rescale, mean, std). Its H and W must be those of `place`. `scratch` is used and rewound. */
 od_code ldr_image_to_tensor(const ldr_pixels *from, const ldr_preprocess *p, const ldr_placement *place, bool nhwc,
                             eng_tensor *to, od_arena *scratch, od_status *st);
 

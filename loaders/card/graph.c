@@ -73,17 +73,22 @@ static eng_tensor batch_shape(const eng_value *v)
     return t;
 }
 
-/* The first input that can be a picture, or -1. Three extents are one only where they are fixed enough to tell. */
+/* Does the input take levels as they are? */
+static bool is_whole(const eng_value *v)
+{
+    return v->dtype == ENG_UINT8 || v->dtype == ENG_INT32;
+}
+
+/* The first input that can be a picture, or -1. Three extents, or int32, are one only where they are fixed enough to tell. */
 static int picture_input(const eng_model *m, bool *nhwc, int *channels)
 {
     const eng_graph *g = m->graph;
     for (int i = 0; i < g->n_inputs; i++) {
         const eng_value *v = &g->values[g->inputs[i]];
-        bool type = v->dtype == ENG_FLOAT || v->dtype == ENG_FLOAT16 || v->dtype == ENG_UINT8;
-        if (v->constant || (v->rank != 4 && v->rank != 3) || !type) continue;
+        if (v->constant || (v->rank != 4 && v->rank != 3) || !(is_whole(v) || v->dtype == ENG_FLOAT || v->dtype == ENG_FLOAT16)) continue;
         eng_tensor t = batch_shape(v);
         int64_t first = t.dims[1], last = t.dims[3];
-        if (v->rank == 3 && first != 3 && last != 3) continue;
+        if ((v->rank == 3 || v->dtype == ENG_INT32) && first != 3 && last != 3) continue;
         *nhwc = first != 1 && first != 3 && (last == 1 || last == 3);
         int64_t c = *nhwc ? last : first;
         if (c != 1 && c != 3 && c != -1) continue;
@@ -148,6 +153,21 @@ static bool guess_unnamed_lists(const eng_model *m, ldr_card *card, od_arena *a)
     return true;
 }
 
+/* MoveNet's one person, or its six with their boxes. */
+static ldr_task guess_movenet(eng_tensor t, ldr_card *card)
+{
+    static const char *const person[] = {"person"};
+    static const char *const points[] = {"nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder",
+                                         "left elbow", "right elbow", "left wrist", "right wrist", "left hip", "right hip",
+                                         "left knee", "right knee", "left ankle", "right ankle"};
+    bool one = t.rank == 4 && t.dims[1] == 1 && t.dims[2] == 17 && t.dims[3] == 3, six = t.rank == 3 && t.dims[1] == 6 && t.dims[2] == 56;
+    if (!one && !six) return LDR_TASK_NONE;
+    card->decoder = "movenet";
+    card->labels = one ? points : person;
+    card->n_labels = one ? (int)OD_COUNT(points) : 1;
+    return one ? LDR_TASK_POSE : LDR_TASK_DETECT;
+}
+
 static bool is_map(eng_tensor t)
 {
     return t.rank == 4 && t.dims[1] > 1 && t.dims[2] != 1 && t.dims[3] != 1;
@@ -171,6 +191,8 @@ static ldr_task guess_task(const eng_model *m, ldr_card *card, od_arena *a)
         return LDR_TASK_SEGMENT;
     }
     eng_tensor t = ldr_card_shape(m, g->outputs[0]);
+    ldr_task people = g->n_outputs == 1 ? guess_movenet(t, card) : LDR_TASK_NONE;
+    if (people != LDR_TASK_NONE) return people;
     ending end = graph_end(m, 0);
     bool flat = t.rank == 2 || (t.rank == 4 && t.dims[2] == 1 && t.dims[3] == 1);
     if (flat && t.dims[1] > 1 && g->n_outputs == 1) {
@@ -205,7 +227,8 @@ void ldr_card_task_defaults(ldr_card *card, ldr_task task)
     card->iou_threshold = 0.45;
 }
 
-enum { TORCHVISION_SHORTER = 520 }; /* of its presets for segmentation */
+enum { TORCHVISION_SHORTER = 520, /* of its presets for segmentation */
+       MOVENET_LONGER = 256 };
 
 /* Extents that a graph leaves free, by what networks of the task are mostly trained on. */
 static int64_t usual_side(ldr_task task)
@@ -227,8 +250,14 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
     card->pre = (ldr_preprocess){.width = width > 0 ? width : usual_side(card->task),
                                  .height = height > 0 ? height : usual_side(card->task),
                                  .filter = LDR_BILINEAR, .antialias = true, .channels = channels,
-                                 .rescale = v->dtype == ENG_UINT8 ? 1 : 1 / 255.0f, .std = {1, 1, 1}};
-    if (card->task == LDR_TASK_DETECT && card->decoder && !strncmp(card->decoder, "yolo", 4)) {
+                                 .rescale = is_whole(v) ? 1 : 1 / 255.0f, .std = {1, 1, 1}};
+    if (card->decoder && !strcmp(card->decoder, "movenet")) { /* levels, padded with black */
+        card->pre.fit = LDR_FIT_LETTERBOX;
+        card->pre.centered = card->pre.enlarge = true;
+        card->pre.antialias = false;
+        card->pre.rescale = 1;
+        if (width < 0 && height < 0) card->pre.width = card->pre.height = MOVENET_LONGER, card->pre.multiple = 32;
+    } else if (card->task == LDR_TASK_DETECT && card->decoder && !strncmp(card->decoder, "yolo", 4)) {
         card->pre.fit = LDR_FIT_LETTERBOX;
         card->pre.centered = card->pre.enlarge = true;
         memset(card->pre.pad, 114, 3);
@@ -236,7 +265,7 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
     } else if (card->task == LDR_TASK_DETECT && card->outputs && card->decoder && strcmp(card->decoder, "detr") != 0) {
         /* these resize and normalise inside */
         if (width < 0 && height < 0) card->pre.fit = LDR_FIT_NONE;
-    } else if (v->dtype != ENG_UINT8 && channels == 3 && card->task != LDR_TASK_NONE) { /* ImageNet's, which torchvision uses */
+    } else if (!is_whole(v) && channels == 3 && card->task != LDR_TASK_NONE) { /* ImageNet's, which torchvision uses */
         static const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};
         memcpy(card->pre.mean, mean, sizeof mean);
         memcpy(card->pre.std, std, sizeof std);
@@ -296,8 +325,8 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
         return od_fail(st, OD_BAD_MODEL, "'input': '%s' has %d extents; a picture needs 4, or 3 where there is no batch",
                        v->name, v->rank);
     eng_tensor t = batch_shape(v);
-    if (v->dtype != ENG_FLOAT && v->dtype != ENG_FLOAT16 && v->dtype != ENG_UINT8)
-        return od_fail(st, OD_BAD_MODEL, "'input': '%s' is %s; float, float16 or uint8 are possible", v->name,
+    if (!is_whole(v) && v->dtype != ENG_FLOAT && v->dtype != ENG_FLOAT16)
+        return od_fail(st, OD_BAD_MODEL, "'input': '%s' is %s; float, float16, uint8 or int32 are possible", v->name,
                        eng_dtype_name(v->dtype));
     int64_t channels = t.dims[card->nhwc ? 3 : 1];
     if (t.dims[0] > 1)
@@ -315,8 +344,8 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
     if (p->fit == LDR_FIT_MULTIPLES && !p->multiple) return od_fail(st, OD_BAD_MODEL, "'fit' is multiples: 'multiple' is wanted");
     OD_TRY(check_extent("width", p->width, t.dims[card->nhwc ? 2 : 3], fixed, st));
     OD_TRY(check_extent("height", p->height, t.dims[card->nhwc ? 1 : 2], fixed, st));
-    for (int c = 0; v->dtype == ENG_UINT8 && c < 3; c++)
+    for (int c = 0; is_whole(v) && c < 3; c++)
         if (p->rescale != 1 || p->mean[c] != 0 || p->std[c] != 1)
-            return od_fail(st, OD_BAD_MODEL, "'rescale', 'mean', 'std': the model's input is uint8, so 1, 0 and 1 are wanted");
+            return od_fail(st, OD_BAD_MODEL, "'rescale', 'mean', 'std': the model's input is %s, so 1, 0 and 1 are wanted", eng_dtype_name(v->dtype));
     return OD_OK;
 }

@@ -148,22 +148,24 @@ static void write_float16(writer *w, int64_t y)
         }
 }
 
-static void write_bytes(const writer *w, const uint8_t *line, int64_t y)
+/* Levels as they are. */
+static void write_whole(const writer *w, const uint8_t *line, int64_t y)
 {
-    uint8_t *to = w->to->data;
     int n = w->levels.channels;
     for (int64_t x = 0; x < w->width; x++)
         for (int c = 0; c < n; c++) {
             int64_t at = w->pixel ? (y * w->width + x) * w->pixel + c : (c * w->height + y) * w->width + x;
-            to[at] = line[x * n + (w->levels.bgr ? n - 1 - c : c)];
+            uint8_t level = line[x * n + (w->levels.bgr ? n - 1 - c : c)];
+            if (w->to->dtype == ENG_UINT8) ((uint8_t *)w->to->data)[at] = level;
+            else ((int32_t *)w->to->data)[at] = level;
         }
 }
 
 static void write_row(writer *w, const uint8_t *line, int64_t y)
 {
     float *to = w->to->data;
-    if (w->to->dtype == ENG_UINT8) {
-        write_bytes(w, line, y);
+    if (w->to->dtype == ENG_UINT8 || w->to->dtype == ENG_INT32) {
+        write_whole(w, line, y);
     } else if (w->to->dtype == ENG_FLOAT16) {
         w->rows->to_pixels(line, w->width, &w->levels, w->floats);
         write_float16(w, y);
@@ -185,8 +187,8 @@ static od_code check_target(const ldr_preprocess *p, const ldr_placement *place,
     if (!fits)
         return od_fail(st, OD_BAD_SHAPE, "a picture of %d x %" PRId64 " x %" PRId64 " (channels, height, width) does not fit %s",
                        p->channels, place->input_height, place->input_width, eng_tensor_text(t, text, sizeof text));
-    if (t->dtype != ENG_FLOAT && t->dtype != ENG_FLOAT16 && t->dtype != ENG_UINT8)
-        return od_fail(st, OD_BAD_TYPE, "pictures become float, float16 or uint8, not %s", eng_dtype_name(t->dtype));
+    if (t->dtype != ENG_FLOAT && t->dtype != ENG_FLOAT16 && t->dtype != ENG_UINT8 && t->dtype != ENG_INT32)
+        return od_fail(st, OD_BAD_TYPE, "pictures become float, float16, uint8 or int32, not %s", eng_dtype_name(t->dtype));
     return OD_OK;
 }
 

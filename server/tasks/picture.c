@@ -154,7 +154,7 @@ static od_code make_inputs(const ldr_card *card, const eng_model *m, const ldr_p
             if (card->nhwc)
                 *t = (eng_tensor){.dtype = v->dtype, .rank = 4, .dims = {1, p->input_height, p->input_width, card->pre.channels}};
             OD_TRY(give_bytes(t, v->name, a, st));
-            if (v->rank == 3) t->layout = ENG_ROW;
+            if (v->rank == 3 || v->dtype == ENG_INT32) t->layout = ENG_ROW;
             OD_TRY(ldr_image_to_tensor(px, &card->pre, p, card->nhwc, t, a, st));
             if (v->rank == 3) { /* without a batch */
                 t->rank = 3;

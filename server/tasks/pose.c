@@ -1,7 +1,8 @@
 /* pose.c - one point for each kind of keypoint of the one thing in the picture.
  *
  * Decoders: "heatmap" [1, points, rows, columns], the highest place, moved a quarter towards its higher neighbour
- * (Newell et al., "Stacked hourglass networks"); "simcc" [1, points, bins] for x, then for y, with `bins` (2) of them a pixel. */
+ * (Newell et al., "Stacked hourglass networks"); "simcc" [1, points, bins] for x, then for y, with `bins` (2) of them a pixel;
+ * "movenet" [1, 1, points, 3]: y and x relative to the input, score. */
 #include "server/tasks/parts.h"
 
 #include <math.h>
@@ -10,6 +11,11 @@
 static bool is_simcc(const srv_answer *w)
 {
     return w->card->decoder && !strcmp(w->card->decoder, "simcc");
+}
+
+static bool is_movenet(const srv_answer *w)
+{
+    return w->card->decoder && !strcmp(w->card->decoder, "movenet");
 }
 
 static od_code check(const srv_answer *w)
@@ -22,10 +28,12 @@ static od_code check(const srv_answer *w)
         OD_TRY(srv_want(w, 1, 3, (int64_t[]){1, t->rank == 3 ? t->dims[1] : -1, -1}));
     } else if (!strcmp(name, "heatmap")) {
         OD_TRY(srv_want(w, 0, 4, (int64_t[]){1, -1, -1, -1}));
+    } else if (!strcmp(name, "movenet")) {
+        OD_TRY(srv_want(w, 0, 4, (int64_t[]){1, 1, -1, 3}));
     } else {
-        return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for task pose there are heatmap, simcc", name);
+        return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for task pose there are heatmap, simcc, movenet", name);
     }
-    return t->rank < 0 ? OD_OK : srv_check_labels(w, t->dims[1]);
+    return t->rank < 0 ? OD_OK : srv_check_labels(w, t->dims[is_movenet(w) ? 2 : 1]);
 }
 
 static int64_t highest(const float *x, int64_t n)
@@ -65,6 +73,11 @@ static point from_simcc(const srv_answer *w, const float *x, const float *y, int
     return (point){(float)px / bins, (float)py / bins, fminf(x[px], y[py])};
 }
 
+static point from_movenet(const srv_answer *w, const float *x)
+{
+    return (point){x[1] * (float)w->place->input_width, x[0] * (float)w->place->input_height, x[2]};
+}
+
 static od_code answer(const srv_answer *w)
 {
     bool simcc = is_simcc(w);
@@ -72,8 +85,8 @@ static od_code answer(const srv_answer *w)
     if (!y) return w->st->code;
     bool empty = eng_tensor_count(&w->outputs[0]) < 1 || (simcc && eng_tensor_count(&w->outputs[1]) < 1);
     srv_text_printf(w->json, "\"keypoints\":[");
-    for (int64_t k = 0; k < w->outputs[0].dims[1] && !empty; k++) {
-        point p = simcc ? from_simcc(w, x, y, k) : from_heatmap(w, x, k);
+    for (int64_t k = 0; k < w->outputs[0].dims[is_movenet(w) ? 2 : 1] && !empty; k++) {
+        point p = simcc ? from_simcc(w, x, y, k) : is_movenet(w) ? from_movenet(w, x + 3 * k) : from_heatmap(w, x, k);
         srv_text_printf(w->json, "%s{", k ? "," : "");
         srv_add_class(w->json, w->card, k, p.score);
         srv_text_printf(w->json, ",\"point\":[");

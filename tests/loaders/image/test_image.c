@@ -269,12 +269,13 @@ TEST(every_layout_and_type_holds_the_same_numbers)
         ldr_placement at = place(pre, 53, 31);
         eng_tensor rows = tensor_for(&at, 3, false, ENG_ROW, ENG_FLOAT), cl = tensor_for(&at, 3, false, ENG_CL, ENG_FLOAT);
         eng_tensor nhwc = tensor_for(&at, 3, true, ENG_ROW, ENG_FLOAT), half = tensor_for(&at, 3, false, ENG_ROW, ENG_FLOAT16);
-        eng_tensor byte = tensor_for(&at, 3, true, ENG_ROW, ENG_UINT8);
+        eng_tensor byte = tensor_for(&at, 3, true, ENG_ROW, ENG_UINT8), whole = tensor_for(&at, 3, false, ENG_ROW, ENG_INT32);
         CHECK_OK(ldr_image_to_tensor(&p, &pre, &at, false, &rows, &arena, &st));
         CHECK_OK(ldr_image_to_tensor(&p, &pre, &at, false, &cl, &arena, &st));
         CHECK_OK(ldr_image_to_tensor(&p, &pre, &at, true, &nhwc, &arena, &st));
         CHECK_OK(ldr_image_to_tensor(&p, &pre, &at, false, &half, &arena, &st));
         CHECK_OK(ldr_image_to_tensor(&p, &pre, &at, true, &byte, &arena, &st));
+        CHECK_OK(ldr_image_to_tensor(&p, &pre, &at, false, &whole, &arena, &st));
         for (int64_t c = 0; c < 3; c++)
             for (int64_t i = 0; i < 43 * 37; i++) {
                 float want = ((float *)rows.data)[c * 43 * 37 + i];
@@ -282,6 +283,7 @@ TEST(every_layout_and_type_holds_the_same_numbers)
                 CHECK_NEAR(((float *)nhwc.data)[i * 3 + c], want, 0);
                 CHECK_NEAR(eng_tensor_double(&half, c * 43 * 37 + i), want, 0);
                 CHECK_NEAR(((uint8_t *)byte.data)[i * 3 + c], want, 0);
+                CHECK_NEAR(((int32_t *)whole.data)[c * 43 * 37 + i], want, 0);
                 if (i < 43) CHECK_NEAR(want, 7 + (float)c, 0);
             }
     }
