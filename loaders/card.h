@@ -19,6 +19,10 @@ typedef enum ldr_task {
     LDR_TASKS
 } ldr_task;
 
+/* What is averaged over the crops of a picture. */
+typedef enum ldr_crop_mean { LDR_MEAN_SCORES, LDR_MEAN_OUTPUTS } ldr_crop_mean;
+extern const char *const ldr_mean_names[]; /* "scores", "outputs", NULL */
+
 #define LDR_GUESSED "guessed" /* a card's source when only the graph was asked */
 
 typedef struct ldr_card {
@@ -34,6 +38,8 @@ typedef struct ldr_card {
     int64_t top_k, max_detections;
     double score_threshold, iou_threshold; /* iou_threshold 1: nothing is suppressed */
     bool class_agnostic;
+    int64_t crops;           /* of classifiers: inputs that a picture makes, 5 or 10; else 0 or 1 */
+    ldr_crop_mean crop_mean;
     int n_labels;
     const char *const *labels; /* NULL: numbers only */
     const struct ldr_card_param {

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 const char *const ldr_task_names[] = {"none", "classify", "detect", "segment", "pose", "embed", "image", NULL};
+const char *const ldr_mean_names[] = {"scores", "outputs", NULL};
 const char *const ldr_color_names[] = {"rgb", "bgr", "gray", NULL};
 static const char *const fit_names[] = {"stretch", "letterbox", "crop", "shorter", "none", "multiples", NULL};
 static const char *const filter_names[] = {"nearest", "bilinear", "bicubic", "lanczos", "box", NULL};
@@ -44,6 +45,8 @@ const ldr_field ldr_card_fields[] = {
     {"iou_threshold", LDR_FIELD_DOUBLE, AT(iou_threshold), 0, 1, NULL, true},
     {"max_detections", LDR_FIELD_INT, AT(max_detections), 1, COUNT_MAX, NULL, false},
     {"class_agnostic", LDR_FIELD_BOOL, AT(class_agnostic), 0, 0, NULL, false},
+    {"crops", LDR_FIELD_INT, AT(crops), 1, 10, NULL, false},
+    {"crop_mean", LDR_FIELD_NAME, AT(crop_mean), 0, 0, ldr_mean_names, false},
 };
 
 const ldr_field ldr_batching_fields[] = {

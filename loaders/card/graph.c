@@ -311,9 +311,25 @@ static od_code check_extent(const char *key, int64_t said, int64_t graph, bool f
     return OD_OK;
 }
 
+/* Crops are cut out of what the picture is resized to, which must be larger than the input. */
+static od_code check_crops(const ldr_card *card, od_status *st)
+{
+    const ldr_preprocess *p = &card->pre;
+    if (card->crop_mean && card->crops <= 1) return od_fail(st, OD_BAD_MODEL, "'crop_mean' is for 'crops' of 5 or 10");
+    if (card->crops <= 1) return OD_OK;
+    if (card->crops != 5 && card->crops != 10) return od_fail(st, OD_BAD_MODEL, "'crops' is %" PRId64 "; 1, 5 or 10 is wanted", card->crops);
+    if (card->task != LDR_TASK_CLASSIFY) return od_fail(st, OD_BAD_MODEL, "'crops' is for task classify");
+    if (p->fit != LDR_FIT_CROP) return od_fail(st, OD_BAD_MODEL, "'crops' wants the 'fit' crop");
+    bool small = p->resize_width ? p->resize_width < p->width || p->resize_height < p->height
+                                 : p->shorter && p->shorter < od_min_i64(p->width, p->height);
+    if (small) return od_fail(st, OD_BAD_MODEL, "'crops': what pictures are resized to does not hold crops of %" PRId64 " x %" PRId64, p->width, p->height);
+    return OD_OK;
+}
+
 od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
 {
     OD_TRY(check_ranges(ldr_card_fields, ldr_card_fields_count, card, st));
+    OD_TRY(check_crops(card, st));
     if (card->task == LDR_TASK_NONE) return OD_OK;
     const ldr_preprocess *p = &card->pre;
     OD_TRY(check_ranges(ldr_preprocess_fields, ldr_preprocess_fields_count, p, st));

@@ -414,7 +414,10 @@ static void write_field(cJSON *to, const ldr_field *f, const void *object)
         zero = !*(const bool *)(const void *)at;
         j = cJSON_CreateBool(!zero);
         break;
-    case LDR_FIELD_NAME: j = cJSON_CreateString(f->names[*(const int *)(const void *)at]); break;
+    case LDR_FIELD_NAME:
+        zero = !*(const int *)(const void *)at;
+        j = cJSON_CreateString(f->names[*(const int *)(const void *)at]);
+        break;
     case LDR_FIELD_TEXT:
         if (*(const char *const *)(const void *)at) j = cJSON_CreateString(*(const char *const *)(const void *)at);
         break;

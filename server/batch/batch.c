@@ -418,14 +418,15 @@ void srv_batcher_leave(srv_batcher *b)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* Rows of the job, and whether it may run together with others. Inputs left to their defaults have no rows. */
+/* Rows of the job, and whether it may run together with others, which pays only where several rows do. Inputs left to
+ * their defaults have no rows. */
 static void look_at(const srv_batcher *b, srv_job *job)
 {
     const eng_graph *g = b->model->graph;
     int64_t rows = 0;
     job->rows = 1;
     job->joins = false;
-    if (b->warm.rows <= 1) return;
+    if (!b->warm.independent) return;
     for (int i = 0; i < g->n_inputs; i++) {
         const eng_tensor *t = &job->inputs[i];
         if (!t->data) continue;
@@ -435,7 +436,7 @@ static void look_at(const srv_batcher *b, srv_job *job)
     }
     if (!rows) return;
     job->rows = rows;
-    job->joins = true;
+    job->joins = b->warm.rows > 1;
 }
 
 od_code srv_batcher_submit(srv_batcher *b, srv_job *job, od_status *st)

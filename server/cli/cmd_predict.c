@@ -15,13 +15,14 @@
 
 static const char help[] =
     "usage: onnxd predict MODEL IMAGE... [--json] [--top-k N] [--score-threshold X] [--iou-threshold X]\n"
-    "                     [--max-detections N] [--mask rle|polygon|png|none] [--card FILE.json]\n"
+    "                     [--max-detections N] [--mask rle|polygon|png|none] [--crops 1|5|10]\n"
+    "                     [--crop-mean scores|outputs] [--card FILE.json]\n"
     "                     [--save-input FILE.npy] [--threads N] [--pack-cache DIR]\n"
     "Classes, boxes or masks of JPEG and PNG files; - is standard input. MODEL is a .onnx file with its model.json beside\n"
     "it, or a folder that `onnxd serve` would take for a model; those that its card's \"then\" names lie beside it. Exit code 1 when a picture could not be answered.\n"
     "--json        one JSON object a picture, as the server answers, instead of lines of text\n"
     "--card        use this card instead of model.json beside the model\n"
-    "--top-k, --score-threshold, --iou-threshold, --max-detections, --mask: as in the query of /predict\n"
+    "--top-k, --score-threshold, --iou-threshold, --max-detections, --mask, --crops, --crop-mean: as in the query of /predict\n"
     "--save-input  write what the (last) picture became for the model\n";
 
 typedef struct predict_options {
@@ -176,13 +177,31 @@ static void unload(chained *l)
 
 static od_code add_behind(predictor *p, chained *l, const srv_picture *picture, srv_text *json, od_status *st);
 
+/* A session's outputs last until its next run. */
+static od_code run_views(predictor *p, chained *l, const srv_picture *picture, eng_tensor **outputs, od_status *st)
+{
+    int n = picture->n_outputs;
+    eng_tensor *inputs = od_arena_array(&p->arena, eng_tensor, picture->n_inputs);
+    *outputs = od_arena_array(&p->arena, eng_tensor, picture->n_views * n);
+    if (!inputs || !*outputs) return od_fail(st, OD_NO_MEMORY, "no memory for outputs");
+    for (int64_t k = 0; k < picture->n_views; k++) {
+        eng_tensor *own = *outputs + k * n;
+        srv_picture_views(picture, k, 1, inputs);
+        OD_TRY(eng_session_run(l->session, inputs, own, st));
+        for (int i = 0; i < n && picture->n_views > 1; i++) {
+            const eng_tensor lent = own[i];
+            OD_TRY(eng_tensor_copy(&own[i], &lent, &p->arena, st));
+        }
+    }
+    return OD_OK;
+}
+
 /* Runs the model and appends its answer's members. */
 static od_code add_answer(predictor *p, chained *l, srv_picture *picture, const srv_query *q, srv_text *json, od_status *st)
 {
     srv_text own = {.arena = &p->arena};
-    eng_tensor *outputs = od_arena_array(&p->arena, eng_tensor, l->model->graph->n_outputs);
-    if (!outputs) return od_fail(st, OD_NO_MEMORY, "no memory for outputs");
-    OD_TRY(eng_session_run(l->session, picture->inputs, outputs, st));
+    eng_tensor *outputs;
+    OD_TRY(run_views(p, l, picture, &outputs, st));
     OD_TRY(srv_picture_answer(&l->card, picture, outputs, q, &p->arena, &own, st));
     if (l->behind) OD_TRY(add_behind(p, l, picture, &own, st));
     srv_text_add(json, own.data, own.len);
@@ -196,7 +215,7 @@ static od_code add_part(predictor *p, chained *l, const struct ldr_card_then *th
     srv_query q;
     srv_query_init(&q);
     OD_TRY(srv_region_cut(part, then->margin, from, 4 * from->width * from->height, &p->arena, &cut, st));
-    OD_TRY(srv_picture_open_pixels(&l->card, l->model, &cut, &p->arena, &picture, st));
+    OD_TRY(srv_picture_open_pixels(&l->card, l->model, &q, &cut, &p->arena, &picture, st));
     srv_text_json(json, then->model, strlen(then->model));
     srv_text_add(json, ":{", 2);
     OD_TRY(add_answer(p, l, &picture, &q, json, st));
@@ -238,7 +257,7 @@ static od_code predict(predictor *p, const char *image, od_status *st)
     od_arena *a = &p->arena;
     od_arena_reset(a);
     OD_TRY(read_file(image, a, &bytes, &size, st));
-    OD_TRY(srv_picture_open(&l->card, l->model, bytes, size, 0, a, &picture, st));
+    OD_TRY(srv_picture_open(&l->card, l->model, &p->o->query, bytes, size, 0, a, &picture, st));
     if (p->o->save_input) {
         eng_tensor row;
         OD_TRY(eng_tensor_copy(&row, &picture.inputs[l->card.input], a, st));
@@ -293,7 +312,7 @@ static bool query_flag(srv_args *a, srv_query *q)
 {
     static const char *const flags[][2] = {{"--top-k", "top_k"}, {"--score-threshold", "score_threshold"},
                                            {"--iou-threshold", "iou_threshold"}, {"--max-detections", "max_detections"},
-                                           {"--mask", "mask"}};
+                                           {"--mask", "mask"}, {"--crops", "crops"}, {"--crop-mean", "crop_mean"}};
     od_status st;
     for (size_t i = 0; i < OD_COUNT(flags); i++) {
         if (!srv_args_flag(a, flags[i][0])) continue;

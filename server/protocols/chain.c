@@ -1,6 +1,7 @@
 /* chain.c - parts of a picture run in lanes, as many at one time as make a batch: a lane cuts a part out, has it run, keeps its
  * JSON, and takes the next one. */
 #include "server/protocols/chain.h"
+#include "server/protocols/views.h"
 
 #include <string.h>
 
@@ -82,7 +83,7 @@ typedef struct chain_lane {
     srv_chaining *c;
     part *part;
     srv_picture picture;
-    srv_job job;
+    srv_views views;
     srv_chaining behind;
 } chain_lane;
 
@@ -145,10 +146,10 @@ static void read_out(chain_lane *l)
     const srv_chain *link = link_of(l);
     part *p = l->part;
     srv_query query;
-    od_status st = l->job.st;
+    od_status st = l->views.job.st;
     srv_query_init(&query);
     p->json = (srv_text){.arena = &p->arena};
-    if (!st.code) srv_picture_answer(link->model->card, &l->picture, l->job.outputs, &query, &p->arena, &p->json, &st);
+    if (!st.code) srv_picture_answer(link->model->card, &l->picture, l->views.outputs, &query, &p->arena, &p->json, &st);
     if (st.code || !link->links) {
         part_done(l, &st);
         return;
@@ -163,9 +164,9 @@ static void read_out_later(void *arg)
     read_out(arg);
 }
 
-static void ran(srv_job *job)
+static void ran(srv_views *v)
 {
-    chain_lane *l = job->arg;
+    chain_lane *l = v->arg;
     if (!od_pool_submit(l->c->server->pool, read_out_later, l)) read_out(l);
 }
 
@@ -176,11 +177,13 @@ static od_code begin_part(chain_lane *l, od_status *st)
     const struct ldr_card_then *then = &c->chain->model->card->then[l->part->then];
     int64_t max_pixels = od_max_i64(c->picture->pixels.width * c->picture->pixels.height, 1);
     ldr_pixels cut;
+    srv_query query;
+    srv_query_init(&query);
     if (atomic_load(c->cancelled)) return od_fail(st, OD_CANCELLED, "the client has gone");
     OD_TRY(srv_region_cut(l->part->region, then->margin, &c->picture->pixels, 4 * max_pixels, &l->part->arena, &cut, st));
-    OD_TRY(srv_picture_open_pixels(m->card, m->model, &cut, &l->part->arena, &l->picture, st));
-    l->job = (srv_job){.inputs = l->picture.inputs, .arena = &l->part->arena, .since_ns = c->since_ns, .done = ran, .arg = l};
-    return srv_batcher_submit(m->batcher, &l->job, st);
+    OD_TRY(srv_picture_open_pixels(m->card, m->model, &query, &cut, &l->part->arena, &l->picture, st));
+    l->views = (srv_views){.model = m, .picture = &l->picture, .job = {.arena = &l->part->arena, .since_ns = c->since_ns}, .done = ran, .arg = l};
+    return srv_views_run(&l->views, st);
 }
 
 static void lane_goes_on(chain_lane *l)

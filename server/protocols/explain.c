@@ -18,7 +18,7 @@ static void conclude(srv_explaining *e, const srv_evidence *evidence)
 {
     if (!e->st.code) {
         srv_text_add(e->json, ",", 1);
-        srv_explain_answer(e->model->card, &e->picture->placement, evidence, e->target.index, e->target.score, e->arena, e->json, &e->st);
+        srv_explain_answer(e->model->card, &e->picture->placement, evidence, &e->target, e->arena, e->json, &e->st);
     }
     e->done(e->arg, &e->st);
 }
@@ -48,7 +48,7 @@ static void ran(srv_job *job)
     srv_explaining *e = l->e;
     od_status st = job->st;
     if (!st.code)
-        srv_target_score(e->model->card, e->picture, job->outputs, e->query, &e->target, &e->scores[l->pass], &l->arena, &st);
+        srv_target_score(e->model->card, &e->view, job->outputs, e->query, &e->target, &e->scores[l->pass], &l->arena, &st);
     if (st.code) lane_fails(l, &st);
     else lane_goes_on(l);
 }
@@ -95,12 +95,14 @@ static od_code make_lanes(srv_explaining *e, od_status *st)
 static od_code look_inside(srv_explaining *e, srv_evidence *out, bool *found, od_status *st)
 {
     const ldr_card *card = e->model->card;
-    bool first = card->task == LDR_TASK_CLASSIFY && (!card->outputs || card->outputs[0] == 0);
+    const struct ldr_card_head *h = e->target.head;
+    int64_t index = e->target.index + (h ? h->first : 0);
+    bool first = card->task == LDR_TASK_CLASSIFY && (h ? h->output == 0 : !card->outputs || card->outputs[0] == 0);
     *found = false;
     if (e->query->method != SRV_METHOD_AUTO && e->query->method != SRV_METHOD_CAM) return OD_OK;
     if (first && e->model->class_maps)
-        OD_TRY(srv_class_maps_run(e->model->class_maps, e->picture, e->outputs, e->target.index, e->server->pool, e->server->run_memory, e->arena,
-                                  out, found, st));
+        OD_TRY(srv_class_maps_run(e->model->class_maps, &e->view, e->outputs, index, e->server->pool, e->server->run_memory, e->arena, out,
+                                  found, st));
     if (*found || e->query->method == SRV_METHOD_AUTO) return OD_OK;
     return od_fail(st, OD_BAD_ARGUMENT, "method cam: this network does not end in global pooling and one linear layer; occlusion and rise are possible");
 }
@@ -108,10 +110,15 @@ static od_code look_inside(srv_explaining *e, srv_evidence *out, bool *found, od
 static od_code begin(srv_explaining *e, srv_evidence *evidence, bool *found, od_status *st)
 {
     const ldr_card *card = e->model->card;
+    float base;
     OD_TRY(srv_target_find(card, e->picture, e->outputs, e->query, &e->target, e->arena, st));
+    e->view = *e->picture;
+    e->view.n_views = 1;
+    base = e->target.score;
+    if (e->picture->n_views > 1) OD_TRY(srv_target_score(card, &e->view, e->outputs, e->query, &e->target, &base, e->arena, st));
     OD_TRY(look_inside(e, evidence, found, st));
     if (*found) return OD_OK;
-    OD_TRY(srv_trial_init(&e->trial, card, e->picture, e->query->method, e->query->passes, e->target.score, e->arena, st));
+    OD_TRY(srv_trial_init(&e->trial, card, &e->view, e->query->method, e->query->passes, base, e->arena, st));
     return make_lanes(e, st);
 }
 

@@ -11,7 +11,7 @@ typedef struct srv_explaining {
     const srv_model *model;
     const srv_query *query;
     const srv_picture *picture;
-    const eng_tensor *outputs; /* the picture's own */
+    const eng_tensor *outputs; /* the picture's own, of all views */
     const atomic_bool *cancelled;
     int64_t since_ns;          /* when the request came: its deadline holds for all runs together */
     od_arena *arena;
@@ -21,6 +21,7 @@ typedef struct srv_explaining {
     /* its own */
     srv_trial trial;
     srv_target target;
+    srv_picture view;          /* the picture's first, at which is looked */
     float *scores;             /* by pass */
     struct lane *lanes;
     int n_lanes;

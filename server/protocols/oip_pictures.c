@@ -34,7 +34,7 @@ static od_code decode_one(srv_infer *i, const eng_str *bytes, int64_t k, int64_t
 {
     srv_picture p;
     srv_request *r = i->r;
-    od_code rc = srv_picture_open(i->model->card, i->model->model, bytes->ptr, bytes->len, srv_server_of(r)->settings->max_pixels, a, &p, st);
+    od_code rc = srv_picture_open(i->model->card, i->model->model, NULL, bytes->ptr, bytes->len, srv_server_of(r)->settings->max_pixels, a, &p, st);
     if (rc) {
         if (rc == OD_UNSUPPORTED) r->reply.status = 415;
         return rc;

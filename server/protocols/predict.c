@@ -8,6 +8,7 @@
 #include "server/protocols/chain.h"
 #include "server/protocols/explain.h"
 #include "server/protocols/infer.h"
+#include "server/protocols/views.h"
 #include "server/settings.h"
 
 #include <stdlib.h>
@@ -18,7 +19,7 @@ typedef struct shot {
     srv_piece bytes;
     od_arena own, *arena; /* the request's own when it is the only picture */
     srv_picture picture;
-    srv_job job;
+    srv_views views;
     int64_t waited_ns; /* for a worker to decode it; the job's own waiting comes behind that */
     srv_text json;
     srv_explaining *why;  /* NULL: nobody asks */
@@ -56,9 +57,9 @@ static void take_times(srv_prediction *p)
         add_time(&r->postprocess_ns, s->picture.postprocess_ns);
         if (s->why) r->explain_ns = od_max_i64(r->explain_ns, s->later_ns);
         if (s->behind) r->chain_ns = od_max_i64(r->chain_ns, s->later_ns);
-        r->queue_ns = od_max_i64(r->queue_ns, s->waited_ns + s->job.queue_ns);
-        r->compute_ns = od_max_i64(r->compute_ns, s->job.compute_ns);
-        r->batch_rows = od_max_i64(r->batch_rows, s->job.batch_rows);
+        r->queue_ns = od_max_i64(r->queue_ns, s->waited_ns + s->views.job.queue_ns);
+        r->compute_ns = od_max_i64(r->compute_ns, s->views.job.compute_ns);
+        r->batch_rows = od_max_i64(r->batch_rows, s->views.job.batch_rows);
     }
 }
 
@@ -140,8 +141,8 @@ static void begin_explaining(shot *s)
         arrive(s);
         return;
     }
-    *s->why = (srv_explaining){.server = srv_server_of(p->r), .model = p->model, .query = &p->query, .picture = &s->picture, .outputs = s->job.outputs,
-                               .cancelled = &s->job.cancelled, .since_ns = p->r->received_ns, .arena = s->arena, .json = &s->json,
+    *s->why = (srv_explaining){.server = srv_server_of(p->r), .model = p->model, .query = &p->query, .picture = &s->picture, .outputs = s->views.outputs,
+                               .cancelled = &s->views.job.cancelled, .since_ns = p->r->received_ns, .arena = s->arena, .json = &s->json,
                                .done = later_done, .arg = s};
     if (!od_pool_submit(srv_server_of(p->r)->pool, explain, s)) explain(s);
 }
@@ -161,7 +162,7 @@ static void begin_chain(shot *s)
         arrive(s);
         return;
     }
-    *s->behind = (srv_chaining){.server = srv_server_of(p->r), .chain = p->chain, .picture = &s->picture, .cancelled = &s->job.cancelled,
+    *s->behind = (srv_chaining){.server = srv_server_of(p->r), .chain = p->chain, .picture = &s->picture, .cancelled = &s->views.job.cancelled,
                                 .since_ns = p->r->received_ns, .arena = s->arena, .json = &s->json, .done = later_done, .arg = s};
     if (!od_pool_submit(srv_server_of(p->r)->pool, run_behind, s)) run_behind(s);
 }
@@ -171,7 +172,7 @@ static void postprocess(void *arg)
     shot *s = arg;
     const srv_prediction *p = s->p;
     s->json = (srv_text){.arena = s->arena};
-    od_code rc = srv_picture_answer(p->model->card, &s->picture, s->job.outputs, &p->query, s->arena, &s->json, &s->st);
+    od_code rc = srv_picture_answer(p->model->card, &s->picture, s->views.outputs, &p->query, s->arena, &s->json, &s->st);
     s->answered_ns = od_now_ns();
     srv_batcher_note_answer(p->model->batcher, s->picture.postprocess_ns);
     if (rc == OD_OK && p->query.explain) begin_explaining(s);
@@ -179,13 +180,13 @@ static void postprocess(void *arg)
     else arrive(s);
 }
 
-static void ran(srv_job *job)
+static void ran(srv_views *v)
 {
-    shot *s = job->arg;
-    if (job->st.code) {
-        s->st = job->st;
+    shot *s = v->arg;
+    if (v->job.st.code) {
+        s->st = v->job.st;
         arrive(s);
-    } else if (job->batch_rows > 1 && od_pool_submit(srv_server_of(s->p->r)->pool, postprocess, s)) {
+    } else if (v->job.batch_rows > s->picture.n_views && od_pool_submit(srv_server_of(s->p->r)->pool, postprocess, s)) {
         return; /* the others of this run are not made to wait */
     } else {
         postprocess(s);
@@ -197,32 +198,34 @@ static void open_picture(void *arg)
     shot *s = arg;
     srv_prediction *p = s->p;
     srv_batcher *b = p->model->batcher;
+    srv_views *v = &s->views;
     const srv_server *server = srv_server_of(p->r);
-    s->job.since_ns = p->r->received_ns;
+    v->job.since_ns = p->r->received_ns;
     s->waited_ns = od_now_ns() - p->r->received_ns;
-    od_code rc = srv_batcher_still_wanted(b, &s->job, &s->st);
-    if (rc == OD_OK) rc = srv_picture_open(p->model->card, p->model->model, s->bytes.data, s->bytes.len, server->settings->max_pixels, s->arena,
-                                  &s->picture, &s->st);
+    od_code rc = srv_batcher_still_wanted(b, &v->job, &s->st);
+    if (rc == OD_OK) rc = srv_picture_open(p->model->card, p->model->model, &p->query, s->bytes.data, s->bytes.len, server->settings->max_pixels,
+                                           s->arena, &s->picture, &s->st);
     if (rc) {
         if (rc == OD_UNSUPPORTED) s->status = 415;
         srv_batcher_leave(b);
         arrive(s);
         return;
     }
-    s->job.prepare_ns = s->picture.decode_ns + s->picture.preprocess_ns;
-    s->job.inputs = s->picture.inputs;
-    s->job.arena = s->arena;
-    s->job.admitted = true;
-    s->job.done = ran;
-    s->job.arg = s;
-    if (srv_batcher_run_now(b, &s->job)) ran(&s->job);
-    else if (srv_batcher_submit(b, &s->job, &s->st) != OD_OK) arrive(s);
+    v->job.prepare_ns = s->picture.decode_ns + s->picture.preprocess_ns;
+    v->job.arena = s->arena;
+    v->job.admitted = true;
+    v->model = p->model;
+    v->picture = &s->picture;
+    v->here = true;
+    v->done = ran;
+    v->arg = s;
+    if (srv_views_run(v, &s->st) != OD_OK) arrive(s);
 }
 
 static void gone(srv_request *r)
 {
     srv_prediction *p = r->state;
-    for (int i = 0; i < p->n; i++) atomic_store(&p->shots[i].job.cancelled, true);
+    for (int i = 0; i < p->n; i++) atomic_store(&p->shots[i].views.job.cancelled, true);
 }
 
 /* Places in the queue for all pictures but the first, which has one. */

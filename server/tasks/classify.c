@@ -21,14 +21,21 @@ static od_code scores_of(const srv_answer *w, scores *out)
     return OD_OK;
 }
 
+ldr_card srv_head_card(const ldr_card *card, const struct ldr_card_head *h)
+{
+    ldr_card own = *card;
+    if (!h) return own;
+    own.decoder = h->decoder;
+    own.labels = h->labels;
+    own.n_labels = h->n_labels;
+    return own;
+}
+
 /* What a head sees: its output, or the part of it that it has, as the only one, and a card of its own. `outputs` and `card` are
  * its storage. Extents that are free (at load) stay so. */
 static od_code see_head(const srv_answer *w, const struct ldr_card_head *h, ldr_card *card, eng_tensor *output, srv_answer *out)
 {
-    *card = *w->card;
-    card->decoder = h->decoder;
-    card->labels = h->labels;
-    card->n_labels = h->n_labels;
+    *card = srv_head_card(w->card, h);
     *output = w->outputs[h->output];
     *out = *w;
     out->card = card;
@@ -90,17 +97,43 @@ static void to_scores(const float *x, float *y, int64_t n, scores kind)
         for (int64_t i = 0; i < n; i++) y[i] = (float)((double)y[i] / sum);
 }
 
-od_code srv_class_score(const srv_answer *w, int64_t *index, float *score)
+/* The scores of a head's classes (NULL: of the only list), the mean of all views. NULL: the status is set. */
+static float *mean_scores(const srv_answer *w, const struct ldr_card_head *h, int64_t *n)
 {
-    scores kind = SCORES_SOFTMAX;
-    int64_t n = eng_tensor_count(&w->outputs[0]), best = 0;
-    if (w->card->n_heads) return od_fail(w->st, OD_BAD_ARGUMENT, "classifiers of several heads are not explained");
-    OD_TRY(scores_of(w, &kind));
-    const float *x = srv_floats(w, 0);
-    float *y = x ? od_arena_array(w->a, float, n) : NULL;
-    if (!y) return od_fail(w->st, OD_NO_MEMORY, "%" PRId64 " classes", n);
+    float *sum = NULL, *row = NULL;
+    int64_t views = 0;
+    for (const srv_answer *v = w; v; v = v->next) views++;
+    for (const srv_answer *v = w; v; v = v->next) {
+        ldr_card card;
+        eng_tensor output;
+        srv_answer own = *v;
+        scores kind = SCORES_SOFTMAX;
+        if ((h && see_head(v, h, &card, &output, &own) != OD_OK) || scores_of(&own, &kind) != OD_OK) return NULL;
+        int64_t count = eng_tensor_count(&own.outputs[0]);
+        const float *x = srv_floats(&own, 0);
+        if (!x) return NULL;
+        if (v == w) {
+            *n = count;
+            sum = od_arena_zalloc(w->a, (size_t)count * sizeof *sum);
+            row = od_arena_array(w->a, float, count);
+        }
+        if (!sum || !row || count != *n) {
+            od_fail(w->st, !sum || !row ? OD_NO_MEMORY : OD_BAD_SHAPE, "%" PRId64 " classes of one crop, %" PRId64 " of another", *n, count);
+            return NULL;
+        }
+        if (!w->mean_of_outputs) to_scores(x, row, count, kind), x = row;
+        for (int64_t i = 0; i < count; i++) sum[i] += x[i] / (float)views;
+        if (w->mean_of_outputs && !v->next) to_scores(sum, sum, count, kind);
+    }
+    return sum;
+}
+
+od_code srv_class_score(const srv_answer *w, const struct ldr_card_head *h, int64_t *index, float *score)
+{
+    int64_t n, best = 0;
+    const float *y = mean_scores(w, h, &n);
+    if (!y) return w->st->code;
     if (*index >= n || n < 1) return od_fail(w->st, OD_BAD_ARGUMENT, "class is %" PRId64 "; the model has %" PRId64 " classes", *index, n);
-    to_scores(x, y, n, kind);
     for (int64_t i = 1; i < n; i++)
         if (y[i] > y[best]) best = i;
     if (*index < 0) *index = best;
@@ -121,23 +154,20 @@ static int by_score(const void *a, const void *b)
 }
 
 /* The list as JSON. */
-static od_code add_classes(const srv_answer *w)
+static od_code add_classes(const srv_answer *w, const struct ldr_card_head *h)
 {
-    scores kind = SCORES_SOFTMAX;
-    int64_t n = eng_tensor_count(&w->outputs[0]);
-    OD_TRY(scores_of(w, &kind));
-    const float *x = srv_floats(w, 0);
-    if (!x) return w->st->code;
-    float *y = od_arena_array(w->a, float, n);
+    int64_t n;
+    const float *y = mean_scores(w, h, &n);
+    if (!y) return w->st->code;
     entry *list = od_arena_array(w->a, entry, n);
-    if (!y || !list) return od_fail(w->st, OD_NO_MEMORY, "%" PRId64 " classes", n);
-    to_scores(x, y, n, kind);
+    if (!list) return od_fail(w->st, OD_NO_MEMORY, "%" PRId64 " classes", n);
     for (int64_t i = 0; i < n; i++) list[i] = (entry){y[i], i};
     qsort(list, (size_t)n, sizeof *list, by_score);
+    ldr_card card = srv_head_card(w->card, h);
     srv_text_add(w->json, "[", 1);
     for (int64_t i = 0; i < n && i < w->top_k && (double)list[i].score >= w->score_threshold; i++) {
         srv_text_printf(w->json, "%s{", i ? "," : "");
-        srv_add_class(w->json, w->card, list[i].index, list[i].score);
+        srv_add_class(w->json, &card, list[i].index, list[i].score);
         srv_text_add(w->json, "}", 1);
     }
     srv_text_add(w->json, "]", 1);
@@ -146,18 +176,14 @@ static od_code add_classes(const srv_answer *w)
 
 static od_code answer(const srv_answer *w)
 {
-    ldr_card card;
-    eng_tensor output;
-    srv_answer own;
     srv_text_printf(w->json, w->card->n_heads ? "\"heads\":{" : "\"classes\":");
-    if (!w->card->n_heads) return add_classes(w);
+    if (!w->card->n_heads) return add_classes(w, NULL);
     for (int i = 0; i < w->card->n_heads; i++) {
         const struct ldr_card_head *h = &w->card->heads[i];
-        OD_TRY(see_head(w, h, &card, &output, &own));
         if (i) srv_text_add(w->json, ",", 1);
         srv_text_json(w->json, h->name, strlen(h->name));
         srv_text_add(w->json, ":", 1);
-        OD_TRY(add_classes(&own));
+        OD_TRY(add_classes(w, h));
     }
     srv_text_add(w->json, "}", 1);
     return OD_OK;

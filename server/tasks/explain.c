@@ -250,8 +250,8 @@ static void extents(const ldr_placement *p, int64_t longest, int64_t *height, in
     *width = od_max_i64(1, (int64_t)rint(w * scale));
 }
 
-od_code srv_explain_answer(const ldr_card *card, const ldr_placement *place, const srv_evidence *e, int64_t index, float score, od_arena *a,
-                           srv_text *json, od_status *st)
+od_code srv_explain_answer(const ldr_card *card, const ldr_placement *place, const srv_evidence *e, const srv_target *t, od_arena *a, srv_text *json,
+                           od_status *st)
 {
     enum { FINE = 256, COARSE = 16 };
     int64_t height, width, rows, columns;
@@ -261,8 +261,14 @@ od_code srv_explain_answer(const ldr_card *card, const ldr_placement *place, con
     ldr_pixels p = {.data = od_arena_alloc(a, (size_t)(height * width)), .width = width, .height = height, .channels = 1, .stride = width};
     if (!fine || !grid || !p.data) return od_fail(st, OD_NO_MEMORY, "no memory for an explanation");
     for (int64_t i = 0; i < height * width; i++) p.data[i] = (uint8_t)(fine[i] * 255 + 0.5);
+    ldr_card own = srv_head_card(card, t->head);
     srv_text_printf(json, "\"explanation\":{");
-    srv_add_class(json, card, index, score);
+    if (t->head) {
+        srv_text_printf(json, "\"head\":");
+        srv_text_json(json, t->head->name, strlen(t->head->name));
+        srv_text_add(json, ",", 1);
+    }
+    srv_add_class(json, &own, t->index, t->score);
     srv_text_printf(json, ",\"method\":\"%s\",\"passes\":%" PRId64 ",\"grid\":[", e->method, e->passes);
     for (int64_t y = 0; y < rows; y++)
         for (int64_t x = 0; x < columns; x++) {

@@ -23,6 +23,7 @@ typedef struct srv_evidence {
 
 /* What is explained. */
 typedef struct srv_target {
+    const struct ldr_card_head *head; /* whose class; NULL: there are none */
     int64_t index;          /* the class; also of a box or an area */
     float score;            /* of the whole picture; of an area 1 */
     const struct srv_box *box; /* in pixels of the input; NULL: no detector */
@@ -75,9 +76,9 @@ void srv_trial_end(srv_trial *t, srv_evidence *out);
 
 /* ---- the answer */
 
-/* Append `"explanation":{...}`: class, score, method, passes; "grid", rows of numbers from 0 to 1 that lie evenly over the
+/* Append `"explanation":{...}`: head, where there are some; class, score, method, passes; "grid", rows of numbers from 0 to 1 that lie evenly over the
  * picture; "png", base64 of the same as levels, finer. */
-od_code srv_explain_answer(const ldr_card *card, const ldr_placement *place, const srv_evidence *e, int64_t index, float score, od_arena *a,
-                           srv_text *json, od_status *st);
+od_code srv_explain_answer(const ldr_card *card, const ldr_placement *place, const srv_evidence *e, const srv_target *t, od_arena *a, srv_text *json,
+                           od_status *st);
 
 #endif

@@ -28,6 +28,8 @@ typedef struct srv_answer {
     od_arena *a;  /* the text grows in it, so nothing is given back before the end */
     srv_text *json;
     od_status *st;
+    const struct srv_answer *next; /* the picture's next view, of which only card, outputs and st are set; NULL: there is none */
+    bool mean_of_outputs;          /* of views */
 } srv_answer;
 
 /* ---- answer.c: help for decoders ---- */
@@ -54,8 +56,20 @@ static inline float srv_sigmoid(float x)
 od_code srv_answer_open(srv_answer *w, const ldr_card *card, const srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
                         od_status *st);
 
-/* The score of class `index`; below 0: of the best, which is put there. OD_BAD_ARGUMENT: no such class, or several heads. */
-od_code srv_class_score(const srv_answer *w, int64_t *index, float *score);
+/* ---- views.c: several crops of a picture ---- */
+
+/* How many views the picture makes. OD_BAD_ARGUMENT: crops that cannot be had. */
+od_code srv_views_count(const ldr_card *card, const eng_model *m, const srv_query *q, const ldr_placement *whole, int64_t *n, od_status *st);
+
+/* View `k` into `to`, the input of batch extent 1 (rank 4). `place` is the first view's. */
+od_code srv_view_make(const ldr_card *card, const ldr_pixels *px, const ldr_placement *place, int64_t k, eng_tensor *to, od_arena *a, od_status *st);
+
+/* A card with the decoder and labels of its head `h`; NULL: the card. */
+ldr_card srv_head_card(const ldr_card *card, const struct ldr_card_head *h);
+
+/* The score of class `index` of head `h` (NULL: there is but one list); below 0: of the best, which is put there.
+ * OD_BAD_ARGUMENT: no such class. */
+od_code srv_class_score(const srv_answer *w, const struct ldr_card_head *h, int64_t *index, float *score);
 
 /* The class of each pixel. OD_BAD_ARGUMENT: decoders that give segments. */
 od_code srv_segment_labels(const srv_answer *w, srv_map *m);

@@ -136,6 +136,19 @@ static od_code make_extra(const eng_value *v, const ldr_placement *p, eng_tensor
     return OD_OK;
 }
 
+static od_code make_views(const ldr_card *card, const ldr_pixels *px, const srv_picture *p, eng_tensor *t, const char *name, od_arena *a, od_status *st)
+{
+    t->dims[0] = p->n_views;
+    OD_TRY(give_bytes(t, name, a, st));
+    t->dims[0] = 1;
+    for (int64_t k = 0; k < p->n_views; k++) {
+        eng_tensor one = *t;
+        one.data = (uint8_t *)t->data + (size_t)k * eng_tensor_bytes(t);
+        OD_TRY(srv_view_make(card, px, &p->placement, k, &one, a, st));
+    }
+    return OD_OK;
+}
+
 static od_code make_inputs(const ldr_card *card, const eng_model *m, const ldr_pixels *px, od_arena *a, srv_picture *out,
                            od_status *st)
 {
@@ -143,6 +156,7 @@ static od_code make_inputs(const ldr_card *card, const eng_model *m, const ldr_p
     const ldr_placement *p = &out->placement;
     out->n_inputs = g->n_inputs;
     out->n_outputs = g->n_outputs;
+    out->input = card->input;
     out->inputs = od_arena_array(a, eng_tensor, g->n_inputs);
     if (!out->inputs) return od_fail(st, OD_NO_MEMORY, "%d inputs", g->n_inputs);
     for (int i = 0; i < g->n_inputs; i++) {
@@ -153,9 +167,8 @@ static od_code make_inputs(const ldr_card *card, const eng_model *m, const ldr_p
                               .layout = ENG_CL, .pitch = card->pre.channels};
             if (card->nhwc)
                 *t = (eng_tensor){.dtype = v->dtype, .rank = 4, .dims = {1, p->input_height, p->input_width, card->pre.channels}};
-            OD_TRY(give_bytes(t, v->name, a, st));
             if (v->rank == 3 || v->dtype == ENG_INT32) t->layout = ENG_ROW;
-            OD_TRY(ldr_image_to_tensor(px, &card->pre, p, card->nhwc, t, a, st));
+            OD_TRY(make_views(card, px, out, t, v->name, a, st));
             if (v->rank == 3) { /* without a batch */
                 t->rank = 3;
                 memmove(t->dims, t->dims + 1, 3 * sizeof *t->dims);
@@ -167,6 +180,17 @@ static od_code make_inputs(const ldr_card *card, const eng_model *m, const ldr_p
             OD_TRY(make_extra(v, p, t, a, st));
         }
     }
+    return OD_OK;
+}
+
+static od_code make_picture(const ldr_card *card, const eng_model *m, const srv_query *q, const ldr_pixels *px, od_arena *a, srv_picture *out,
+                            od_status *st)
+{
+    int64_t begin = od_now_ns();
+    OD_TRY(ldr_image_place(&card->pre, px->full_width, px->full_height, &out->placement, st));
+    OD_TRY(srv_views_count(card, m, q, &out->placement, &out->n_views, st));
+    OD_TRY(make_inputs(card, m, px, a, out, st));
+    out->preprocess_ns = od_now_ns() - begin;
     return OD_OK;
 }
 
@@ -191,7 +215,7 @@ static void needed_pixels(const ldr_preprocess *p, ldr_decode_options *o)
     o->need_height = h;
 }
 
-od_code srv_picture_open(const ldr_card *card, const eng_model *m, const void *bytes, size_t size, int64_t max_pixels,
+od_code srv_picture_open(const ldr_card *card, const eng_model *m, const srv_query *q, const void *bytes, size_t size, int64_t max_pixels,
                          od_arena *a, srv_picture *out, od_status *st)
 {
     *out = (srv_picture){0};
@@ -207,16 +231,13 @@ od_code srv_picture_open(const ldr_card *card, const eng_model *m, const void *b
         o.channels = 3;
         if (px.channels != 3) OD_TRY(ldr_image_decode(bytes, size, &o, a, &whole, st));
     }
-    int64_t decoded = od_now_ns();
-    OD_TRY(ldr_image_place(&card->pre, px.full_width, px.full_height, &out->placement, st));
-    OD_TRY(make_inputs(card, m, &px, a, out, st));
     out->pixels = whole;
-    out->decode_ns = decoded - begin;
-    out->preprocess_ns = od_now_ns() - decoded;
-    return OD_OK;
+    out->decode_ns = od_now_ns() - begin;
+    return make_picture(card, m, q, &px, a, out, st);
 }
 
-od_code srv_picture_open_pixels(const ldr_card *card, const eng_model *m, const ldr_pixels *pixels, od_arena *a, srv_picture *out, od_status *st)
+od_code srv_picture_open_pixels(const ldr_card *card, const eng_model *m, const srv_query *q, const ldr_pixels *pixels, od_arena *a,
+                                srv_picture *out, od_status *st)
 {
     *out = (srv_picture){0};
     if (!task_of(card)) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for: ask it with tensors");
@@ -224,14 +245,10 @@ od_code srv_picture_open_pixels(const ldr_card *card, const eng_model *m, const 
         void *bytes;
         size_t size;
         OD_TRY(ldr_png_encode(pixels, a, &bytes, &size, st));
-        return srv_picture_open(card, m, bytes, size, 0, a, out, st);
+        return srv_picture_open(card, m, q, bytes, size, 0, a, out, st);
     }
-    int64_t begin = od_now_ns();
-    OD_TRY(ldr_image_place(&card->pre, pixels->full_width, pixels->full_height, &out->placement, st));
-    OD_TRY(make_inputs(card, m, pixels, a, out, st));
     if (card->n_then) out->pixels = *pixels;
-    out->preprocess_ns = od_now_ns() - begin;
-    return OD_OK;
+    return make_picture(card, m, q, pixels, a, out, st);
 }
 
 /* ---- out ---------------------------------------------------------------------------------- */
@@ -253,6 +270,13 @@ static od_code widen_outputs(srv_answer *w)
     return OD_OK;
 }
 
+static od_code open_view(srv_answer *w, const srv_task *task, const eng_tensor *outputs, int n_outputs)
+{
+    OD_TRY(pick_outputs(w, outputs, n_outputs));
+    OD_TRY(task->check(w));
+    return widen_outputs(w);
+}
+
 od_code srv_answer_open(srv_answer *w, const ldr_card *card, const srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
                         od_status *st)
 {
@@ -262,11 +286,19 @@ od_code srv_answer_open(srv_answer *w, const ldr_card *card, const srv_picture *
                       .max_detections = q->max_detections ? q->max_detections : card->max_detections,
                       .score_threshold = q->score_threshold >= 0 ? q->score_threshold : card->score_threshold,
                       .iou_threshold = q->iou_threshold >= 0 ? q->iou_threshold : card->iou_threshold,
-                      .mask = q->mask};
+                      .mask = q->mask,
+                      .mean_of_outputs = (q->crop_mean < 0 ? (int)card->crop_mean : q->crop_mean) == LDR_MEAN_OUTPUTS};
     if (!task) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for");
-    OD_TRY(pick_outputs(w, outputs, p->n_outputs));
-    OD_TRY(task->check(w));
-    return widen_outputs(w);
+    int64_t others = od_max_i64(p->n_views - 1, 0);
+    srv_answer *views = od_arena_array(a, srv_answer, others);
+    if (!views) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " crops", p->n_views);
+    if (others) w->next = views;
+    OD_TRY(open_view(w, task, outputs, p->n_outputs));
+    for (int64_t k = 0; k < others; k++) {
+        views[k] = (srv_answer){.card = card, .place = w->place, .a = a, .st = st, .next = k + 1 < others ? &views[k + 1] : NULL};
+        OD_TRY(open_view(&views[k], task, outputs + (k + 1) * p->n_outputs, p->n_outputs));
+    }
+    return OD_OK;
 }
 
 od_code srv_picture_answer(const ldr_card *card, srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,

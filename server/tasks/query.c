@@ -2,6 +2,7 @@
 #include "server/tasks/tasks.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ enum { COUNT_MAX = 10000 };
 
 void srv_query_init(srv_query *q)
 {
-    *q = (srv_query){.score_threshold = -1, .iou_threshold = -1, .explain_class = -1};
+    *q = (srv_query){.score_threshold = -1, .iou_threshold = -1, .explain_class = -1, .crop_mean = -1};
 }
 
 static od_code set_count(int64_t *to, const char *key, const char *value, int64_t least, int64_t most, od_status *st)
@@ -35,28 +36,46 @@ static od_code set_share(double *to, const char *key, const char *value, od_stat
     return OD_OK;
 }
 
-static od_code set_mask(srv_mask *to, const char *value, od_status *st)
+/* Which of `names`, that end with NULL, `value` is. */
+static od_code set_name(int *to, const char *key, const char *value, const char *const *names, od_status *st)
 {
-    static const struct { const char *name; srv_mask mask; } masks[] = {
-        {"rle", SRV_MASK_RLE}, {"polygon", SRV_MASK_POLYGON}, {"png", SRV_MASK_PNG}, {"none", SRV_MASK_NONE}};
-    for (size_t i = 0; i < OD_COUNT(masks); i++)
-        if (!strcmp(value, masks[i].name)) {
-            *to = masks[i].mask;
+    char all[100] = "";
+    for (int i = 0; names[i]; i++) {
+        if (!strcmp(value, names[i])) {
+            *to = i;
             return OD_OK;
         }
-    return od_fail(st, OD_BAD_ARGUMENT, "mask is '%.40s'; one of rle, polygon, png, none is wanted", value);
+        size_t len = strlen(all);
+        snprintf(all + len, sizeof all - len, "%s%s", i ? ", " : "", names[i]);
+    }
+    return od_fail(st, OD_BAD_ARGUMENT, "%s is '%.40s'; one of %s is wanted", key, value, all);
+}
+
+static od_code set_mask(srv_mask *to, const char *value, od_status *st)
+{
+    static const char *const names[] = {"none", "rle", "polygon", "png", NULL};
+    int at;
+    OD_TRY(set_name(&at, "mask", value, names, st));
+    *to = (srv_mask)(SRV_MASK_NONE + at);
+    return OD_OK;
 }
 
 static od_code set_method(srv_method *to, const char *value, od_status *st)
 {
-    static const struct { const char *name; srv_method method; } methods[] = {
-        {"cam", SRV_METHOD_CAM}, {"occlusion", SRV_METHOD_OCCLUSION}, {"rise", SRV_METHOD_RISE}};
-    for (size_t i = 0; i < OD_COUNT(methods); i++)
-        if (!strcmp(value, methods[i].name)) {
-            *to = methods[i].method;
-            return OD_OK;
-        }
-    return od_fail(st, OD_BAD_ARGUMENT, "method is '%.40s'; one of cam, occlusion, rise is wanted", value);
+    static const char *const names[] = {"cam", "occlusion", "rise", NULL};
+    int at;
+    OD_TRY(set_name(&at, "method", value, names, st));
+    *to = (srv_method)(SRV_METHOD_CAM + at);
+    return OD_OK;
+}
+
+static od_code set_crops(int64_t *to, const char *value, od_status *st)
+{
+    static const char *const names[] = {"1", "5", "10", NULL};
+    int at;
+    OD_TRY(set_name(&at, "crops", value, names, st));
+    *to = at ? 5 * at : 1;
+    return OD_OK;
 }
 
 static od_code set_flag(bool *to, const char *key, const char *value, od_status *st)
@@ -76,8 +95,14 @@ od_code srv_query_set(srv_query *q, const char *key, const char *value, od_statu
     if (!strcmp(key, "explain")) return set_flag(&q->explain, key, value, st);
     if (!strcmp(key, "class")) return set_count(&q->explain_class, key, value, 0, INT32_MAX, st);
     if (!strcmp(key, "box")) return set_count(&q->explain_box, key, value, 0, COUNT_MAX, st);
+    if (!strcmp(key, "head")) {
+        q->explain_head = value;
+        return OD_OK;
+    }
     if (!strcmp(key, "passes")) return set_count(&q->passes, key, value, 1, SRV_PASSES_MOST, st);
     if (!strcmp(key, "method")) return set_method(&q->method, value, st);
+    if (!strcmp(key, "crops")) return set_crops(&q->crops, value, st);
+    if (!strcmp(key, "crop_mean")) return set_name(&q->crop_mean, key, value, ldr_mean_names, st);
     return od_fail(st, OD_BAD_ARGUMENT,
-                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, explain, class, box, passes, method", key);
+                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, crops, crop_mean, explain, head, class, box, passes, method", key);
 }

@@ -4,6 +4,8 @@
 #include "server/tasks/explain.h"
 #include "server/tasks/parts.h"
 
+#include <string.h>
+
 static od_code find_box(const srv_answer *w, const srv_query *q, srv_target *out)
 {
     srv_boxes boxes = {.a = w->a};
@@ -43,6 +45,15 @@ static od_code find_area(const srv_answer *w, const srv_query *q, srv_target *ou
     return OD_OK;
 }
 
+static od_code find_head(const ldr_card *card, const srv_query *q, const struct ldr_card_head **out, od_status *st)
+{
+    const char *name = q->explain_head;
+    if (!name && card->n_heads) *out = card->heads;
+    for (int i = 0; name && i < card->n_heads; i++)
+        if (!strcmp(name, card->heads[i].name)) *out = &card->heads[i];
+    return !name || *out ? OD_OK : od_fail(st, OD_BAD_ARGUMENT, "head is '%.40s'; the model's card has no such head", name);
+}
+
 od_code srv_target_find(const ldr_card *card, const srv_picture *p, const eng_tensor *outputs, const srv_query *q, srv_target *out,
                         od_arena *a, od_status *st)
 {
@@ -50,7 +61,9 @@ od_code srv_target_find(const ldr_card *card, const srv_picture *p, const eng_te
     *out = (srv_target){.index = q->explain_class};
     OD_TRY(srv_answer_open(&w, card, p, outputs, q, a, st));
     switch (card->task) {
-    case LDR_TASK_CLASSIFY: return srv_class_score(&w, &out->index, &out->score);
+    case LDR_TASK_CLASSIFY:
+        OD_TRY(find_head(card, q, &out->head, st));
+        return srv_class_score(&w, out->head, &out->index, &out->score);
     case LDR_TASK_DETECT: return find_box(&w, q, out);
     case LDR_TASK_SEGMENT: return find_area(&w, q, out);
     default: return od_fail(st, OD_BAD_ARGUMENT, "only classifiers, detectors and segmenters can be explained");
@@ -64,7 +77,7 @@ od_code srv_target_score(const ldr_card *card, const srv_picture *p, const eng_t
     int64_t index = t->index;
     OD_TRY(srv_answer_open(&w, card, p, outputs, q, a, st));
     *score = 0;
-    if (card->task == LDR_TASK_CLASSIFY) return srv_class_score(&w, &index, score);
+    if (card->task == LDR_TASK_CLASSIFY) return srv_class_score(&w, t->head, &index, score);
     if (card->task == LDR_TASK_SEGMENT) {
         srv_map m = {0};
         OD_TRY(srv_segment_labels(&w, &m));

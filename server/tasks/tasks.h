@@ -4,6 +4,8 @@
  *   (the batcher runs the model)
  *   srv_picture_answer   output tensors of this item -> results -> JSON   (any worker)
  *
+ * A picture is one view, its input, or several crops of it whose mean is the answer.
+ *
  * What to do is in the model's card (loaders/card.h). Nothing here knows of sockets. */
 #ifndef SRV_TASKS_H
 #define SRV_TASKS_H
@@ -26,9 +28,12 @@ typedef struct srv_query {
     srv_mask mask;
     bool explain;           /* see explain.h */
     int64_t explain_class;  /* below 0: the best */
+    const char *explain_head; /* of classifiers: which list, lent; NULL: the first */
     int64_t explain_box;    /* of detectors: the answer's box of this number, from 0; with a class the first of it from there on */
     int64_t passes;         /* 0: unset */
     srv_method method;
+    int64_t crops;          /* 1, 5 or 10; 0: unset */
+    int crop_mean;          /* an ldr_crop_mean; below 0: unset */
 } srv_query;
 
 void srv_query_init(srv_query *q);
@@ -49,24 +54,37 @@ typedef struct srv_picture {
      * another and keeps the layout. Inputs that the model gives a default have data NULL. */
     eng_tensor *inputs;
     int n_inputs, n_outputs; /* the model's */
+    /* Views of the picture: the centre, then the corners, then these five of its mirror image. `inputs` is the first; the
+     * others' pixels lie behind its own. */
+    int64_t n_views;
+    int input;               /* which of `inputs` takes the pixels */
     int64_t decode_ns, preprocess_ns, postprocess_ns; /* for Server-Timing */
     ldr_pixels pixels;       /* three channels, whole, where the card has models behind it; else data NULL */
     struct srv_region *regions; /* what was found for those: region.h; after srv_picture_answer */
     int64_t n_regions;
 } srv_picture;
 
-/* Decode `bytes` and make the model's inputs. All memory from `a`, which the caller keeps until the answer
- * is sent. `max_pixels` 0: the default of ldr_image_decode, whose errors these are; OD_UNSUPPORTED too: a
- * card without a task. Any thread. */
-od_code srv_picture_open(const ldr_card *card, const eng_model *m, const void *bytes, size_t size, int64_t max_pixels,
+/* Decode `bytes` and make the model's inputs, as many views as `q` (NULL: one) and the card say. All memory from `a`, which
+ * the caller keeps until the answer is sent. `max_pixels` 0: the default of ldr_image_decode, whose errors these are;
+ * OD_UNSUPPORTED too: a card without a task; OD_BAD_ARGUMENT: crops where there can be none. Any thread. */
+od_code srv_picture_open(const ldr_card *card, const eng_model *m, const srv_query *q, const void *bytes, size_t size, int64_t max_pixels,
                          od_arena *a, srv_picture *out, od_status *st);
 
 /* The same from pixels. `pixels` must last until the answer is there. */
-od_code srv_picture_open_pixels(const ldr_card *card, const eng_model *m, const ldr_pixels *pixels, od_arena *a, srv_picture *out, od_status *st);
+od_code srv_picture_open_pixels(const ldr_card *card, const eng_model *m, const srv_query *q, const ldr_pixels *pixels, od_arena *a,
+                                srv_picture *out, od_status *st);
+
+/* What a run of `n` views from `first` on takes: p->n_inputs tensors that share the picture's bytes. `n` above 1: the
+ * model takes batches. */
+void srv_picture_views(const srv_picture *p, int64_t first, int64_t n, eng_tensor *inputs);
+
+/* The `run`'s outputs, one view behind the other, into those of all views: p->n_outputs tensors a view, batch extent 1,
+ * that share its bytes. OD_BAD_SHAPE: an output has not a row for each. */
+od_code srv_picture_take(const srv_picture *p, const eng_tensor *run, int64_t first, int64_t n, eng_tensor *outputs, od_status *st);
 
 /* Append the answer's members, such as `"classes":[...]`, without braces around, so that callers can add
- * their own. `outputs` are the model's, in graph order, ENG_ROW, batch extent 1. OD_BAD_SHAPE, OD_BAD_TYPE:
- * outputs that the decoder cannot read. Any thread. */
+ * their own. `outputs` are the model's, in graph order, ENG_ROW, batch extent 1, of one view behind the other. OD_BAD_SHAPE,
+ * OD_BAD_TYPE: outputs that the decoder cannot read. Any thread. */
 od_code srv_picture_answer(const ldr_card *card, srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
                            srv_text *json, od_status *st);
 

@@ -8,7 +8,7 @@ import torchvision
 from PIL import Image
 from torchvision.models import detection, get_model, segmentation
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import Compose, ConvertImageDtype, FiveCrop, InterpolationMode, Normalize, PILToTensor, Resize, TenCrop
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 from torchvision.transforms.functional import to_tensor
 
@@ -59,6 +59,29 @@ def test_presets_that_a_graph_cannot_tell(onnxd, pictures, tmp_path, name):
     (tmp_path / "model.json").write_text(json.dumps(shown))
     for said, scores in zip(answers(onnxd, path, pictures), want):
         same_classes(f"torchvision presets, {name}", said, scores)
+
+
+@pytest.mark.parametrize("crops, cut, mean, batch", [(5, FiveCrop, "scores", "one"), (5, FiveCrop, "outputs", "free"),
+                                                     (10, TenCrop, "scores", "free"), (10, TenCrop, "outputs", "one")])
+def test_crops(onnxd, pictures, tmp_path, crops, cut, mean, batch):
+    """The preset's steps but for its last cut. The margins are odd, so that the centre of the mirror image is another one."""
+    torch.manual_seed(2)
+    transform = ImageClassification(crop_size=224, resize_size=257)
+    model = get_model("resnet18", num_classes=40)
+    path, _ = exported(model, transform, pictures, tmp_path)
+    if batch == "free":
+        torch.onnx.export(model, (torch.zeros(1, 3, 224, 224),), path, dynamo=False, input_names=["input"], output_names=["output"],
+                          dynamic_axes={"input": {0: "n"}, "output": {0: "n"}})
+    steps = {"colors": "rgb", "fit": "crop", "shorter": 257, "width": 224, "height": 224, "rescale": 1 / 255, "mean": list(transform.mean), "std": list(transform.std)}
+    (tmp_path / "model.json").write_text(json.dumps({"task": "classify", "decoder": "softmax", "preprocess": steps, "crops": crops, "crop_mean": mean}))
+    whole = Compose([Resize(257), PILToTensor(), ConvertImageDtype(torch.float), Normalize(transform.mean, transform.std), cut(224), torch.stack])
+    alone = answers(onnxd, path, pictures, "--crops", 1)
+    for im, said, one in zip(opened(pictures), answers(onnxd, path, pictures), alone):
+        with torch.no_grad():
+            out = model(whole(im))
+        same_classes(f"torchvision {cut.__name__}, mean of {mean}", said, (out.softmax(1).mean(0) if mean == "scores" else out.mean(0).softmax(0)).numpy())
+        with torch.no_grad():
+            same_classes("torchvision one crop of them", one, model(transform(im)[None])[0].softmax(0).numpy())
 
 
 # ---- maps --------------------------------------------------------------------------------------

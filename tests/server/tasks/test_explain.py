@@ -47,11 +47,17 @@ OTHERS = {"flat": served.model([("Flatten", ["x"], ["q"], {}), ("MatMul", ["q", 
                                [("y", T.FLOAT, ["n", 3])], [numpy_helper.from_array(FLAT.reshape(-1, 3) * 10, "w")])}
 
 
+HEADS = [{"name": "warm", "count": 1, "labels": ["red"]}, {"name": "cold", "first": 1, "labels": ["green", "blue"]}]
+
+
 @pytest.fixture(scope="module")
 def server(onnxd, tmp_path_factory):
     folder = tmp_path_factory.mktemp("explain")
     for name, proto in {**NETS, **OTHERS}.items():
         served.save(folder, name, proto, CARD)
+    served.save(folder, "heads", NETS["gemm"], {**{k: v for k, v in CARD.items() if k != "labels"}, "heads": HEADS})
+    served.save(folder, "late", net(*POOLED, ("MatMul", ["q", "w"], ["z"], {}), ("MatMul", ["q", "w2"], ["y"], {}), outputs=(("z", ["n", 3]), ("y", ["n", 3])),
+                                    constants=[("w", W), ("w2", W[:, ::-1].copy())]), {**{k: v for k, v in CARD.items() if k != "labels"}, "heads": [{"name": "b", "output": "y"}]})
     served.save(folder, "segments", served.identity(T.FLOAT, [1, 3, 32, 32]), {**CARD, "task": "segment", "decoder": "argmax"})
     served.save(folder, "depth", served.identity(T.FLOAT, [1, 3, 32, 32]), {**CARD, "task": "image", "decoder": "picture", "labels": []})
     served.save(folder, "reds", served.red_finder(), served.RED_CARD)
@@ -105,6 +111,18 @@ def test_covers_find_the_colour_of_the_class(server, method):
     assert e["passes"] == 40
     again = [explain(server, "flat", png(pixels), f"class=0&method={method}")[1] for _ in range(2)]
     np.testing.assert_allclose(*again, atol=2e-3)
+
+
+def test_heads_are_explained_by_their_name(server):
+    picture = png(np.random.default_rng(8).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    for query, head, index, whole in (("class=0", "warm", 0, 0), ("head=warm", "warm", 0, 0), ("head=cold&class=0", "cold", 0, 1), ("head=cold&class=1", "cold", 1, 2)):
+        e, grid, _ = explain(server, "heads", picture, query)
+        assert (e["head"], e["index"], e["method"]) == (head, index, "cam") and e["label"] == CARD["labels"][whole]
+        assert e["score"] == next(c["score"] for c in ask(server, "heads", picture, "")[1]["heads"][head] if c["index"] == index)
+        np.testing.assert_allclose(grid, explain(server, "gemm", picture, f"class={whole}")[1], atol=2e-3)
+    e, grid, _ = explain(server, "late", picture, "class=0")  # no exact maps of other outputs than the first
+    assert (e["head"], e["method"]) == ("b", "occlusion") and grid.max() == 1
+    assert "such head" in ask(server, "heads", picture, "explain=1&head=hot")[1]["error"]
 
 
 @pytest.mark.parametrize("method", ["occlusion", "rise"])
