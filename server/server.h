@@ -18,7 +18,7 @@ typedef struct srv_server {
     srv_http *http;
     srv_metrics *metrics;
     _Atomic(srv_access_log *) access_log; /* NULL: none; once there it stays */
-    int workers;
+    int workers, socket_threads;
     size_t run_memory;    /* that one run may take */
     od_budget memory;     /* of models, their runs, and requests together */
     atomic_bool open;     /* `store` is there: until then only probes and pages are answered */

@@ -33,7 +33,7 @@ static const setting settings[] = {
     {"tls_key", TEXT, AT(tls_key), NULL, 0, 0, 0, "PEM file: the certificate's key"},
     {"tokens", TEXT, AT(tokens), NULL, 0, 0, 0, "file of bearer tokens: NAME TOKEN [admin] [rate=N] a line"},
     {"threads", WHOLE, AT(threads), NULL, 0, 0, 1024, "workers that run models; 0: as many as cores"},
-    {"socket_threads", WHOLE, AT(socket_threads), NULL, 2, 1, 64, "threads that read and write sockets"},
+    {"socket_threads", WHOLE, AT(socket_threads), NULL, 0, 0, 64, "threads that read and write sockets; 0: one for each four cores"},
     {"memory_budget", SIZE, AT(memory_budget), NULL, 0, 0, INT64_MAX, "bytes of models, their runs and requests together; 0: nine tenths of what there is"},
     {"run_memory", SIZE, AT(run_memory), NULL, 0, 0, INT64_MAX, "bytes of one run; 0: a worker's share of the memory there is"},
     {"max_body", SIZE, AT(max_body), NULL, 64 * MIB, 1, 2 * GIB - 1, "bytes of a request, also after decompression"},

@@ -36,6 +36,7 @@ void srv_runner_destroy(srv_runner *r)
 size_t srv_runner_count(srv_runner *r)
 {
     size_t bytes = eng_session_bytes(r->session) + od_arena_bytes(&r->arena);
+    if (bytes == r->charged) return bytes;
     od_budget_charge(r->budget, bytes);
     od_budget_give(r->budget, r->charged);
     return r->charged = bytes;

@@ -89,7 +89,7 @@ static od_code open_port(serving *s, od_status *st)
 {
     const srv_settings *o = &s->settings;
     srv_http_options http = {
-        .host = o->host, .port = (int)o->port, .socket_path = o->socket, .threads = (int)o->socket_threads,
+        .host = o->host, .port = (int)o->port, .socket_path = o->socket, .threads = s->server.socket_threads,
         .max_connections = (int)o->max_connections, .max_header = (size_t)o->max_header, .max_body = (size_t)o->max_body,
         .max_body_total = (size_t)o->max_body_total, .budget = &s->server.memory, .max_inflate_ratio = (int)o->max_inflate_ratio,
         .idle_ms = o->idle_timeout_s * 1000, .receive_ms = o->receive_timeout_s * 1000, .send_ms = o->send_timeout_s * 1000,
@@ -233,12 +233,19 @@ static void allow_connections(int64_t n)
         od_log(OD_WARN, "only %ju files may be open (ulimit -n): not enough for %" PRId64 " connections", (uintmax_t)limit.rlim_cur, n);
 }
 
+/* One answers a hundred thousand small requests a second; more of them only push each other, and workers, off few cores. */
+static int socket_threads_for(int cores)
+{
+    return cores <= 4 ? 1 : cores >= 64 ? 16 : (cores + 3) / 4;
+}
+
 static od_code serve(serving *s, od_status *st)
 {
     OD_TRY(check(s, st));
     OD_TRY(srv_admit_read(s->settings.tokens, st));
     int workers = s->settings.threads ? (int)s->settings.threads : od_cpu_count();
     s->server.workers = workers;
+    s->server.socket_threads = s->settings.socket_threads ? (int)s->settings.socket_threads : socket_threads_for(od_cpu_count());
     OD_TRY(srv_metrics_create(&s->server.metrics, st));
     OD_TRY(use_access_log(s, &s->settings, st));
     OD_TRY(od_pool_create(&s->server.pool, workers, st));
@@ -246,7 +253,7 @@ static od_code serve(serving *s, od_status *st)
     allow_connections(s->settings.max_connections);
     OD_TRY(open_port(s, st)); /* first: liveness does not wait for a look at the folder, however slow its disk */
     OD_TRY(open_store(s, st));
-    od_log(OD_INFO, "%d workers, %" PRId64 " socket threads, %s, models in %s", workers, s->settings.socket_threads,
+    od_log(OD_INFO, "%d workers, %d socket threads, %s, models in %s", workers, s->server.socket_threads,
            od_cpu_isa_name(od_cpu_isa()), s->settings.models);
     srv_notify("READY=1\nSTATUS=Serving %s", s->settings.models);
     for (int watchdog_ms = srv_notify_watchdog_ms();;) {

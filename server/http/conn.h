@@ -33,6 +33,7 @@ typedef struct srv_conn {
     atomic_bool kicked;            /* its socket was shut by the watcher */
     size_t body_cap, body_want;    /* allocated; Content-Length, or SIZE_MAX: not known */
     const char *content_coding;    /* Content-Encoding, the last one; NULL: none */
+    bool body_in_arena;            /* too small to be counted, and gone with the request */
     size_t body_lead;              /* unused bytes in front of the body, so that tensors in it are aligned */
     size_t charged;                /* bytes counted in srv_http.body_bytes */
     size_t discarded;

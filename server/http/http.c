@@ -19,6 +19,7 @@ enum {
     CHARGE_STEP = 16 << 10,
     KEEP_ARENA = 256 << 10,   /* an idle connection holds no more */
     BODY_ALIGN = 16,
+    SMALL_BODY = 16 << 10,    /* lies in the connection's arena, which is there anyway */
     BIG_BODY = 32 << 10,      /* JSON that is parsed on a worker (SRV_ROUTE_WORK_BIG) */
     BIG_BYTES = 4 << 20,      /* and any body */
     ONE_BUFFER = 64 << 10,    /* replies up to this are sent as one buffer */
@@ -41,14 +42,14 @@ static void clear(srv_conn *c, int64_t now)
         atomic_fetch_sub(&h->body_bytes, c->charged);
         od_budget_give(h->o.budget, c->charged);
     }
-    if (r->body) free(r->body - c->body_lead);
+    if (r->body && !c->body_in_arena) free(r->body - c->body_lead);
     if (od_arena_bytes(&r->arena) > KEEP_ARENA) od_arena_fini(&r->arena);
     else od_arena_reset(&r->arena);
     od_arena arena = r->arena;
     *r = (srv_request){.http = h, .context = h->o.context, .arena = arena,
                        .queue_ns = -1, .decode_ns = -1, .preprocess_ns = -1, .compute_ns = -1, .postprocess_ns = -1,
                        .explain_ns = -1, .chain_ns = -1};
-    c->began = c->refused = c->queued = false;
+    c->began = c->refused = c->queued = c->body_in_arena = false;
     c->content_coding = NULL;
     atomic_store(&c->progress, SRV_PROGRESS_RUNNING);
     c->body_cap = c->body_want = c->body_lead = c->charged = c->discarded = 0;
@@ -177,14 +178,17 @@ static od_code body_room(srv_conn *c, size_t more, od_status *st)
 {
     srv_request *r = &c->request;
     size_t need = c->body_lead + r->body_len + more + SRV_JSON_PAD;
-    if (r->body_len + more) OD_TRY(charge(c, need, st));
+    bool small = c->body_want <= SMALL_BODY && !c->content_coding;
+    if (r->body_len + more && !small) OD_TRY(charge(c, need, st));
     if (need <= c->body_cap) return OD_OK;
+    if (small && r->body) return od_fail(st, OD_BAD_VALUE, "a body of more than the %zu bytes that were announced", c->body_want);
     size_t cap = c->body_want == SIZE_MAX ? (c->body_cap ? c->body_cap * 2 : FIRST_BODY) : c->body_lead + c->body_want + SRV_JSON_PAD;
     if (cap < need) cap = need;
-    char *base = realloc(r->body ? r->body - c->body_lead : NULL, cap);
+    char *base = small ? od_arena_alloc(&r->arena, cap) : realloc(r->body ? r->body - c->body_lead : NULL, cap);
     if (!base) return od_fail(st, OD_NO_MEMORY, "no memory for a body of %zu bytes", cap);
     r->body = base + c->body_lead;
     c->body_cap = cap;
+    c->body_in_arena = small;
     return OD_OK;
 }
 

@@ -51,7 +51,7 @@ void srv_metrics_page(srv_request *r)
     srv_server *s = srv_server_of(r);
     srv_gauges now = {
         .program_version = SRV_VERSION_TEXT, .isa = od_cpu_isa_name(od_cpu_isa()), .workers = s->workers,
-        .socket_threads = (int)s->settings->socket_threads, .connections = srv_http_connections(r->http),
+        .socket_threads = s->socket_threads, .connections = srv_http_connections(r->http),
         .in_flight = srv_http_active(r->http), .body_bytes = (int64_t)srv_http_body_bytes(r->http),
         .memory_bytes = (int64_t)atomic_load(&s->memory.used), .memory_limit = (int64_t)s->memory.limit,
         .log_dropped = srv_access_log_dropped(atomic_load(&s->access_log)), .ready = srv_server_is_ready(s),

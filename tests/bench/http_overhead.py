@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -82,6 +83,12 @@ def wrk(port, path, script, connections, seconds):
     return float(re.search(r"Requests/sec:\s*([\d.]+)", out).group(1)), float(p50.group(1)) * scale
 
 
+def socket_threads(port):
+    """As many as onnxd found right for this machine."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as r:
+        return int(re.search(r'onnxd_threads\{kind="sockets"\} (\d+)', r.read().decode()).group(1))
+
+
 def cpu_seconds(pid):
     """Of all its threads; /proc/PID/stat counts in ticks of 10 ms."""
     return sum(int(t.joinpath("schedstat").read_text().split()[0]) for t in pathlib.Path(f"/proc/{pid}/task").iterdir()) / 1e9
@@ -102,7 +109,6 @@ def main():
     parser.add_argument("--rounds", default=7, type=int)
     parser.add_argument("--seconds", default=1, type=int)
     parser.add_argument("--connections", default="1,8,32")
-    parser.add_argument("--threads", default=2, type=int, help="socket threads of both")
     args = parser.parse_args()
     connections = [int(c) for c in args.connections.split(",")]
     with tempfile.TemporaryDirectory() as scratch:
@@ -115,10 +121,11 @@ def main():
         bare = scratch / "bare_reply"
         subprocess.run(["cc", "-O2", "-o", bare, HERE / "bare_reply.c", "-lmicrohttpd"], check=True)
         path, port_a, port_b = "/v2/models/identity/infer", free_port(), free_port()
-        serve = [args.onnxd, "serve", str(scratch / "models"), "--port", str(port_a), "--socket-threads", str(args.threads)]
+        serve = [args.onnxd, "serve", str(scratch / "models"), "--port", str(port_a)]
         rows = {(n, name): [] for n in connections for name in ("onnxd", "bare")}
         with running(serve, port_a, path, head, body) as (answer, pid_a):
-            with running([str(bare), str(port_b), str(len(answer)), str(args.threads)], port_b, path, head, body) as (_, pid_b):
+            threads = socket_threads(port_a)
+            with running([str(bare), str(port_b), str(len(answer)), str(threads)], port_b, path, head, body) as (_, pid_b):
                 for k in range(args.rounds):
                     servers = [("onnxd", port_a, pid_a), ("bare", port_b, pid_b)]
                     for n in connections:
@@ -131,7 +138,7 @@ def main():
         """Of the rounds' what(onnxd's, bare's)."""
         return statistics.median(what(a, b) for a, b in zip(rows[n, "onnxd"], rows[n, "bare"]))
 
-    print(f"median of {args.rounds} rounds of {args.seconds} s; {args.threads} socket threads\n")
+    print(f"median of {args.rounds} rounds of {args.seconds} s; socket threads of both: {threads}\n")
     print("| connections | requests/s: onnxd, bare | ratio | p50, us | added, us | processor time a request, us | ratio |\n|---|---|---|---|---|---|---|")
     good = True
     for n in connections:
