@@ -149,6 +149,23 @@ void srv_add_pixel(srv_text *json, double x)
     srv_text_double(json, rint(x * 100) / 100);
 }
 
+od_code srv_add_keypoints(const srv_answer *w, const float *points, int64_t n)
+{
+    if (w->judge) return srv_judge_points(w, points, n);
+    srv_text_printf(w->json, ",\"keypoints\":[");
+    for (int64_t k = 0; k < n; k++, points += 3) {
+        srv_text_printf(w->json, "%s[", k ? "," : "");
+        srv_add_pixel(w->json, srv_to_picture_x(w, points[0]));
+        srv_text_add(w->json, ",", 1);
+        srv_add_pixel(w->json, srv_to_picture_y(w, points[1]));
+        srv_text_add(w->json, ",", 1);
+        srv_text_double(w->json, rint((double)points[2] * 1e4) / 1e4);
+        srv_text_add(w->json, "]", 1);
+    }
+    srv_text_add(w->json, "]", 1);
+    return OD_OK;
+}
+
 double srv_number(const srv_answer *w, const char *name, double otherwise)
 {
     int n;
@@ -210,6 +227,19 @@ od_code srv_detect_boxes(const srv_answer *w, srv_boxes *out)
     if (out->full) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " boxes", out->n);
     suppress(w, d, out);
     return OD_OK;
+}
+
+od_code srv_detect_more(const srv_answer *w, const srv_box *box)
+{
+    const srv_detector *d;
+    OD_TRY(find_detector(w, &d));
+    return d->more ? d->more(w, box) : OD_OK;
+}
+
+float srv_detect_overlap(const srv_answer *w, const srv_box *a, const srv_box *b)
+{
+    const srv_detector *d;
+    return find_detector(w, &d) == OD_OK && d->overlap ? d->overlap(a, b) : srv_overlap(a, b);
 }
 
 static od_code answer(const srv_answer *whole)

@@ -27,8 +27,11 @@ typedef struct srv_target {
     int64_t index;          /* the class; also of a box or an area */
     float score;            /* of the whole picture; of an area 1 */
     const struct srv_box *box; /* in pixels of the input; NULL: no detector */
-    const uint16_t *labels; /* of the picture; NULL: no segmenter */
-    int64_t area;           /* pixels of the class in it */
+    const float *points;    /* of the box, [n_points][3]: x, y in pixels of the input, score; NULL: it has none */
+    int64_t n_points, point; /* point: the one that is asked; below 0: all */
+    const uint8_t *mask;    /* of the box or the segment, a byte for each pixel of the picture; NULL: it has none */
+    const uint16_t *labels; /* of the picture; NULL: no segmenter of classes */
+    int64_t area;           /* pixels of the mask, or of the class */
 } srv_target;
 
 /* What the query asks to explain, in the picture's own `outputs`; `out` holds memory of `a`. OD_BAD_ARGUMENT: no such class or box, or

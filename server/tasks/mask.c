@@ -178,6 +178,7 @@ od_code srv_map_png(srv_map *m, srv_text *json, od_arena *a, od_status *st)
 od_code srv_add_mask(const srv_answer *w, srv_map *m, int label, const srv_text *rle)
 {
     srv_text *json = w->json;
+    if (w->judge) return srv_judge_mask(w, m, label);
     if (w->mask == SRV_MASK_POLYGON) {
         srv_text_printf(json, ",\"polygons\":");
         return srv_map_polygons(m, label, json, w->a, w->st);

@@ -28,6 +28,7 @@ typedef struct srv_answer {
     od_arena *a;  /* the text grows in it, so nothing is given back before the end */
     srv_text *json;
     od_status *st;
+    struct srv_judge *judge;       /* NULL: the answer is written */
     const struct srv_answer *next; /* the picture's next view, of which only card, outputs and st are set; NULL: there is none */
     bool mean_of_outputs;          /* of views */
 } srv_answer;
@@ -71,8 +72,27 @@ ldr_card srv_head_card(const ldr_card *card, const struct ldr_card_head *h);
  * OD_BAD_ARGUMENT: no such class. */
 od_code srv_class_score(const srv_answer *w, const struct ldr_card_head *h, int64_t *index, float *score);
 
-/* The class of each pixel. OD_BAD_ARGUMENT: decoders that give segments. */
+/* The class of each pixel; not of decoders that give segments. */
 od_code srv_segment_labels(const srv_answer *w, srv_map *m);
+
+/* ---- target.c: instances are compared instead of written ---- */
+
+typedef struct srv_judge {
+    struct srv_target *target; /* explain.h */
+    bool keep;      /* its mask or points are to be found; else others are compared with them */
+    float like;     /* how like it the last one was, 0 to 1 */
+    int64_t number; /* of segments: the first that may be it */
+    bool found;
+    float best;     /* likeness times score, of all segments */
+} srv_judge;
+
+/* May an instance of this label be looked for? */
+bool srv_judge_wants(const srv_judge *j, int64_t label);
+/* Pixels of `label` in the map; points [n][3] as srv_add_keypoints has them. OD_NO_MEMORY. */
+od_code srv_judge_mask(const srv_answer *w, const srv_map *m, int label);
+od_code srv_judge_points(const srv_answer *w, const float *points, int64_t n);
+/* Segment `number` of the answer, whose pixels are those of `value` in the map. */
+od_code srv_judge_segment(const srv_answer *w, int64_t number, int64_t label, float score, const srv_map *m, int value);
 
 /* ---- tasks ---- */
 
@@ -116,6 +136,12 @@ float srv_overlap(const srv_box *a, const srv_box *b);
 /* What an answer of the detector has, best first. */
 od_code srv_detect_boxes(const srv_answer *w, srv_boxes *out);
 
+/* What it has of one of them besides: written, or judged. */
+od_code srv_detect_more(const srv_answer *w, const srv_box *box);
+
+/* How much two of its boxes overlap, 0 to 1. */
+float srv_detect_overlap(const srv_answer *w, const srv_box *a, const srv_box *b);
+
 typedef struct srv_detector {
     const char *name;
     int n_outputs; /* that it reads; 0: any number */
@@ -143,6 +169,9 @@ double srv_to_picture_y(const srv_answer *w, float y);
 
 /* `x` to the hundredth of a pixel, as JSON. */
 void srv_add_pixel(srv_text *json, double x);
+
+/* `,"keypoints":[[x,y,score],...]` of points [n][3]: x and y in pixels of the input, score. */
+od_code srv_add_keypoints(const srv_answer *w, const float *points, int64_t n);
 
 /* The card's parameter `name` as one number, or `otherwise`. */
 double srv_number(const srv_answer *w, const char *name, double otherwise);
@@ -197,8 +226,9 @@ od_code srv_queries_check(const srv_answer *w, int64_t *classes);
 /* Scores of the classes at each place, `classes` maps of `height` x `width`. NULL: the status is set. */
 const float *srv_queries_sum(const srv_answer *w, int64_t *classes, int64_t *height, int64_t *width);
 
-/* Append `"segmentation":{"size":[...],"segments":[...]}`; else instances. */
-od_code srv_queries_answer(const srv_answer *w, bool panoptic);
+/* Is it "maskformer-instance" or "maskformer-panoptic"? Append `"segmentation":{"size":[...],"segments":[...]}` then. */
+bool srv_gives_segments(const srv_answer *w);
+od_code srv_queries_answer(const srv_answer *w);
 
 /* ---- masks ---- */
 

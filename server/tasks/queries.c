@@ -13,6 +13,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct queries {
     const srv_answer *w;
@@ -141,6 +142,7 @@ static int by_area(const void *a, const void *b)
 
 static od_code add_segment(const srv_answer *w, srv_map *m, const segment *s, int label, const srv_text *rle)
 {
+    if (w->judge) return srv_judge_segment(w, s->id - 1, s->label, s->score, m, label);
     srv_text_printf(w->json, "%s{\"id\":%d,", s->id > 1 ? "," : "", s->id);
     srv_add_class(w->json, w->card, s->label, s->score);
     srv_text_printf(w->json, ",\"area\":%" PRId64, s->area);
@@ -187,7 +189,7 @@ static od_code list_pairs(const queries *q, segment **out, int64_t *n)
     for (int64_t i = 0; i < q->n; i++) {
         softmax(q, i, p);
         for (int64_t c = 0; c < q->classes; c++)
-            if ((double)p[c] >= w->score_threshold) list[(*n)++] = (segment){.query = i, .label = c, .score = p[c]};
+            if ((double)p[c] >= w->score_threshold && srv_judge_wants(w->judge, c)) list[(*n)++] = (segment){.query = i, .label = c, .score = p[c]};
     }
     qsort(list, (size_t)*n, sizeof *list, by_score);
     *n = od_min_i64(*n, q->n);
@@ -432,9 +434,19 @@ static od_code answer_panoptic(const queries *q)
     return end(w, &m);
 }
 
-od_code srv_queries_answer(const srv_answer *w, bool panoptic)
+bool srv_gives_segments(const srv_answer *w)
+{
+    return w->card->task == LDR_TASK_SEGMENT && w->card->decoder && !strncmp(w->card->decoder, "maskformer-", 11);
+}
+
+static bool is_panoptic(const srv_answer *w)
+{
+    return !strcmp(w->card->decoder, "maskformer-panoptic");
+}
+
+od_code srv_queries_answer(const srv_answer *w)
 {
     queries q;
     OD_TRY(open_queries(w, &q));
-    return panoptic ? answer_panoptic(&q) : answer_instances(&q);
+    return is_panoptic(w) ? answer_panoptic(&q) : answer_instances(&q);
 }

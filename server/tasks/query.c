@@ -12,7 +12,7 @@ enum { COUNT_MAX = 10000 };
 
 void srv_query_init(srv_query *q)
 {
-    *q = (srv_query){.score_threshold = -1, .iou_threshold = -1, .explain_class = -1, .crop_mean = -1};
+    *q = (srv_query){.score_threshold = -1, .iou_threshold = -1, .explain_class = -1, .explain_point = -1, .crop_mean = -1};
 }
 
 static od_code set_count(int64_t *to, const char *key, const char *value, int64_t least, int64_t most, od_status *st)
@@ -95,6 +95,7 @@ od_code srv_query_set(srv_query *q, const char *key, const char *value, od_statu
     if (!strcmp(key, "explain")) return set_flag(&q->explain, key, value, st);
     if (!strcmp(key, "class")) return set_count(&q->explain_class, key, value, 0, INT32_MAX, st);
     if (!strcmp(key, "box")) return set_count(&q->explain_box, key, value, 0, COUNT_MAX, st);
+    if (!strcmp(key, "point")) return set_count(&q->explain_point, key, value, 0, COUNT_MAX, st);
     if (!strcmp(key, "head")) {
         q->explain_head = value;
         return OD_OK;
@@ -104,5 +105,5 @@ od_code srv_query_set(srv_query *q, const char *key, const char *value, od_statu
     if (!strcmp(key, "crops")) return set_crops(&q->crops, value, st);
     if (!strcmp(key, "crop_mean")) return set_name(&q->crop_mean, key, value, ldr_mean_names, st);
     return od_fail(st, OD_BAD_ARGUMENT,
-                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, crops, crop_mean, explain, head, class, box, passes, method", key);
+                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, crops, crop_mean, explain, head, class, box, point, passes, method", key);
 }

@@ -177,8 +177,6 @@ static od_code read_map(const srv_answer *w, srv_map *m)
 
 od_code srv_segment_labels(const srv_answer *w, srv_map *m)
 {
-    const char *decoder = w->card->decoder ? w->card->decoder : "";
-    if (!strncmp(decoder, "maskformer-", 11)) return od_fail(w->st, OD_BAD_ARGUMENT, "decoder '%.40s': segments are not explained", decoder);
     return read_map(w, m);
 }
 
@@ -226,9 +224,7 @@ static od_code add_class(const srv_answer *w, srv_map *m, const part *area, cons
 static od_code answer(const srv_answer *w)
 {
     srv_map m = {0};
-    const char *decoder = w->card->decoder ? w->card->decoder : "";
-    bool panoptic = !strcmp(decoder, "maskformer-panoptic");
-    if (panoptic || !strcmp(decoder, "maskformer-instance")) return srv_queries_answer(w, panoptic);
+    if (srv_gives_segments(w)) return srv_queries_answer(w);
     OD_TRY(read_map(w, &m));
     part *areas = od_arena_array(w->a, part, CLASSES_MAX + 1);
     if (!areas) return od_fail(w->st, OD_NO_MEMORY, "no memory for areas");

@@ -29,7 +29,8 @@ typedef struct srv_query {
     bool explain;           /* see explain.h */
     int64_t explain_class;  /* below 0: the best */
     const char *explain_head; /* of classifiers: which list, lent; NULL: the first */
-    int64_t explain_box;    /* of detectors: the answer's box of this number, from 0; with a class the first of it from there on */
+    int64_t explain_box;    /* of detectors: the answer's box (or segment) of this number, from 0; with a class the first of it from there on */
+    int64_t explain_point;  /* of boxes with keypoints: this one; below 0: all */
     int64_t passes;         /* 0: unset */
     srv_method method;
     int64_t crops;          /* 1, 5 or 10; 0: unset */

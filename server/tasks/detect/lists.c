@@ -42,21 +42,6 @@ static od_code decode_torchvision(const srv_answer *w, srv_boxes *out)
     return OD_OK;
 }
 
-static void add_keypoints(const srv_answer *w, const float *x, int64_t points)
-{
-    srv_text_printf(w->json, ",\"keypoints\":[");
-    for (int64_t k = 0; k < points; k++, x += 3) {
-        srv_text_printf(w->json, "%s[", k ? "," : "");
-        srv_add_pixel(w->json, srv_to_picture_x(w, x[0]));
-        srv_text_add(w->json, ",", 1);
-        srv_add_pixel(w->json, srv_to_picture_y(w, x[1]));
-        srv_text_add(w->json, ",", 1);
-        srv_text_float(w->json, x[2]);
-        srv_text_add(w->json, "]", 1);
-    }
-    srv_text_add(w->json, "]", 1);
-}
-
 /* A mask of the input's size: above one half is the thing. */
 static od_code add_pasted_mask(const srv_answer *w, const float *x, int64_t rows, int64_t columns)
 {
@@ -82,8 +67,7 @@ static od_code add_fourth(const srv_answer *w, const srv_box *b)
     const float *x = srv_floats(w, 3);
     if (!x) return w->st->code;
     if (t->rank == 4) return add_pasted_mask(w, x + b->source * t->dims[2] * t->dims[3], t->dims[2], t->dims[3]);
-    add_keypoints(w, x + b->source * t->dims[1] * 3, t->dims[1]);
-    return OD_OK;
+    return srv_add_keypoints(w, x + b->source * t->dims[1] * 3, t->dims[1]);
 }
 
 const srv_detector srv_torchvision = {.name = "torchvision", .check = check_torchvision, .decode = decode_torchvision,

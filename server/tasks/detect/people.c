@@ -6,18 +6,6 @@
 
 enum { BOX_NUMBERS = 5 };
 
-/* A point as [x, y, score]. */
-static void add_point(const srv_answer *w, int64_t k, float x, float y, float score)
-{
-    srv_text_printf(w->json, "%s[", k ? "," : "");
-    srv_add_pixel(w->json, srv_to_picture_x(w, x));
-    srv_text_add(w->json, ",", 1);
-    srv_add_pixel(w->json, srv_to_picture_y(w, y));
-    srv_text_add(w->json, ",", 1);
-    srv_text_float(w->json, score);
-    srv_text_add(w->json, "]", 1);
-}
-
 static od_code check_movenet(const srv_answer *w)
 {
     const eng_tensor *t = &w->outputs[0];
@@ -48,11 +36,15 @@ static od_code add_movenet_points(const srv_answer *w, const srv_box *b)
     if (!x) return w->st->code;
     int64_t numbers = w->outputs[0].dims[2];
     x += b->source * numbers;
-    srv_text_printf(w->json, ",\"keypoints\":[");
-    for (int64_t k = 0; k < (numbers - BOX_NUMBERS) / 3; k++, x += 3)
-        add_point(w, k, x[1] * (float)w->place->input_width, x[0] * (float)w->place->input_height, x[2]);
-    srv_text_add(w->json, "]", 1);
-    return OD_OK;
+    int64_t n = (numbers - BOX_NUMBERS) / 3;
+    float *points = od_arena_array(w->a, float, 3 * n);
+    if (!points) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " points", n);
+    for (int64_t k = 0; k < n; k++, x += 3) {
+        points[3 * k] = x[1] * (float)w->place->input_width;
+        points[3 * k + 1] = x[0] * (float)w->place->input_height;
+        points[3 * k + 2] = x[2];
+    }
+    return srv_add_keypoints(w, points, n);
 }
 
 const srv_detector srv_movenet = {.name = "movenet", .n_outputs = 1, .check = check_movenet, .decode = decode_movenet,

@@ -106,16 +106,15 @@ static od_code add_keypoints(const srv_answer *w, const srv_box *b)
     float ax, ay;
     anchor_centre(b->source, w->outputs[0].dims[1], &ax, &ay);
     d += b->source * numbers;
-    srv_text_printf(w->json, ",\"keypoints\":[");
-    for (int64_t k = 4; k < numbers; k += 2) {
-        srv_text_printf(w->json, "%s[", k > 4 ? "," : "");
-        srv_add_pixel(w->json, srv_to_picture_x(w, d[k] + ax * (float)w->place->input_width));
-        srv_text_add(w->json, ",", 1);
-        srv_add_pixel(w->json, srv_to_picture_y(w, d[k + 1] + ay * (float)w->place->input_height));
-        srv_text_add(w->json, ",1]", 3);
+    int64_t n = (numbers - 4) / 2;
+    float *points = od_arena_array(w->a, float, 3 * n);
+    if (!points) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " points", n);
+    for (int64_t k = 0; k < n; k++) {
+        points[3 * k] = d[4 + 2 * k] + ax * (float)w->place->input_width;
+        points[3 * k + 1] = d[5 + 2 * k] + ay * (float)w->place->input_height;
+        points[3 * k + 2] = 1;
     }
-    srv_text_add(w->json, "]", 1);
-    return OD_OK;
+    return srv_add_keypoints(w, points, n);
 }
 
 const srv_detector srv_blazeface = {.name = "blazeface", .n_outputs = 2, .check = check_blazeface, .decode = decode_blazeface,

@@ -206,18 +206,11 @@ static od_code add_keypoints(const srv_answer *w, const srv_box *b)
     const float *x = srv_floats(w, 0);
     if (!x) return w->st->code;
     int64_t numbers = n == 2 && shape[1] == 2 ? 2 : 3, count = extra_count(w) / numbers;
-    srv_text_printf(w->json, ",\"keypoints\":[");
-    for (int64_t k = 0; k < count; k++) {
-        srv_text_printf(w->json, "%s[", k ? "," : "");
-        srv_add_pixel(w->json, srv_to_picture_x(w, extra_of(w, x, b->source, k * numbers)));
-        srv_text_add(w->json, ",", 1);
-        srv_add_pixel(w->json, srv_to_picture_y(w, extra_of(w, x, b->source, k * numbers + 1)));
-        srv_text_add(w->json, ",", 1);
-        srv_text_double(w->json, numbers == 3 ? rint((double)extra_of(w, x, b->source, k * 3 + 2) * 1e4) / 1e4 : 1);
-        srv_text_add(w->json, "]", 1);
-    }
-    srv_text_add(w->json, "]", 1);
-    return OD_OK;
+    float *points = od_arena_array(w->a, float, 3 * count);
+    if (!points) return od_fail(w->st, OD_NO_MEMORY, "no memory for %" PRId64 " points", count);
+    for (int64_t k = 0; k < count; k++)
+        for (int64_t i = 0; i < 3; i++) points[3 * k + i] = i < numbers ? extra_of(w, x, b->source, k * numbers + i) : 1;
+    return srv_add_keypoints(w, points, count);
 }
 
 const srv_detector srv_yolov8_pose = {.name = "yolov8-pose", .n_outputs = 1, .check = check_v8, .decode = decode,

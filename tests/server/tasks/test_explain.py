@@ -50,6 +50,47 @@ OTHERS = {"flat": served.model([("Flatten", ["x"], ["q"], {}), ("MatMul", ["q", 
 HEADS = [{"name": "warm", "count": 1, "labels": ["red"]}, {"name": "cold", "first": 1, "labels": ["green", "blue"]}]
 
 
+def finder(more, extra, outputs=()):
+    """served.red_finder with `extra` more rows a cell, which `more` makes as `e` [1, extra, 64]."""
+    proto = served.red_finder()
+    nodes = [n for n in proto.graph.node if n.op_type != "Concat"]
+    constants = list(proto.graph.initializer) + [numpy_helper.from_array(np.array(v), n) for n, v in more[1].items()]
+    nodes += [helper.make_node(op, i, o, **a) for op, i, o, a in more[0]] + [helper.make_node("Concat", ["boxes", "s", "e"], ["y"], axis=1)]
+    out = [helper.make_tensor_value_info(n, T.FLOAT, s) for n, s in (("y", [1, 6 + extra, 64]), *outputs)]
+    return helper.make_model(helper.make_graph(nodes, "g", list(proto.graph.input), out, constants), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def red_masks():
+    """Prototypes are red and blue, 16 x 16; each cell takes the one of its better score."""
+    pick = np.zeros((2, 3, 1, 1), np.float32)
+    pick[0, 0], pick[1, 2] = 1, 1
+    return finder(([("AveragePool", ["x"], ["p4"], {"kernel_shape": [4, 4], "strides": [4, 4]}), ("Conv", ["p4", "pick2"], ["p4c"], {}),
+                    ("Sub", ["p4c", "quarter"], ["protos"], {}), ("Relu", ["s"], ["e"], {})], {"pick2": pick, "quarter": np.float32(0.25)}), 2, [("protos", [1, 2, 16, 16])])
+
+
+def red_points():
+    """Two points of a cell: its centre, and that with twice the way down as green lies two rows below."""
+    green = np.zeros((4, 3, 5, 1), np.float32)
+    green[3, 1, 4] = 20
+    return finder(([("AveragePool", ["x"], ["p8"], {"kernel_shape": [8, 8], "strides": [8, 8]}), ("Conv", ["p8", "green"], ["g"], {"pads": [2, 0, 2, 0]}),
+                    ("Reshape", ["g", "four"], ["g4"], {}), ("Add", ["g4", "centres"], ["e"], {})],
+                   {"green": green, "four": [1, 4, 64], "centres": numpy_helper.to_array(next(i for i in served.red_finder().graph.initializer if i.name == "boxes"))[:, [0, 1, 0, 1]]}), 4)
+
+
+def colour_queries():
+    """Queries of red, of blue and of the ground: a mask is where the colour is, its class is there when enough of it is."""
+    masks, logits = np.zeros((3, 3, 1, 1), np.float32), np.zeros((2, 12), np.float32)
+    masks[0, 0], masks[1, 2], masks[2, [0, 2]] = 20, 20, -20
+    logits[0, 0] = logits[1, 5] = 100  # red, blue, ground, nothing; three times
+    bias = np.array([[[0, -50, -50, 4], [-50, 0, -50, 4], [-50, -50, 4, 0]]], np.float32)
+    nodes = [("Conv", ["x", "masks"], ["m0"], {}), ("Add", ["m0", "from"], ["m"], {}), ("GlobalAveragePool", ["x"], ["a"], {}), ("Gather", ["a", "which"], ["b"], {"axis": 1}),
+             ("Reshape", ["b", "two"], ["b2"], {}), ("MatMul", ["b2", "logits"], ["l0"], {}), ("Reshape", ["l0", "shape"], ["l1"], {}), ("Add", ["l1", "bias"], ["c"], {})]
+    constants = {"masks": masks, "from": np.array([-10, -10, 8], np.float32).reshape(3, 1, 1), "which": np.array([0, 2]), "two": np.array([1, 2]), "logits": logits,
+                 "shape": np.array([1, 3, 4]), "bias": bias}
+    return served.model(nodes, [("x", T.FLOAT, [1, 3, 32, 32])], [("c", T.FLOAT, [1, 3, 4]), ("m", T.FLOAT, [1, 3, 32, 32])],
+                        [numpy_helper.from_array(v, n) for n, v in constants.items()])
+
+
 @pytest.fixture(scope="module")
 def server(onnxd, tmp_path_factory):
     folder = tmp_path_factory.mktemp("explain")
@@ -60,6 +101,10 @@ def server(onnxd, tmp_path_factory):
                                     constants=[("w", W), ("w2", W[:, ::-1].copy())]), {**{k: v for k, v in CARD.items() if k != "labels"}, "heads": [{"name": "b", "output": "y"}]})
     served.save(folder, "segments", served.identity(T.FLOAT, [1, 3, 32, 32]), {**CARD, "task": "segment", "decoder": "argmax"})
     served.save(folder, "depth", served.identity(T.FLOAT, [1, 3, 32, 32]), {**CARD, "task": "image", "decoder": "picture", "labels": []})
+    served.save(folder, "masks", red_masks(), {**served.RED_CARD, "decoder": "yolov8-seg"})
+    served.save(folder, "points", red_points(), {**served.RED_CARD, "decoder": "yolov8-pose", "parameters": {"keypoints": [2, 2]}})
+    for kind in ("instance", "panoptic"):
+        served.save(folder, kind, colour_queries(), {**CARD, "task": "segment", "decoder": f"maskformer-{kind}", "score_threshold": 0.5, "labels": ["red", "blue", "ground"]})
     served.save(folder, "reds", served.red_finder(), served.RED_CARD)
     with served.Server(onnxd, folder) as s:
         yield s
@@ -143,6 +188,55 @@ def test_each_box_is_explained_by_its_own_pixels(server, method):
     assert e["score"] == found[blue]["score"] and e["method"] == "occlusion"
 
 
+def test_masks_and_points_of_an_instance_are_explained(server):
+    """Two red things and a blue one; a mask is where the colour is, a point moves with the green that lies in its cell's right half."""
+    picture = served.coloured_picture()
+    for model in ("masks", "points"):
+        found = ask(server, model, picture, "")[1]["detections"]
+        assert len(found) == 3 and all("mask" in d or "keypoints" in d for d in found)
+        for n, d in enumerate(found):
+            e, grid, _ = explain(server, model, picture, f"box={n}")
+            assert (e["label"], e["index"], e["score"], e["method"]) == (d["label"], d["index"], d["score"], "occlusion")
+            x, y, w, h = (int(v) // 16 for v in d["box"])
+            around = grid[max(0, y - 4):y + h + 4, max(0, x - 4):x + w + 4].sum()
+            assert around > 0.9 * grid.sum(), (model, n)
+    assert "no such box" in ask(server, "masks", picture, "explain=1&box=3")[1]["error"]
+    assert "keypoints" in ask(server, "masks", picture, "explain=1&point=0")[1]["error"]
+    assert "there are 2" in ask(server, "points", picture, "explain=1&point=2")[1]["error"]
+
+
+def test_a_point_is_explained_by_what_moves_it(server):
+    x = np.zeros((64, 64, 3), np.uint8)
+    x[16:24, 16:24, 0], x[16:24, 48:56, 0] = 255, 255
+    x[36:44, 16:24, 1], x[36:44, 48:56, 1] = 255, 255  # two rows below: the second point goes there, and away when it is covered
+    picture = png(x)
+    found = ask(server, "points", picture, "")[1]["detections"]
+    assert len(found) == 2
+    for n, d in enumerate(found):
+        half = slice(0, 8) if d["box"][0] < 32 else slice(8, 16)
+        maps = [explain(server, "points", picture, f"box={n}&point={p}&passes=256")[1] for p in (0, 1)]
+        for grid in maps:
+            assert grid[:, half].sum() > 0.95 * grid.sum()
+        low = [grid[8:].sum() / grid.sum() for grid in maps]
+        assert low[0] < 0.05 and low[1] > 0.3, low
+
+
+@pytest.mark.parametrize("kind", ["instance", "panoptic"])
+def test_segments_are_explained_by_their_masks(server, kind):
+    x = np.zeros((32, 64, 3), np.uint8)
+    x[8:24, 6:18], x[8:24, 46:58] = (255, 0, 0), (0, 0, 255)
+    found = ask(server, kind, png(x), "")[1]["segmentation"]["segments"]
+    assert sorted(s["label"] for s in found) == ["blue", "ground", "red"]
+    for n, s in enumerate(found):
+        if s["label"] == "ground":
+            continue
+        e, grid, _ = explain(server, kind, png(x), f"box={n}")
+        assert (e["label"], e["index"], e["method"]) == (s["label"], s["index"], "occlusion") and abs(e["score"] - s["score"]) < 1e-6
+        assert grid[:, slice(0, 8) if s["label"] == "red" else slice(8, 16)].sum() > 0.9 * grid.sum()
+        assert explain(server, kind, png(x), f"class={s['index']}")[0]["index"] == s["index"]
+    assert "no such segment" in ask(server, kind, png(x), "explain=1&box=3")[1]["error"]
+
+
 def test_areas_are_explained_by_what_they_keep(server):
     pixels = np.zeros((32, 64, 3), np.uint8)
     pixels[..., 1] = 150
@@ -175,7 +269,7 @@ def test_without_a_class_the_best_is_explained_by_what_is_possible(server):
     ("gemm", "explain=1&passes=1001", "from 1 to 1000"),
     ("gemm", "explain=maybe", "1 or 0"),
     ("gemm", "explain=1&method=guess", "cam, occlusion, rise"),
-    ("segments", "explain=1&class=9", "no pixel"), ("reds", "explain=1&box=7", "no such box"), ("depth", "explain=1", "only classifiers, detectors")])
+    ("segments", "explain=1&class=9", "no pixel"), ("gemm", "explain=1&point=-1", "from 0"), ("reds", "explain=1&box=7", "no such box"), ("depth", "explain=1", "only classifiers, detectors")])
 def test_what_cannot_be_explained_is_refused_with_the_reason(server, model, query, words):
     status, answer = ask(server, model, png(np.zeros((32, 32, 3), np.uint8)), query)
     assert status == 400 and words in answer["error"]
@@ -213,3 +307,22 @@ def test_of_two_objects_side_by_side_the_asked_one_lights_up(onnxd, root, tmp_pa
                 e, grid, _ = explain(s, "EfficientNet-Lite0", png(np.asarray(two)), f"class={label}&method={method}&passes=100")
                 assert e["method"] == method
                 assert grid[:, half].sum() > 0.75 * grid.sum(), (method, label, grid[:, half].sum() / grid.sum())
+
+
+def test_of_two_found_things_the_asked_one_lights_up(onnxd, root, tmp_path):
+    shared = root.parent / "shared"
+    if not (shared / "models").is_dir() or not (shared / "images").is_dir():
+        pytest.skip("../shared with the demonstration models and photographs is not there")
+    subprocess.run([sys.executable, str(root / "tools/make_models.py"), "--source", str(shared / "models"), str(tmp_path)], check=True, capture_output=True)
+    two = Image.new("RGB", (960, 480), (120, 120, 120))
+    two.paste(Image.open(shared / "images" / "bus.jpg").convert("RGB").resize((480, 480)), (0, 0))
+    two.paste(Image.open(shared / "images" / "portrait.jpg").convert("RGB").resize((360, 480)), (540, 0))
+    with served.Server(onnxd, tmp_path) as s:
+        found = ask(s, "FastestDet", png(np.asarray(two)), "")[1]["detections"]
+        bus = next(n for n, d in enumerate(found) if d["label"] == "bus")
+        person = next(n for n, d in enumerate(found) if d["label"] == "person" and d["box"][0] > 480)
+        for n, half in ((bus, slice(0, 8)), (person, slice(8, 16))):
+            for method in ("occlusion", "rise"):
+                e, grid, _ = explain(s, "FastestDet", png(np.asarray(two)), f"box={n}&method={method}&passes={100 if method == 'occlusion' else 300}")
+                assert e["label"] == found[n]["label"]
+                assert grid[:, half].sum() > 0.7 * grid.sum(), (method, e["label"], grid[:, half].sum() / grid.sum())
