@@ -44,6 +44,8 @@ typedef enum ldr_fit {
                           resize_height; then width x height from the centre, padded where the picture ends */
     LDR_FIT_SHORTER,   /* shorter side to `shorter`, but the longer one to `longer` at most; no crop */
     LDR_FIT_NONE,      /* as it is */
+    LDR_FIT_AFFINE,    /* with `margin` of its extents more on each side, the largest size inside width x height that keeps
+                          proportions, in the middle, to fractions of pixels; each pixel lies between four of the picture */
     LDR_FIT_MULTIPLES  /* to multiples of `multiple`: with width and height to the nearest ones, of the scale that brings
                           one side there and changes less, with `shorter` (and `longer`) up from what SHORTER gives, else
                           down to the next below */
@@ -61,6 +63,10 @@ typedef struct ldr_preprocess {
                               width x height; SHORTER and NONE: padded to multiples of this; 0: not */
     bool above;            /* SHORTER and NONE: to the next multiple above, also of extents that are multiples already */
     bool mirror;           /* SHORTER and NONE: what is padded repeats the picture backwards, its edge first */
+    float margin;          /* AFFINE: on each side, in extents of the picture; black, or `pad` */
+    bool align_corners;    /* AFFINE: the first and the last pixel, not their outer edges, lie where the margins end (Huang et
+                              al., "The devil is in the details: unbiased data processing for human pose estimation");
+                              then the picture does not fade into its margins */
     bool centered;         /* LETTERBOX: picture in the middle, else top left */
     bool enlarge;          /* LETTERBOX: small pictures grow too */
     bool crop_floor;       /* CROP: an odd margin's larger half lies below, always; else alternately (round half to even) */
@@ -73,7 +79,7 @@ typedef struct ldr_preprocess {
 } ldr_preprocess;
 
 /* Where the picture lies in the input: input = picture * scale + offset, in pixels of the full picture
- * and pixels of the input. */
+ * and pixels of the input; of AFFINE from pixels' centres to pixels' centres, else from edges to edges. */
 typedef struct ldr_placement {
     double scale_x, scale_y, offset_x, offset_y;
     int64_t image_width, image_height; /* full */

@@ -6,7 +6,7 @@
 const char *const ldr_task_names[] = {"none", "classify", "detect", "segment", "pose", "embed", "image", NULL};
 const char *const ldr_mean_names[] = {"scores", "outputs", NULL};
 const char *const ldr_color_names[] = {"rgb", "bgr", "gray", NULL};
-static const char *const fit_names[] = {"stretch", "letterbox", "crop", "shorter", "none", "multiples", NULL};
+static const char *const fit_names[] = {"stretch", "letterbox", "crop", "shorter", "none", "affine", "multiples", NULL};
 static const char *const filter_names[] = {"nearest", "bilinear", "bicubic", "lanczos", "box", NULL};
 
 enum { SIDE_MAX = 1 << 20, COUNT_MAX = 1000000 };
@@ -23,6 +23,8 @@ const ldr_field ldr_preprocess_fields[] = {
     {"multiple", LDR_FIELD_INT, AT(multiple), 1, 4096, NULL, false},
     {"above", LDR_FIELD_BOOL, AT(above), 0, 0, NULL, false},
     {"mirror", LDR_FIELD_BOOL, AT(mirror), 0, 0, NULL, false},
+    {"margin", LDR_FIELD_FLOAT, AT(margin), 0, 10, NULL, false},
+    {"align_corners", LDR_FIELD_BOOL, AT(align_corners), 0, 0, NULL, false},
     {"centered", LDR_FIELD_BOOL, AT(centered), 0, 0, NULL, false},
     {"enlarge", LDR_FIELD_BOOL, AT(enlarge), 0, 0, NULL, false},
     {"crop_floor", LDR_FIELD_BOOL, AT(crop_floor), 0, 0, NULL, false},

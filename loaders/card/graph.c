@@ -100,31 +100,33 @@ static int picture_input(const eng_model *m, bool *nhwc, int *channels)
 
 /* Outputs whose names say what they are: the card reads these, in this order. */
 static const struct names_said {
+    ldr_task task;
     const char *decoder, *outputs[4];
 } names_said[] = {
-    {"torchvision", {"boxes", "labels", "scores", "masks"}},
-    {"torchvision", {"boxes", "labels", "scores", "keypoints"}},
-    {"torchvision", {"boxes", "labels", "scores"}},
-    {"tf-od", {"detection_boxes", "detection_classes", "detection_scores", "num_detections"}},
-    {"detr", {"logits", "pred_boxes"}},
-    {"detr", {"logits", "boxes"}},
+    {LDR_TASK_DETECT, "torchvision", {"boxes", "labels", "scores", "masks"}},
+    {LDR_TASK_DETECT, "torchvision", {"boxes", "labels", "scores", "keypoints"}},
+    {LDR_TASK_DETECT, "torchvision", {"boxes", "labels", "scores"}},
+    {LDR_TASK_DETECT, "tf-od", {"detection_boxes", "detection_classes", "detection_scores", "num_detections"}},
+    {LDR_TASK_DETECT, "detr", {"logits", "pred_boxes"}},
+    {LDR_TASK_DETECT, "detr", {"logits", "boxes"}},
+    {LDR_TASK_POSE, "simcc", {"simcc_x", "simcc_y"}}, /* MMPose's, as MMDeploy exports them */
 };
 
-static bool guess_by_names(const eng_model *m, ldr_card *card, od_arena *a)
+static ldr_task guess_by_names(const eng_model *m, ldr_card *card, od_arena *a)
 {
     for (size_t i = 0; i < OD_COUNT(names_said); i++) {
         int n = 0, at[4] = {0};
         while (n < 4 && names_said[i].outputs[n] && (at[n] = ldr_card_output_at(m, names_said[i].outputs[n])) >= 0) n++;
         if (n < 2 || (n < 4 && names_said[i].outputs[n])) continue;
         int *outputs = od_arena_array(a, int, n);
-        if (!outputs) return false;
+        if (!outputs) return LDR_TASK_NONE;
         memcpy(outputs, at, (size_t)n * sizeof *outputs);
         card->outputs = outputs;
         card->n_outputs = n;
         card->decoder = names_said[i].decoder;
-        return true;
+        return names_said[i].task;
     }
-    return false;
+    return LDR_TASK_NONE;
 }
 
 static bool is_shape(const eng_tensor *t, bool integers, int rank, int64_t last)
@@ -179,7 +181,9 @@ static ldr_task guess_task(const eng_model *m, ldr_card *card, od_arena *a)
     const eng_graph *g = m->graph;
     const char **decoder = &card->decoder;
     if (!g->n_outputs) return LDR_TASK_NONE;
-    if (guess_by_names(m, card, a) || guess_unnamed_lists(m, card, a)) return LDR_TASK_DETECT;
+    ldr_task named = guess_by_names(m, card, a);
+    if (named != LDR_TASK_NONE) return named;
+    if (guess_unnamed_lists(m, card, a)) return LDR_TASK_DETECT;
     int out = ldr_card_output_at(m, "out"); /* torchvision's segmentation, often with "aux" too */
     bool map = out >= 0 && (g->n_outputs > 1 || is_map(ldr_card_shape(m, g->outputs[out])));
     int *outputs = map ? od_arena_array(a, int, 1) : NULL;
@@ -274,6 +278,10 @@ void ldr_card_guess(const eng_model *m, od_arena *a, ldr_card *card)
         card->pre.fit = LDR_FIT_SHORTER;
         card->pre.shorter = TORCHVISION_SHORTER;
     }
+    if (card->decoder && !strcmp(card->decoder, "simcc")) { /* top-down: room around the person */
+        card->pre.fit = LDR_FIT_AFFINE;
+        card->pre.margin = 0.125f;
+    }
     if (card->task == LDR_TASK_CLASSIFY && card->pre.width == card->pre.height) {
         card->pre.fit = LDR_FIT_CROP;
         card->pre.shorter = card->pre.width * 8 / 7; /* 256 for 224 */
@@ -351,7 +359,7 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
     if (channels > 0 && channels != p->channels)
         return od_fail(st, OD_BAD_MODEL, "'colors' makes %d channels; the model's input '%s' has %" PRId64 " ('layout' is %s)",
                        p->channels, v->name, channels, card->nhwc ? "nhwc" : "nchw");
-    bool fixed = p->fit == LDR_FIT_STRETCH || p->fit == LDR_FIT_CROP || (p->fit == LDR_FIT_LETTERBOX && !p->multiple);
+    bool fixed = p->fit == LDR_FIT_STRETCH || p->fit == LDR_FIT_CROP || p->fit == LDR_FIT_AFFINE || (p->fit == LDR_FIT_LETTERBOX && !p->multiple);
     if ((fixed || p->fit == LDR_FIT_LETTERBOX) && (p->width < 1 || p->height < 1))
         return od_fail(st, OD_BAD_MODEL, "'width' and 'height' are wanted: the model leaves them open");
     if (p->fit == LDR_FIT_CROP && !p->shorter && !p->longer && !(p->resize_width && p->resize_height))

@@ -191,6 +191,12 @@ static void take_preprocessor(const cJSON *j, const ldr_preprocess *graph, ldr_p
         p->fit = LDR_FIT_NONE;
         p->above = p->mirror = true;
         p->multiple = is_on(j, "do_pad", true) ? whole(get(j, "size_divisor"), whole(get(j, "pad_size"), 8)) : 0;
+    } else if (cJSON_IsString(type) && !strncmp(type->valuestring, "VitPose", 7) && is_on(j, "do_affine_transform", true)) {
+        size_said size = read_size(get(j, "size"), false);
+        p->fit = LDR_FIT_AFFINE;
+        p->margin = 0.125f;
+        p->align_corners = true;
+        if (size.width && size.height) p->width = size.width, p->height = size.height;
     } else if (is_on(j, "do_resize", true)) {
         take_resize(j, p);
     } else {
@@ -211,6 +217,7 @@ static const struct head {
     {"ForUniversalSegmentation", LDR_TASK_SEGMENT, "maskformer-panoptic"},
     {"ForInstanceSegmentation", LDR_TASK_SEGMENT, "maskformer-panoptic"},
     {"DetrForSegmentation", LDR_TASK_SEGMENT, "maskformer-panoptic"},
+    {"ForPoseEstimation", LDR_TASK_POSE, "heatmap-udp"},
     {"ForDepthEstimation", LDR_TASK_IMAGE, "depth"},
     {"VisionModel", LDR_TASK_EMBED, NULL},
     {"VisionModelWithProjection", LDR_TASK_EMBED, NULL},
@@ -230,7 +237,7 @@ static bool has_sigmoid_scores(const char *architecture)
 /* Of several outputs the one that is the result, by the names that Optimum gives. */
 static od_code take_output(const eng_model *m, od_arena *a, ldr_card *card, od_status *st)
 {
-    static const char *const names[] = {"logits", "predicted_depth", "reconstruction", "image_embeds", "pooler_output",
+    static const char *const names[] = {"logits", "heatmaps", "predicted_depth", "reconstruction", "image_embeds", "pooler_output",
                                         "last_hidden_state"};
     int at = -1;
     for (size_t i = 0; at < 0 && i < OD_COUNT(names); i++) at = ldr_card_output_at(m, names[i]);
@@ -274,6 +281,20 @@ static od_code take_queries(const cJSON *config, const char *architecture, const
     return take_two(m, architecture, "class_queries_logits", "masks_queries_logits", a, card, st);
 }
 
+/* ViTPose, as its processor reads heat maps. Names of classes that are as many as the points are theirs. */
+static od_code take_points(const cJSON *config, const eng_model *m, od_arena *a, ldr_card *card, od_status *st)
+{
+    static const double one = 1, kernel = 11, sigma = 0.8;
+    static const struct ldr_card_param params[] = {{"align_corners", 1, &one}, {"kernel", 1, &kernel}, {"sigma", 1, &sigma},
+                                                    {"edge_twice", 1, &one}};
+    card->params = params;
+    card->n_params = (int)OD_COUNT(params);
+    OD_TRY(take_id2label(get(config, "id2label"), a, card, st));
+    eng_tensor t = ldr_card_shape(m, m->graph->outputs[card->outputs ? card->outputs[0] : 0]);
+    if (t.rank == 4 && t.dims[1] != card->n_labels) card->labels = NULL, card->n_labels = 0;
+    return OD_OK;
+}
+
 static od_code from_transformers(const cJSON *config, const cJSON *pre, const eng_model *m, od_arena *a, ldr_card *card,
                                  bool *found, od_status *st)
 {
@@ -308,6 +329,7 @@ static od_code from_transformers(const cJSON *config, const cJSON *pre, const en
         card->params = &cubic;
         card->n_params = 1;
     }
+    if (head->task == LDR_TASK_POSE) return take_points(config, m, a, card, st);
     return take_id2label(get(config, "id2label"), a, card, st);
 }
 

@@ -409,7 +409,11 @@ static void write_field(cJSON *to, const ldr_field *f, const void *object)
         if (x[0] >= 0) j = cJSON_CreateNumber(x[0]);
         break;
     case LDR_FIELD_DOUBLE: j = cJSON_CreateNumber(*(const double *)(const void *)at); break;
-    case LDR_FIELD_FLOAT: j = cJSON_CreateNumber(shortest(*(const float *)(const void *)at)); break;
+    case LDR_FIELD_FLOAT:
+        x[0] = shortest(*(const float *)(const void *)at);
+        zero = x[0] == 0;
+        j = cJSON_CreateNumber(x[0]);
+        break;
     case LDR_FIELD_BOOL:
         zero = !*(const bool *)(const void *)at;
         j = cJSON_CreateBool(!zero);

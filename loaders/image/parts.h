@@ -29,6 +29,22 @@ od_code ldr_image_check_size(int64_t width, int64_t height, const ldr_decode_opt
 /* Rows for width x height pixels from `a`, with some readable bytes behind the last. */
 od_code ldr_image_alloc(od_arena *a, int64_t width, int64_t height, int channels, ldr_pixels *out, od_status *st);
 
+/* Rows of an input that a picture is laid into by scale and offset, from centres of pixels to centres. */
+typedef struct ldr_warp {
+    const ldr_pixels *from;
+    const ldr_placement *place;
+    bool sharp;     /* beyond the outermost pixels' centres is padding only; else they fade into it */
+    uint8_t pad[3]; /* in the picture's order of channels */
+    int64_t *left;  /* of each column: the picture's pixel to the left of it, below 0 or behind its end in the padding */
+    float *share;   /* how far it is from there to the next */
+} ldr_warp;
+
+/* false: no memory. `from` must not have been shrunk. */
+bool ldr_warp_init(ldr_warp *w, const ldr_pixels *from, const ldr_placement *place, bool sharp, const uint8_t pad[3], od_arena *a);
+
+/* Row `y`: each pixel between four of the picture or its padding. */
+void ldr_warp_row(const ldr_warp *w, int64_t y, uint8_t *to);
+
 /* Luminance as Pillow weighs it. */
 static inline uint8_t ldr_luma(unsigned r, unsigned g, unsigned b)
 {

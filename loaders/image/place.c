@@ -91,6 +91,19 @@ static double begin(const ldr_preprocess *p, int64_t resized, int64_t input)
     return p->crop_floor ? -(double)(-spare / 2) : -rint((double)-spare / 2);
 }
 
+/* As the tools of top-down poses place a person's box, which here is the picture. */
+static ldr_placement place_affine(const ldr_preprocess *p, int64_t full_width, int64_t full_height)
+{
+    double w = (double)full_width * (1 + 2 * (double)p->margin), h = (double)full_height * (1 + 2 * (double)p->margin);
+    double aspect = (double)p->width / (double)p->height, corner = p->align_corners && p->width > 1 && p->height > 1;
+    if (w > h * aspect) h = w / aspect;
+    else w = h * aspect;
+    double sx = ((double)p->width - corner) / w, sy = ((double)p->height - corner) / h;
+    return (ldr_placement){.scale_x = sx, .scale_y = sy, .offset_x = sx * (w - (double)full_width) / 2,
+                           .offset_y = sy * (h - (double)full_height) / 2, .image_width = full_width, .image_height = full_height,
+                           .input_width = p->width, .input_height = p->height};
+}
+
 od_code ldr_image_place(const ldr_preprocess *p, int64_t full_width, int64_t full_height, ldr_placement *out, od_status *st)
 {
     int64_t rw, rh, iw = p->width, ih = p->height;
@@ -103,6 +116,10 @@ od_code ldr_image_place(const ldr_preprocess *p, int64_t full_width, int64_t ful
     if (iw < 1 || ih < 1 || iw > LDR_INPUT_MAX / ih)
         return od_fail(st, OD_TOO_LARGE, "an input of %" PRId64 " x %" PRId64 " pixels; at most %d are possible", iw, ih,
                        LDR_INPUT_MAX);
+    if (p->fit == LDR_FIT_AFFINE) {
+        *out = place_affine(p, full_width, full_height);
+        return OD_OK;
+    }
     *out = (ldr_placement){.scale_x = (double)rw / (double)full_width, .scale_y = (double)rh / (double)full_height,
                            .offset_x = begin(p, rw, iw), .offset_y = begin(p, rh, ih),
                            .image_width = full_width, .image_height = full_height, .input_width = iw, .input_height = ih};

@@ -258,6 +258,23 @@ static od_code fill_tensor(writer *w, const ldr_pixels *from, const ldr_preproce
     return OD_OK;
 }
 
+static od_code warp_tensor(writer *w, const ldr_pixels *from, const ldr_preprocess *p, const ldr_placement *place, od_arena *scratch,
+                           od_status *st)
+{
+    ldr_warp warp;
+    size_t bytes = (size_t)(w->width * p->channels);
+    uint8_t *line = od_arena_alloc(scratch, bytes + LDR_ROW_SLACK), pad[3];
+    w->floats = od_arena_alloc(scratch, bytes * sizeof(float));
+    for (int c = 0; c < 3; c++) pad[c] = p->pad[p->bgr ? 2 - c : c];
+    if (!line || !w->floats || !ldr_warp_init(&warp, from, place, p->align_corners, pad, scratch))
+        return od_fail(st, OD_NO_MEMORY, "no memory for rows of %zu bytes", bytes);
+    for (int64_t y = 0; y < w->height; y++) {
+        ldr_warp_row(&warp, y, line);
+        write_row(w, line, y);
+    }
+    return OD_OK;
+}
+
 od_code ldr_image_to_tensor(const ldr_pixels *from, const ldr_preprocess *p, const ldr_placement *place, bool nhwc,
                             eng_tensor *to, od_arena *scratch, od_status *st)
 {
@@ -273,7 +290,7 @@ od_code ldr_image_to_tensor(const ldr_pixels *from, const ldr_preprocess *p, con
         w.levels.bias[c] = -p->mean[c] / p->std[c];
     }
     od_arena_mark mark = od_arena_save(scratch);
-    od_code rc = fill_tensor(&w, from, p, place, scratch, st);
+    od_code rc = (p->fit == LDR_FIT_AFFINE ? warp_tensor : fill_tensor)(&w, from, p, place, scratch, st);
     od_arena_rewind(scratch, mark);
     return rc;
 }

@@ -182,6 +182,14 @@ static inline int64_t srv_index(double x, int64_t n)
     return x > 0 ? x < (double)n ? (int64_t)x : n : 0; /* NaN is 0 */
 }
 
+/* ---- refine.c: heat maps of keypoints ---- */
+
+/* The card's parameters of refinement are possible. OD_BAD_MODEL. */
+od_code srv_refine_check(const srv_answer *w);
+
+/* How far from the highest place (x, y) the peak lies, by the card's decoder; left alone where that does not smooth. */
+void srv_refine(const srv_answer *w, const float *map, int64_t rows, int64_t columns, int64_t x, int64_t y, float *dx, float *dy);
+
 /* ---- between.c: maps at the picture's size ---- */
 
 /* Between which two columns (or rows) of a map each of the picture lies, and how far from the first. */

@@ -19,14 +19,15 @@ static const srv_task *task_of(const ldr_card *card)
 
 /* ---- at load ------------------------------------------------------------------------------ */
 
-/* Inputs beside the picture that some exports have: sizes, and masks of what is no padding. */
-typedef enum extra { EXTRA_NONE, EXTRA_PICTURE_HW, EXTRA_PICTURE_WH, EXTRA_INPUT_HW, EXTRA_SCALE_YX, EXTRA_ONES } extra;
+/* Inputs beside the picture that some exports have: sizes, masks of what is no padding, which data set's experts. */
+typedef enum extra { EXTRA_NONE, EXTRA_PICTURE_HW, EXTRA_PICTURE_WH, EXTRA_INPUT_HW, EXTRA_SCALE_YX, EXTRA_ONES, EXTRA_ZERO } extra;
 
 static extra extra_of(const char *name)
 {
     static const struct { const char *name; extra what; } known[] = {
         {"image_shape", EXTRA_PICTURE_HW}, {"orig_target_sizes", EXTRA_PICTURE_WH}, {"im_shape", EXTRA_INPUT_HW},
-        {"scale_factor", EXTRA_SCALE_YX},  {"pixel_mask", EXTRA_ONES}};
+        {"scale_factor", EXTRA_SCALE_YX},  {"pixel_mask", EXTRA_ONES},
+        {"dataset_index", EXTRA_ZERO}}; /* of ViTPose's experts: COCO's */
     for (size_t i = 0; i < OD_COUNT(known); i++)
         if (!strcmp(name, known[i].name)) return known[i].what;
     return EXTRA_NONE;
@@ -120,11 +121,11 @@ static od_code make_extra(const eng_value *v, const ldr_placement *p, eng_tensor
     for (int d = 0; d < v->rank; d++) {
         t->dims[d] = v->dims[d];
         if (t->dims[d] >= 0) continue;
-        t->dims[d] = d == 0 ? 1 : what != EXTRA_ONES ? 2 : d == v->rank - 2 ? p->input_height : p->input_width;
+        t->dims[d] = d == 0 || what == EXTRA_ZERO ? 1 : what != EXTRA_ONES ? 2 : d == v->rank - 2 ? p->input_height : p->input_width;
     }
     OD_TRY(give_bytes(t, v->name, a, st));
     int64_t n = eng_tensor_count(t);
-    double two[2] = {1, 1};
+    double two[2] = {what != EXTRA_ZERO, what != EXTRA_ZERO};
     switch (what) {
     case EXTRA_PICTURE_HW: two[0] = (double)p->image_height, two[1] = (double)p->image_width; break;
     case EXTRA_PICTURE_WH: two[0] = (double)p->image_width, two[1] = (double)p->image_height; break;
@@ -198,7 +199,7 @@ static od_code make_picture(const ldr_card *card, const eng_model *m, const srv_
  * where the result depends on single pixels. The margin is the decoder's. */
 static void needed_pixels(const ldr_preprocess *p, ldr_decode_options *o)
 {
-    if (!p->antialias || p->filter == LDR_NEAREST) return;
+    if (!p->antialias || p->filter == LDR_NEAREST || p->fit == LDR_FIT_AFFINE) return;
     int64_t w = p->width, h = p->height;
     if (p->fit == LDR_FIT_CROP) {
         int64_t side = p->shorter ? p->shorter : p->longer;

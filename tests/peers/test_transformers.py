@@ -10,7 +10,7 @@ import transformers as hf
 from PIL import Image
 
 from peers import MASK, REPORT, SCORE, answers, card, clipped, decoded, levels, mask_overlap, same_classes, same_depth, same_detections, same_segmentation
-from weights import Picked, calibrate_norms, spread_logits
+from weights import Picked, calibrate_norms, spread_layers, spread_logits
 
 SIDE = 128  # of inputs: small, but not so small that JPEGs shrink while they are decoded
 
@@ -376,3 +376,49 @@ def test_embedding(onnxd, pictures, tmp_path):
         off = np.abs(np.array(said["embedding"]) - (want / want.norm()).numpy()).max()
         REPORT.add("transformers clip, vision", found=1, other=off)
         assert off < SCORE
+
+
+# ---- poses -------------------------------------------------------------------------------------
+
+class FirstExperts(torch.nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixel_values, dataset_index):
+        return self.net(pixel_values=pixel_values, dataset_index=dataset_index).heatmaps
+
+
+@pytest.mark.parametrize("experts", [1, 3])
+def test_vitpose(onnxd, pictures, tmp_path, experts):
+    """The person's box is the whole picture. Heat maps of random weights are lifted above zero, where their logarithm begins. ViTPose+
+    asks which data set's experts are wanted: the first one's, COCO's."""
+    torch.manual_seed(1)
+    points = [f"point {i}" for i in range(17)]
+    model = hf.VitPoseForPoseEstimation(hf.VitPoseConfig(
+        backbone_config=hf.VitPoseBackboneConfig(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, mlp_ratio=2, image_size=[256, 192],
+                                                 patch_size=[16, 16], out_indices=[2], num_experts=experts, part_features=12),
+        num_labels=17, id2label=dict(enumerate(points)), label2id={p: i for i, p in enumerate(points)})).eval()
+    processor = hf.VitPoseImageProcessor()
+    images = opened(pictures)
+    boxes = [[[0, 0, *im.size]] for im in images]
+    batch = torch.cat([processor(images=im, boxes=[b], return_tensors="pt")["pixel_values"] for im, b in zip(images, boxes)])
+    which = {"dataset_index": torch.zeros(5, dtype=torch.long)} if experts > 1 else {}
+    spread_layers([model.head.conv], lambda: model(pixel_values=batch, **which), deviation=0.1, top=0.9)
+    path = export(model, processor, tmp_path, batch[:1], ("heatmaps",), {"pixel_values": {0: "batch"}}) if experts == 1 else tmp_path / "model.onnx"
+    if experts > 1:
+        model.config.architectures = ["VitPoseForPoseEstimation"]
+        model.config.save_pretrained(tmp_path)
+        processor.save_pretrained(tmp_path)
+        torch.onnx.export(FirstExperts(model).eval(), (batch[:1], which["dataset_index"][:1]), path, dynamo=False, opset_version=17,
+                          input_names=["pixel_values", "dataset_index"], output_names=["heatmaps"], dynamic_axes={"pixel_values": {0: "batch"}})
+    assert card(onnxd, path)["labels"] == points
+    for im, box, x, said in zip(images, boxes, batch, answers(onnxd, path, pictures)):
+        with torch.no_grad():
+            out = model(pixel_values=x[None], **{k: v[:1] for k, v in which.items()})
+        want = processor.post_process_pose_estimation(out, boxes=[box])[0][0]
+        got = np.array([k["point"] for k in said["keypoints"]])
+        off = np.abs(got - want["keypoints"].numpy()).max() / max(im.size)
+        score = np.abs([k["score"] for k in said["keypoints"]] - want["scores"].numpy()).max()
+        REPORT.add("transformers vitpose", found=17, score=score, other=off)
+        assert off < 0.001 and score <= SCORE

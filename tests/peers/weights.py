@@ -65,3 +65,26 @@ class Picked(torch.nn.Module):
 
     def forward(self, x):
         return self.pick(self.net, x)
+
+
+class Pyramid(torch.nn.Module):
+    """A map of `channels` numbers at each of these strides, of which each but the first is twice the one before."""
+
+    def __init__(self, strides, *channels):
+        super().__init__()
+        width, last, self.channels = 24, None, channels
+        steps, heads = [], []
+        for stride in strides:
+            down = [torch.nn.Conv2d(3, width, 7, stride, 3)] if last is None else [torch.nn.Conv2d(width, width, 3, stride // last, 1)]
+            steps.append(torch.nn.Sequential(*down, torch.nn.ReLU(), torch.nn.Conv2d(width, width, 3, 1, 1), torch.nn.ReLU()))
+            heads += [torch.nn.Conv2d(width, c, 1) for c in channels]
+            last = stride
+        self.steps, self.heads = torch.nn.ModuleList(steps), torch.nn.ModuleList(heads)
+
+    def forward(self, x):
+        """Level by level, in each level one map for each of `channels`."""
+        maps, n = [], len(self.channels)
+        for i, step in enumerate(self.steps):
+            x = step(x)
+            maps += [head(x) for head in self.heads[n * i:n * i + n]]
+        return maps

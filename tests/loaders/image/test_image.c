@@ -259,6 +259,44 @@ static eng_tensor tensor_for(const ldr_placement *at, int channels, bool nhwc, e
     return t;
 }
 
+/* Each pixel of the input by its definition. */
+static double warped(const ldr_pixels *p, const ldr_placement *at, bool sharp, int64_t x, int64_t y, int c, double pad)
+{
+    double u = ((double)x - at->offset_x) / at->scale_x, v = ((double)y - at->offset_y) / at->scale_y, sum = 0;
+    if (sharp && (u < 0 || v < 0 || u > (double)(p->width - 1) || v > (double)(p->height - 1))) return pad;
+    for (int i = 0; i < 4; i++) {
+        double px = floor(u) + i % 2, py = floor(v) + i / 2;
+        bool inside = px >= 0 && py >= 0 && px < (double)p->width && py < (double)p->height;
+        double level = inside ? p->data[(int64_t)py * p->stride + (int64_t)px * 3 + c] : pad;
+        sum += level * (1 - fabs(u - px)) * (1 - fabs(v - py));
+    }
+    return sum;
+}
+
+TEST(affine_pictures_lie_in_the_middle_with_their_margins)
+{
+    ldr_pixels p = noise(53, 31, 3);
+    for (int sharp = 0; sharp < 2; sharp++) {
+        ldr_preprocess pre = {.fit = LDR_FIT_AFFINE, .width = 24, .height = 32, .margin = 0.125f, .align_corners = sharp, .channels = 3,
+                              .rescale = 1, .std = {1, 1, 1}, .pad = {7, 8, 9}};
+        ldr_placement at = place(pre, 53, 31);
+        double wide = 53 * 1.25;
+        CHECK_NEAR(at.scale_x, (24 - sharp) / wide, 1e-9);
+        CHECK_NEAR(at.scale_y, (32 - sharp) / (wide * 32 / 24), 1e-9);
+        CHECK_NEAR(at.offset_x, at.scale_x * 53 * 0.125, 1e-9);
+        CHECK_NEAR(at.offset_y + at.scale_y * 31.0 / 2, (32 - sharp) / 2.0, 1e-9);
+        eng_tensor t = tensor_for(&at, 3, false, ENG_ROW, ENG_FLOAT);
+        CHECK_OK(ldr_image_to_tensor(&p, &pre, &at, false, &t, &arena, &st));
+        for (int c = 0; c < 3; c++)
+            for (int64_t i = 0; i < 24 * 32; i++)
+                CHECK_NEAR(((float *)t.data)[c * 24 * 32 + i], warped(&p, &at, sharp, i % 24, i / 24, c, 7 + c), 0.51);
+    }
+    ldr_preprocess one = {.fit = LDR_FIT_AFFINE, .width = 1, .height = 1, .align_corners = true, .channels = 3, .rescale = 1, .std = {1, 1, 1}};
+    ldr_placement at = place(one, 53, 31);
+    eng_tensor t = tensor_for(&at, 3, false, ENG_ROW, ENG_FLOAT);
+    CHECK_OK(ldr_image_to_tensor(&p, &one, &at, false, &t, &arena, &st));
+}
+
 TEST(every_layout_and_type_holds_the_same_numbers)
 {
     ldr_pixels p = noise(53, 31, 3);

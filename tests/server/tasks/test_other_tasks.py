@@ -41,6 +41,64 @@ def test_heatmaps_become_points(onnxd, tmp_path, rng):
     assert got[0]["label"] == "nose"
 
 
+def bell(x, y, sx, sy, turn, shape=(48, 32)):
+    """A heat map with its peak at a fraction of a place."""
+    v, u = np.mgrid[:shape[0], :shape[1]]
+    return np.exp(-(((u - x) / sx) ** 2 + ((v - y) / sy) ** 2 - 2 * turn * (u - x) * (v - y) / sx / sy) / 2 / (1 - turn ** 2))
+
+
+def smoothed(x, kernel, sigma, mode):
+    d = np.arange(kernel) - kernel // 2
+    g = np.exp(-d ** 2 / (2 * (sigma or 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8) ** 2))
+    padded = np.pad(x, kernel // 2, mode=mode)
+    padded = np.apply_along_axis(np.convolve, 0, padded, g / g.sum(), "valid")
+    return np.apply_along_axis(np.convolve, 1, padded, g / g.sum(), "valid")
+
+
+def refined(heat, udp, kernel=11, sigma=0, mode="reflect"):
+    """The papers' one Newton step, whole maps at a time."""
+    y, x = np.unravel_index(heat.argmax(), heat.shape)
+    if not udp and not (1 < x < heat.shape[1] - 2 and 1 < y < heat.shape[0] - 2):
+        return np.array([x, y], float)
+    level = np.log(np.clip(smoothed(heat, kernel, sigma, mode if udp else "constant"), *((1e-3, 50) if udp else (1e-10, None))))
+    level = np.pad(level, 2, mode="edge")
+    y, x = y + 2, x + 2
+    gradient = np.array([level[y, x + 1] - level[y, x - 1], level[y + 1, x] - level[y - 1, x]]) / 2
+    s, f = (1, 1) if udp else (2, 0.25)
+    xx = f * (level[y, x + s] - 2 * level[y, x] + level[y, x - s])
+    yy = f * (level[y + s, x] - 2 * level[y, x] + level[y - s, x])
+    if udp:
+        xy = (level[y + 1, x + 1] - level[y, x + 1] - level[y + 1, x] + 2 * level[y, x] - level[y, x - 1] - level[y - 1, x] + level[y - 1, x - 1]) / 2
+    else:
+        xy = (level[y + 1, x + 1] - level[y - 1, x + 1] - level[y + 1, x - 1] + level[y - 1, x - 1]) / 4
+    return np.array([x - 2, y - 2]) - np.linalg.solve([[xx, xy], [xy, yy]], gradient)
+
+
+@pytest.mark.parametrize("decoder, parameters", [("heatmap-dark", {}), ("heatmap-dark", {"kernel": 17, "sigma": 2.5}), ("heatmap-udp", {}),
+                                                 ("heatmap-udp", {"sigma": 0.8, "edge_twice": 1, "align_corners": 1})])
+def test_peaks_between_places(onnxd, tmp_path, rng, decoder, parameters):
+    peaks = [(12.3, 20.8), (5.55, 30.2), (25.75, 9.4), (0.3, 20.2), (30.8, 46.7), (1.4, 1.6)]
+    heat = np.stack([bell(x, y, *rng.uniform(1.8, 3, 2), rng.uniform(-0.3, 0.3)) + rng.uniform(0, 0.02, (48, 32)) for x, y in peaks])
+    got = predict(onnxd, tmp_path, {"heat": f32(heat[None])}, task="pose", decoder=decoder, parameters=parameters, size=(320, 480))["keypoints"]
+    udp = decoder == "heatmap-udp"
+    mode = "symmetric" if "edge_twice" in parameters else "reflect"
+    corner = parameters.get("align_corners", 0)
+    for k, g in enumerate(got):
+        want = refined(heat[k], udp, parameters.get("kernel", 11), parameters.get("sigma", 0), mode)
+        to = np.array([63, 63]) / [31, 47] if corner else np.array([64, 64]) / [32, 48]
+        assert np.allclose(g["point"], want * to * np.array([5, 7.5]), atol=0.03), (k, peaks[k])
+        if k < 3:
+            assert np.abs(want - peaks[k]).max() < 0.1 and abs(g["score"] - heat[k].max()) < 1e-5
+
+
+@pytest.mark.parametrize("parameters", [{"kernel": 4}, {"kernel": 99}, {"sigma": -1}])
+def test_kernels_that_cannot_be_are_refused(onnxd, tmp_path, parameters):
+    save_model(tmp_path, {"heat": np.zeros((1, 2, 8, 8), np.float32)})
+    (tmp_path / "model.json").write_text(json.dumps({"task": "pose", "decoder": "heatmap-udp", "parameters": parameters}))
+    done = subprocess.run([onnxd, "inspect", tmp_path / "model.onnx", "--card"], capture_output=True, text=True)
+    assert done.returncode == 1 and "'kernel'" in done.stderr
+
+
 def test_simcc_bins_become_points(onnxd, tmp_path, rng):
     x, y = rng.uniform(0, 1, (1, 5, 128)), rng.uniform(0, 1, (1, 5, 128))
     got = predict(onnxd, tmp_path, {"simcc_x": f32(x), "simcc_y": f32(y)}, task="pose", decoder="simcc")["keypoints"]
