@@ -1,7 +1,7 @@
 #include "server/protocols/infer.h"
 
 #include "engine/base/cpu.h"
-#include "server/protocols/base64.h"
+#include "server/base64.h"
 #include "server/protocols/json_numbers.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 #include "server/protocols/pictures.h"
 
-#include "server/protocols/base64.h"
+#include "server/base64.h"
 #include "server/protocols/infer.h"
 #include "server/protocols/multipart.h"
 

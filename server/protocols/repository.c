@@ -1,7 +1,7 @@
 /* repository.c - the model repository extension: what there is, load, unload. */
 #include "server/protocols/infer.h"
 
-#include "server/protocols/base64.h"
+#include "server/base64.h"
 
 #include <stdlib.h>
 #include <string.h>

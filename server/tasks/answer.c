@@ -45,6 +45,31 @@ const float *srv_floats(const srv_answer *w, int i)
     return to;
 }
 
+void srv_add_array(srv_text *json, const float *x, int64_t n)
+{
+    srv_text_add(json, "[", 1);
+    for (int64_t i = 0; i < n; i++) {
+        if (i) srv_text_add(json, ",", 1);
+        srv_text_float(json, x[i]);
+    }
+    srv_text_add(json, "]", 1);
+}
+
+void srv_add_floats(const srv_answer *w, const float *x, int rank, const int64_t *dims)
+{
+    int64_t n = 1;
+    srv_text_printf(w->json, "\"shape\":[");
+    for (int d = 0; d < rank; n *= dims[d++]) srv_text_printf(w->json, "%s%" PRId64, d ? "," : "", dims[d]);
+    srv_text_printf(w->json, "],\"datatype\":\"FP32\",");
+    if (w->format == SRV_FORMAT_BASE64) {
+        srv_text_printf(w->json, "\"base64\":");
+        srv_add_base64(w->json, x, (size_t)n * sizeof *x);
+    } else {
+        srv_text_printf(w->json, "\"data\":");
+        srv_add_array(w->json, x, n);
+    }
+}
+
 od_code srv_check_labels(const srv_answer *w, int64_t classes)
 {
     if (!w->card->labels || classes < 1 || w->card->n_labels == classes) return OD_OK;

@@ -21,12 +21,17 @@ static od_code answer(const srv_answer *w)
     double square = 0, scale = 1;
     for (int64_t i = 0; i < n; i++) square += (double)x[i] * (double)x[i];
     if (srv_number(w, "normalize", 1) != 0 && square > 0) scale = 1 / sqrt(square);
-    srv_text_printf(w->json, "\"embedding\":[");
-    for (int64_t i = 0; i < n; i++) {
-        if (i) srv_text_add(w->json, ",", 1);
-        srv_text_float(w->json, (float)((double)x[i] * scale));
+    float *y = od_arena_array(w->a, float, n);
+    if (!y) return od_fail(w->st, OD_NO_MEMORY, "%" PRId64 " numbers", n);
+    for (int64_t i = 0; i < n; i++) y[i] = (float)((double)x[i] * scale);
+    srv_text_printf(w->json, "\"embedding\":");
+    if (w->format == SRV_FORMAT_BASE64) {
+        srv_text_add(w->json, "{", 1);
+        srv_add_floats(w, y, 1, &n);
+        srv_text_add(w->json, "}", 1);
+    } else {
+        srv_add_array(w->json, y, n);
     }
-    srv_text_add(w->json, "]", 1);
     return OD_OK;
 }
 

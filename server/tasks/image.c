@@ -3,7 +3,7 @@
  * Decoders: "picture" [1, 1 or 3, rows, columns] at its own size without the input's padding, level = x * scale + offset (255, 0); "depth"
  * [1, rows, columns] or [1, 1, rows, columns], at the picture's size, black the least and white the most of it. Parameter
  * align_corners (0): its outermost places lie on the picture's outermost pixels; cubic (0): by cubic instead of linear
- * interpolation, PyTorch's. */
+ * interpolation, PyTorch's. Either as PNG, or its numbers as the model gives them. */
 #include "server/tasks/parts.h"
 
 #include <math.h>
@@ -25,44 +25,45 @@ static od_code check(const srv_answer *w)
     return srv_want(w, 0, 4, (int64_t[]){1, t->rank == 4 && t->dims[1] == 1 ? 1 : 3, -1, -1});
 }
 
-static uint8_t level(float x)
-{
-    return (uint8_t)(x > 0 ? fminf(x + 0.5f, 255) : 0); /* NaN is black */
-}
+/* Numbers of a picture: rows of pixels, channels side by side in the order of RGB. */
+typedef struct numbers {
+    float *x;
+    int64_t width, height, row; /* row: elements from one to the next */
+    int channels;
+} numbers;
 
-static od_code make_pixels(const srv_answer *w, int64_t width, int64_t height, int channels, ldr_pixels *p)
+static od_code make_numbers(const srv_answer *w, int64_t width, int64_t height, int64_t channels, numbers *to)
 {
-    *p = (ldr_pixels){.width = width, .height = height, .channels = channels, .stride = width * channels};
-    int64_t bytes;
+    int64_t row, total;
+    *to = (numbers){.width = width, .height = height, .row = width * channels, .channels = (int)channels};
     if (width < 1 || height < 1) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is empty");
-    if (!od_mul_i64(p->stride, height, &bytes) || !(p->data = od_arena_alloc(w->a, (size_t)bytes)))
+    if (!od_mul_i64(width, channels, &row) || !od_mul_i64(row, height, &total) || !(to->x = od_arena_array(w->a, float, total)))
         return od_fail(w->st, OD_NO_MEMORY, "no memory for a picture of %" PRId64 " x %" PRId64, width, height);
     return OD_OK;
 }
 
 /* Without what lies over the input's padding. */
-static void cut_padding(const srv_answer *w, ldr_pixels *p)
+static void cut_padding(const srv_answer *w, numbers *p)
 {
     const ldr_placement *at = w->place;
     double fx = (double)p->width / (double)at->input_width, fy = (double)p->height / (double)at->input_height;
     if (at->offset_x < 0 || at->offset_y < 0) return; /* the picture goes on beyond the input */
     int64_t x = srv_index(rint(at->offset_x * fx), p->width - 1), y = srv_index(rint(at->offset_y * fy), p->height - 1);
-    p->data += y * p->stride + x * p->channels;
+    p->x += y * p->row + x * p->channels;
     p->width = od_max_i64(1, srv_index(rint(at->scale_x * (double)at->image_width * fx), p->width - x));
     p->height = od_max_i64(1, srv_index(rint(at->scale_y * (double)at->image_height * fy), p->height - y));
 }
 
-static od_code read_picture(const srv_answer *w, ldr_pixels *p)
+static od_code read_picture(const srv_answer *w, numbers *p)
 {
     const eng_tensor *t = &w->outputs[0];
     const float *x = srv_floats(w, 0);
-    float scale = (float)srv_number(w, "scale", 255), offset = (float)srv_number(w, "offset", 0);
     int64_t plane = t->dims[2] * t->dims[3];
     if (!x) return w->st->code;
-    OD_TRY(make_pixels(w, t->dims[3], t->dims[2], (int)t->dims[1], p));
+    OD_TRY(make_numbers(w, t->dims[3], t->dims[2], t->dims[1], p));
     for (int c = 0; c < p->channels; c++) {
         int to = w->card->pre.bgr && p->channels == 3 ? 2 - c : c;
-        for (int64_t i = 0; i < plane; i++) p->data[i * p->channels + to] = level(x[c * plane + i] * scale + offset);
+        for (int64_t i = 0; i < plane; i++) p->x[i * p->channels + to] = x[c * plane + i];
     }
     cut_padding(w, p);
     return OD_OK;
@@ -99,42 +100,17 @@ static float cubic_at(const ldr_placement *at, const float *x, int64_t width, in
     return sum;
 }
 
-/* Twice over the picture: what lies between places may be less than the least of them, or more than the most. */
-static void fill_cubic(const ldr_placement *at, const float *x, int64_t width, int64_t height, float *least, float *most, ldr_pixels *p)
-{
-    for (int64_t y = 0; y < p->height; y++)
-        for (int64_t k = 0; k < p->width; k++) {
-            float d = cubic_at(at, x, width, height, k, y);
-            *least = fminf(*least, d);
-            *most = fmaxf(*most, d);
-        }
-    float scale = *most > *least ? 255 / (*most - *least) : 0;
-    for (int64_t y = 0; y < p->height; y++)
-        for (int64_t k = 0; k < p->width; k++)
-            p->data[y * p->stride + k] = level((cubic_at(at, x, width, height, k, y) - *least) * scale);
-}
-
-static od_code read_depth(const srv_answer *w, ldr_pixels *p, float *least, float *most)
+static od_code read_depth(const srv_answer *w, numbers *p)
 {
     const eng_tensor *t = &w->outputs[0];
     const ldr_placement *at = w->place;
     const float *x = srv_floats(w, 0);
-    int64_t height = t->dims[t->rank - 2], width = t->dims[t->rank - 1], n = height * width;
+    int64_t height = t->dims[t->rank - 2], width = t->dims[t->rank - 1];
     if (!x) return w->st->code;
-    if (n < 1) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is empty");
-    OD_TRY(make_pixels(w, at->image_width, at->image_height, 1, p));
-    *least = *most = x[0];
-    for (int64_t i = 1; i < n; i++) {
-        *least = fminf(*least, x[i]);
-        *most = fmaxf(*most, x[i]);
-    }
-    float scale = *most > *least ? 255 / (*most - *least) : 0;
-    if (srv_number(w, "cubic", 0) != 0) {
-        fill_cubic(at, x, width, height, least, most, p);
-        return OD_OK;
-    }
+    if (height < 1 || width < 1) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is empty");
+    OD_TRY(make_numbers(w, at->image_width, at->image_height, 1, p));
     srv_between bx, by;
-    bool corners = srv_number(w, "align_corners", 0) != 0;
+    bool corners = srv_number(w, "align_corners", 0) != 0, cubic = srv_number(w, "cubic", 0) != 0;
     bool fine = corners ? srv_place_corners(&bx, at->image_width, width, w->a) && srv_place_corners(&by, at->image_height, height, w->a)
                         : srv_place_between(&bx, at->image_width, at->scale_x, at->offset_x, at->input_width, width, w->a) &&
                               srv_place_between(&by, at->image_height, at->scale_y, at->offset_y, at->input_height, height, w->a);
@@ -142,19 +118,61 @@ static od_code read_depth(const srv_answer *w, ldr_pixels *p, float *least, floa
     for (int64_t y = 0; y < p->height; y++)
         for (int64_t k = 0; k < p->width; k++) {
             srv_corners c = srv_corners_at(x, width, 1, &bx, &by, k, y);
-            p->data[y * p->stride + k] = level((srv_interpolate(&c, 0) - *least) * scale);
+            p->x[y * p->row + k] = cubic ? cubic_at(at, x, width, height, k, y) : srv_interpolate(&c, 0);
         }
     return OD_OK;
 }
 
+/* The least and the most of a map: of the one that came, and of what lies between its places where that may be beyond. */
+static void find_range(const srv_answer *w, const numbers *p, float *least, float *most)
+{
+    const eng_tensor *t = &w->outputs[0];
+    const float *x = srv_floats(w, 0);
+    int64_t n = eng_tensor_count(t);
+    *least = *most = x[0];
+    for (int64_t i = 1; i < n; i++) *least = fminf(*least, x[i]), *most = fmaxf(*most, x[i]);
+    if (srv_number(w, "cubic", 0) == 0) return;
+    for (int64_t i = 0; i < p->width * p->height; i++) *least = fminf(*least, p->x[i]), *most = fmaxf(*most, p->x[i]);
+}
+
+static uint8_t level(float x)
+{
+    return (uint8_t)(x > 0 ? fminf(x + 0.5f, 255) : 0); /* NaN is black */
+}
+
+/* Levels are (x - low) * scale + offset. */
+static od_code add_png(const srv_answer *w, const numbers *from, float low, float scale, float offset)
+{
+    ldr_pixels p = {.width = from->width, .height = from->height, .channels = from->channels, .stride = from->width * from->channels};
+    if (!(p.data = od_arena_alloc(w->a, (size_t)(p.stride * p.height)))) return od_fail(w->st, OD_NO_MEMORY, "no memory for a picture");
+    for (int64_t y = 0; y < p.height; y++)
+        for (int64_t i = 0; i < p.stride; i++) p.data[y * p.stride + i] = level((from->x[y * from->row + i] - low) * scale + offset);
+    srv_text_printf(w->json, ",\"png\":");
+    return srv_add_png(w->json, &p, w->a, w->st);
+}
+
+static void add_floats(const srv_answer *w, const numbers *p)
+{
+    int64_t row = p->width * p->channels;
+    for (int64_t y = 0; y < p->height; y++) memmove(p->x + y * row, p->x + y * p->row, (size_t)row * sizeof *p->x); /* side by side */
+    srv_text_add(w->json, ",", 1);
+    srv_add_floats(w, p->x, p->channels > 1 ? 3 : 2, (int64_t[]){p->height, p->width, p->channels});
+}
+
 static od_code answer(const srv_answer *w)
 {
-    ldr_pixels p = {0};
+    numbers p = {0};
     float least = 0, most = 0;
     bool depth = is_depth(w);
-    OD_TRY(depth ? read_depth(w, &p, &least, &most) : read_picture(w, &p));
-    srv_text_printf(w->json, "\"image\":{\"size\":[%" PRId64 ",%" PRId64 "],\"png\":", p.height, p.width);
-    OD_TRY(srv_add_png(w->json, &p, w->a, w->st));
+    OD_TRY(depth ? read_depth(w, &p) : read_picture(w, &p));
+    if (depth) find_range(w, &p, &least, &most);
+    srv_text_printf(w->json, "\"image\":{\"size\":[%" PRId64 ",%" PRId64 "]", p.height, p.width);
+    if (w->format == SRV_FORMAT_PNG || w->format == SRV_FORMAT_DEFAULT) {
+        float scale = depth ? most > least ? 255 / (most - least) : 0 : (float)srv_number(w, "scale", 255);
+        OD_TRY(add_png(w, &p, least, scale, depth ? 0 : (float)srv_number(w, "offset", 0)));
+    } else {
+        add_floats(w, &p);
+    }
     if (depth) {
         srv_text_printf(w->json, ",\"least\":");
         srv_text_float(w->json, least);

@@ -1,4 +1,5 @@
 /* mask.c - maps of labels as run lengths, polygons, PNG. */
+#include "server/base64.h"
 #include "server/tasks/parts.h"
 
 #include <string.h>
@@ -140,15 +141,14 @@ od_code srv_map_polygons(srv_map *m, int label, srv_text *json, od_arena *a, od_
 
 /* ---- PNG ---------------------------------------------------------------------------------- */
 
-static void add_base64(srv_text *t, const uint8_t *bytes, size_t size)
+void srv_add_base64(srv_text *t, const void *bytes, size_t size)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < size; i += 3) {
-        size_t n = size - i < 3 ? size - i : 3;
-        unsigned x = (unsigned)bytes[i] << 16 | (n > 1 ? (unsigned)bytes[i + 1] << 8 : 0) | (n > 2 ? bytes[i + 2] : 0);
-        char four[4] = {digits[x >> 18], digits[x >> 12 & 63], n > 1 ? digits[x >> 6 & 63] : '=', n > 2 ? digits[x & 63] : '='};
-        srv_text_add(t, four, 4);
-    }
+    char *to = srv_text_room(t, srv_base64_size(size) + 2);
+    if (!to) return;
+    *to = '"';
+    to = srv_base64_encode(to + 1, bytes, size);
+    *to = '"';
+    t->len += srv_base64_size(size) + 2;
 }
 
 od_code srv_add_png(srv_text *json, const ldr_pixels *p, od_arena *a, od_status *st)
@@ -156,9 +156,7 @@ od_code srv_add_png(srv_text *json, const ldr_pixels *p, od_arena *a, od_status 
     void *bytes;
     size_t size;
     OD_TRY(ldr_png_encode(p, a, &bytes, &size, st));
-    srv_text_add(json, "\"", 1);
-    add_base64(json, bytes, size);
-    srv_text_add(json, "\"", 1);
+    srv_add_base64(json, bytes, size);
     return OD_OK;
 }
 

@@ -23,6 +23,7 @@ typedef struct srv_answer {
     int64_t top_k, max_detections;
     double score_threshold, iou_threshold;
     srv_mask mask;
+    srv_format format;
     srv_picture *picture; /* whose regions are wanted; NULL: they are not */
     srv_map *map; /* one that decoders may use, for one thing after another: see srv_map_clear */
     od_arena *a;  /* the text grows in it, so nothing is given back before the end */
@@ -56,6 +57,11 @@ static inline float srv_sigmoid(float x)
 /* The outputs that the decoder reads, checked, as floats, with what the query asks. */
 od_code srv_answer_open(srv_answer *w, const ldr_card *card, const srv_picture *p, const eng_tensor *outputs, const srv_query *q, od_arena *a,
                         od_status *st);
+
+void srv_add_array(srv_text *json, const float *x, int64_t n);
+
+/* `"shape":[...],"datatype":"FP32"`, and the numbers as `"data":[...]`, flat, or as `"base64":"..."` of their bytes, the least first. */
+void srv_add_floats(const srv_answer *w, const float *x, int rank, const int64_t *dims);
 
 /* ---- views.c: several crops of a picture ---- */
 
@@ -253,6 +259,9 @@ od_code srv_map_polygons(srv_map *m, int label, srv_text *json, od_arena *a, od_
 /* The pixels of `label` as the request wants them: `,"mask":{...}`, `,"polygons":[...]`, `,"png":"..."` or nothing.
  * `rle`: run lengths made before, or NULL. */
 od_code srv_add_mask(const srv_answer *w, srv_map *m, int label, const srv_text *rle);
+
+/* Base64 of bytes, in quotes. */
+void srv_add_base64(srv_text *t, const void *bytes, size_t size);
 
 /* Base64 of a picture's PNG, in quotes. */
 od_code srv_add_png(srv_text *json, const ldr_pixels *p, od_arena *a, od_status *st);

@@ -184,11 +184,21 @@ static od_code make_inputs(const ldr_card *card, const eng_model *m, const ldr_p
     return OD_OK;
 }
 
+static od_code check_format(const ldr_card *card, srv_format format, od_status *st)
+{
+    if (format && card->task != LDR_TASK_IMAGE && card->task != LDR_TASK_EMBED)
+        return od_fail(st, OD_BAD_ARGUMENT, "format is for models that give pictures or vectors");
+    if (format == SRV_FORMAT_PNG && card->task == LDR_TASK_EMBED)
+        return od_fail(st, OD_BAD_ARGUMENT, "format is png, of a vector: floats and base64 are possible");
+    return OD_OK;
+}
+
 static od_code make_picture(const ldr_card *card, const eng_model *m, const srv_query *q, const ldr_pixels *px, od_arena *a, srv_picture *out,
                             od_status *st)
 {
     int64_t begin = od_now_ns();
     OD_TRY(ldr_image_place(&card->pre, px->full_width, px->full_height, &out->placement, st));
+    if (q) OD_TRY(check_format(card, q->format, st));
     OD_TRY(srv_views_count(card, m, q, &out->placement, &out->n_views, st));
     OD_TRY(make_inputs(card, m, px, a, out, st));
     out->preprocess_ns = od_now_ns() - begin;
@@ -287,7 +297,7 @@ od_code srv_answer_open(srv_answer *w, const ldr_card *card, const srv_picture *
                       .max_detections = q->max_detections ? q->max_detections : card->max_detections,
                       .score_threshold = q->score_threshold >= 0 ? q->score_threshold : card->score_threshold,
                       .iou_threshold = q->iou_threshold >= 0 ? q->iou_threshold : card->iou_threshold,
-                      .mask = q->mask,
+                      .mask = q->mask, .format = q->format,
                       .mean_of_outputs = (q->crop_mean < 0 ? (int)card->crop_mean : q->crop_mean) == LDR_MEAN_OUTPUTS};
     if (!task) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for");
     int64_t others = od_max_i64(p->n_views - 1, 0);

@@ -60,6 +60,15 @@ static od_code set_mask(srv_mask *to, const char *value, od_status *st)
     return OD_OK;
 }
 
+static od_code set_format(srv_format *to, const char *value, od_status *st)
+{
+    static const char *const names[] = {"png", "floats", "base64", NULL};
+    int at;
+    OD_TRY(set_name(&at, "format", value, names, st));
+    *to = (srv_format)(SRV_FORMAT_PNG + at);
+    return OD_OK;
+}
+
 static od_code set_method(srv_method *to, const char *value, od_status *st)
 {
     static const char *const names[] = {"cam", "occlusion", "rise", NULL};
@@ -92,6 +101,7 @@ od_code srv_query_set(srv_query *q, const char *key, const char *value, od_statu
     if (!strcmp(key, "score_threshold")) return set_share(&q->score_threshold, key, value, st);
     if (!strcmp(key, "iou_threshold")) return set_share(&q->iou_threshold, key, value, st);
     if (!strcmp(key, "mask")) return set_mask(&q->mask, value, st);
+    if (!strcmp(key, "format")) return set_format(&q->format, value, st);
     if (!strcmp(key, "explain")) return set_flag(&q->explain, key, value, st);
     if (!strcmp(key, "class")) return set_count(&q->explain_class, key, value, 0, INT32_MAX, st);
     if (!strcmp(key, "box")) return set_count(&q->explain_box, key, value, 0, COUNT_MAX, st);
@@ -105,5 +115,5 @@ od_code srv_query_set(srv_query *q, const char *key, const char *value, od_statu
     if (!strcmp(key, "crops")) return set_crops(&q->crops, value, st);
     if (!strcmp(key, "crop_mean")) return set_name(&q->crop_mean, key, value, ldr_mean_names, st);
     return od_fail(st, OD_BAD_ARGUMENT,
-                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, crops, crop_mean, explain, head, class, box, point, passes, method", key);
+                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, format, crops, crop_mean, explain, head, class, box, point, passes, method", key);
 }

@@ -17,6 +17,9 @@
 
 typedef enum srv_mask { SRV_MASK_DEFAULT, SRV_MASK_NONE, SRV_MASK_RLE, SRV_MASK_POLYGON, SRV_MASK_PNG } srv_mask;
 
+/* Form of pictures and vectors. FLOATS: an array of numbers; BASE64: their bytes. DEFAULT: PNG of pictures, an array of vectors. */
+typedef enum srv_format { SRV_FORMAT_DEFAULT, SRV_FORMAT_PNG, SRV_FORMAT_FLOATS, SRV_FORMAT_BASE64 } srv_format;
+
 /* How ?explain=1 finds what speaks for a class. AUTO: exactly where the network allows it, else by occlusion. */
 typedef enum srv_method { SRV_METHOD_AUTO, SRV_METHOD_CAM, SRV_METHOD_OCCLUSION, SRV_METHOD_RISE } srv_method;
 
@@ -26,6 +29,7 @@ typedef struct srv_query {
     int64_t max_detections; /* 0: unset */
     double score_threshold, iou_threshold; /* below 0: unset */
     srv_mask mask;
+    srv_format format;
     bool explain;           /* see explain.h */
     int64_t explain_class;  /* below 0: the best */
     const char *explain_head; /* of classifiers: which list, lent; NULL: the first */

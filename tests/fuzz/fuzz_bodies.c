@@ -1,7 +1,7 @@
 /* fuzz_bodies.c - any bytes as the other bodies that requests have; the first byte says which: TensorFlow Serving's
  * JSON, a multipart form, base64. */
 #include "server/protocols/tfs.c"
-#include "server/protocols/base64.h"
+#include "server/base64.h"
 #include "server/protocols/multipart.h"
 #include "tests/fuzz/fuzz.h"
 

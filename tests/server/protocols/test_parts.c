@@ -1,4 +1,4 @@
-#include "server/protocols/base64.h"
+#include "server/base64.h"
 #include "server/protocols/multipart.h"
 #include "tests/test.h"
 

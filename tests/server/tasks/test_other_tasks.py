@@ -2,12 +2,17 @@
 import base64
 import io
 import json
+import pathlib
 import subprocess
+import sys
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "http"))
+import served  # noqa: E402
 from test_decoders import f32, from_rle, save_model
 
 
@@ -131,6 +136,83 @@ def test_depth_is_gray_at_the_pictures_size(onnxd, tmp_path, rng, shape):
     assert got["size"] == [120, 160] and abs(got["least"] - x.min()) < 1e-5 and abs(got["most"] - x.max()) < 1e-5
     large = np.asarray(Image.fromarray(f32(x)).resize((160, 120), Image.BILINEAR))
     assert np.abs(decoded(got["png"]) - (large - x.min()) / (x.max() - x.min()) * 255).max() < 1
+
+
+def floats(said):
+    flat = f32(said["data"]) if "data" in said else np.frombuffer(base64.b64decode(said["base64"]), "<f4")
+    assert said["datatype"] == "FP32"
+    return flat.reshape(said["shape"])
+
+
+@pytest.mark.parametrize("form", ["floats", "base64"])
+def test_pictures_and_vectors_come_as_numbers(onnxd, tmp_path, rng, form):
+    def ask(x, **card):
+        return predict(onnxd, tmp_path, {"out": x}, "--format", form, **card)
+
+    x = f32(rng.normal(size=(1, 3, 20, 30)))
+    got = ask(x, task="image", decoder="picture", parameters={"scale": 9})["image"]  # of the PNG's levels
+    assert got["size"] == [20, 30] and "png" not in got and np.array_equal(floats(got), x[0].transpose(1, 2, 0))
+    swapped = ask(x, task="image", decoder="picture", preprocess={"fit": "stretch", "colors": "bgr"})["image"]
+    assert np.array_equal(floats(swapped), x[0, ::-1].transpose(1, 2, 0))
+    gray = ask(x[:, :1], task="image", decoder="picture")["image"]
+    assert gray["shape"] == [20, 30] and np.array_equal(floats(gray), x[0, 0])
+    boxed = {"fit": "letterbox", "centered": True, "enlarge": True}
+    side = f32(rng.normal(size=(1, 3, 64, 64)))
+    inside = ask(side, task="image", decoder="picture", preprocess=boxed, size=(100, 50))["image"]  # without the padding
+    assert np.array_equal(floats(inside), side[0, :, 16:48].transpose(1, 2, 0))
+    deep = f32(rng.uniform(1000, 1000.5, (1, 8, 16)))
+    got = ask(deep, task="image", decoder="depth", size=(160, 120))["image"]
+    large = np.asarray(Image.fromarray(deep[0]).resize((160, 120), Image.BILINEAR))
+    assert got["shape"] == [120, 160] and np.abs(floats(got) - large).max() < 1e-3 and abs(got["least"] - deep.min()) < 1e-3
+    vector = f32(rng.normal(size=(1, 8)))
+    got = ask(vector, task="embed", parameters={"normalize": 0})["embedding"]
+    assert np.array_equal(floats(got) if form == "base64" else f32(got), vector[0])
+
+
+def test_a_server_gives_a_picture_in_each_form(onnxd, tmp_path, rng):
+    """Negatives: /predict as PNG and numbers, /infer as binary tensors."""
+    one = onnx.numpy_helper.from_array(f32(1), "one")
+    served.save(tmp_path, "negative", served.model([("Sub", ["one", "x"], ["y"], {})], [("x", served.T.FLOAT, ["n", 3, 24, 32])], [("y", served.T.FLOAT, ["n", 3, 24, 32])], [one]),
+                {"task": "image", "decoder": "picture", "preprocess": {"fit": "stretch", "rescale": 1 / 255}})
+    pixels = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    with served.Server(onnxd, tmp_path) as s:
+        def ask(query, body=out.getvalue(), kind="image/png"):
+            status, said = s.json("POST", f"/v2/models/negative/predict{query}", body, {"Content-Type": kind})
+            assert status == 200, said
+            return said
+        assert np.array_equal(decoded(ask("")["image"]["png"]), 255 - pixels) and np.array_equal(decoded(ask("?format=png")["image"]["png"]), 255 - pixels)
+        for form in ("floats", "base64"):
+            assert np.abs(floats(ask(f"?format={form}")["image"]) - (1 - pixels / 255)).max() < 1e-6
+        both = ask("", {"images": [base64.b64encode(out.getvalue()).decode()] * 2, "parameters": {"format": "base64"}}, "application/json")["results"]
+        assert np.array_equal(floats(both[0]["image"]), floats(both[1]["image"]))
+        head = json.dumps({"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(out.getvalue()) + 4}}],
+                           "parameters": {"binary_data_output": True}}).encode()
+        status, headers, body = s.ask("POST", "/v2/models/negative/infer", head + len(out.getvalue()).to_bytes(4, "little") + out.getvalue(),
+                                      {"Inference-Header-Content-Length": str(len(head))})
+        raw = np.frombuffer(body[int(headers["inference-header-content-length"]):], "<f4").reshape(3, 24, 32)
+        assert status == 200 and np.abs(raw.transpose(1, 2, 0) - (1 - pixels / 255)).max() < 1e-6
+
+
+@pytest.mark.parametrize("form, card, words", [("png", {"task": "embed"}, "floats and base64"), ("floats", {"task": "classify"}, "pictures or vectors"),
+                                               ("tiff", {"task": "embed"}, "png, floats, base64")])
+def test_forms_that_cannot_be_are_refused(onnxd, tmp_path, rng, form, card, words):
+    save_model(tmp_path, {"out": f32(rng.normal(size=(1, 8)))})
+    (tmp_path / "model.json").write_text(json.dumps({"preprocess": {"fit": "stretch"}, **card}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    done = subprocess.run([onnxd, "predict", tmp_path / "model.onnx", tmp_path / "picture.png", "--format", form], capture_output=True, text=True)
+    assert done.returncode and words in done.stderr
+
+
+def test_lines_of_text_tell_of_pictures_and_vectors(onnxd, tmp_path, rng):
+    for outputs, card, words in (({"out": f32(rng.normal(size=(1, 8)))}, {"task": "embed"}, "a vector of 8 numbers"),
+                                 ({"out": f32(rng.normal(size=(1, 3, 20, 30)))}, {"task": "image", "decoder": "picture"}, "a picture of 30 x 20")):
+        save_model(tmp_path, outputs)
+        (tmp_path / "model.json").write_text(json.dumps({"preprocess": {"fit": "stretch"}, **card}))
+        Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+        done = subprocess.run([onnxd, "predict", tmp_path / "model.onnx", tmp_path / "picture.png"], capture_output=True, text=True)
+        assert done.returncode == 0 and words in done.stdout and len(done.stdout.splitlines()) == 2, done.stdout
 
 
 def test_logits_at_a_stride_are_resized_before_the_best_is_taken(onnxd, tmp_path, rng):
