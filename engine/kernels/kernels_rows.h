@@ -139,23 +139,34 @@ static void logsoftmax_row(const float *x, float *y, int64_t n)
     FOR_ROW(x, y, n, v_sub(v_sub(v, m), shift));
 }
 
+/* y of a vector of deviations from the mean. */
+static inline vf ln_scaled(vf d, vf inverse, const float *scale, const float *bias, int64_t i, bool whole, vpart part)
+{
+    const vf by = !scale ? inverse : v_mul(inverse, whole ? v_load(scale + i) : v_load_part(scale + i, part));
+    return v_fma(d, by, !bias ? v_zero() : whole ? v_load(bias + i) : v_load_part(bias + i, part));
+}
+
+/* Whole vectors first, as masks take longer than what is done to the numbers. */
 static void layernorm_row(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n)
 {
+    const int64_t whole = n / VL * VL;
+    const vpart all = v_first(VL), rest = v_first(n - whole);
     const vf mean = VM(sum_row(x, n) / (float)n);
-    vf sum = v_zero();
-    for (int64_t i = 0; i < n; i += VL) {
-        vpart part = v_first(n - i);
-        vf d = v_only(part, v_sub(v_load_part(x + i, part), mean));
-        sum = v_fma(d, d, sum);
+    vf s = v_zero(), t = s;
+    int64_t i = 0;
+    for (; i + 2 * VL <= whole; i += 2 * VL) {
+        vf d = v_sub(v_load(x + i), mean), e = v_sub(v_load(x + i + VL), mean);
+        s = v_fma(d, d, s);
+        t = v_fma(e, e, t);
     }
-    const vf inverse = VM(1.0f / sqrtf(v_sum(sum) / (float)n + eps));
-    for (int64_t i = 0; i < n; i += VL) {
-        vpart part = v_first(n - i);
-        vf v = v_mul(v_sub(v_load_part(x + i, part), mean), inverse);
-        vf b = bias ? v_load_part(bias + i, part) : v_zero();
-        v = scale ? v_fma(v, v_load_part(scale + i, part), b) : v_add(v, b);
-        v_store_part(y + i, part, v);
+    for (; i < n; i += VL) {
+        vf d = v_only(i < whole ? all : rest, v_sub(v_load_part(x + i, i < whole ? all : rest), mean));
+        s = v_fma(d, d, s);
     }
+    const vf inverse = VM(1.0f / sqrtf(v_sum(v_add(s, t)) / (float)n + eps));
+    for (i = 0; i < whole; i += VL) v_store(y + i, ln_scaled(v_sub(v_load(x + i), mean), inverse, scale, bias, i, true, all));
+    if (whole < n)
+        v_store_part(y + whole, rest, ln_scaled(v_sub(v_load_part(x + whole, rest), mean), inverse, scale, bias, whole, false, rest));
 }
 
 /* ---- epilogues --------------------------------------------------------------------------------- */
