@@ -106,6 +106,11 @@ int eng_graph_value(eng_graph *g, const char *name)
     return v;
 }
 
+const char *eng_dim_name(const eng_value *v, int axis)
+{
+    return v->dim_names ? v->dim_names[axis] : NULL;
+}
+
 static od_code add_port(eng_graph *g, int **list, int *n, int *cap, int value, const char *what, od_status *st)
 {
     if (!grow(&g->model->arena, (void **)list, *n, cap, sizeof **list))
@@ -435,7 +440,7 @@ od_code eng_graph_sort(eng_graph *g, od_status *st)
     od_code rc = OD_OK;
     char *mark = od_arena_array(&tmp, char, n);
     int *stack = od_arena_array(&tmp, int, n), *at = od_arena_array(&tmp, int, n), *order = od_arena_array(&tmp, int, n);
-    eng_node *sorted = od_arena_array(&g->model->arena, eng_node, n);
+    eng_node *sorted = od_arena_array(&tmp, eng_node, n);
     if (!mark || !stack || !at || !order || !sorted) {
         rc = od_fail(st, OD_NO_MEMORY, "no memory to sort %d nodes", n);
         goto done;
@@ -444,8 +449,7 @@ od_code eng_graph_sort(eng_graph *g, od_status *st)
         if (!mark[i] && !g->nodes[i].dead) rc = visit(g, i, mark, stack, at, order, &n_order, st);
     if (rc != OD_OK) goto done;
     for (int i = 0; i < n_order; i++) sorted[i] = g->nodes[order[i]];
-    g->nodes = sorted;
-    g->cap_nodes = n;
+    if (n_order) memcpy(g->nodes, sorted, (size_t)n_order * sizeof *sorted);
     g->n_nodes = n_order;
     rc = eng_graph_link(g, st);
 done:

@@ -55,7 +55,7 @@ typedef struct eng_value {
     eng_dtype dtype;  /* ENG_UNDEFINED: not declared */
     int rank;         /* -1: not declared */
     int64_t dims[ENG_MAX_RANK];             /* -1: free */
-    const char *dim_names[ENG_MAX_RANK];    /* symbolic names of free extents; NULL: none */
+    const char **dim_names;                 /* by extent, symbolic names of free ones, NULL: none; NULL: no names at all */
     const eng_tensor *constant;             /* initializers and folded values; ENG_ROW */
     int producer;                           /* node that writes it, or ENG_NONE */
 } eng_value;
@@ -129,6 +129,9 @@ eng_graph *eng_graph_create(eng_model *m, eng_graph *parent, const char *name);
 /* The value called `name` in `g` itself, made when it is new. ENG_NONE: no memory. The name is
  * copied. An empty name always makes a new value. */
 int eng_graph_value(eng_graph *g, const char *name);
+
+/* The symbolic name of that extent of `v`, or NULL. */
+const char *eng_dim_name(const eng_value *v, int axis);
 
 /* The value called `name` if `g` has it, else ENG_NONE. */
 int eng_graph_find(const eng_graph *g, const char *name);

@@ -78,8 +78,9 @@ od_code eng_model_pack(eng_graph *g, const eng_node *n, int input, const char *f
 {
     od_arena *a = &g->model->arena;
     struct eng_pack_job *j = od_arena_calloc(a, 1, sizeof *j);
-    char *kept = od_arena_strdup(a, arg ? arg : "", arg_size);
+    void *kept = od_arena_alloc(a, arg_size);
     if (!j || !kept) return od_fail(st, OD_NO_MEMORY, "no memory to pack weights");
+    if (arg_size) memcpy(kept, arg, arg_size);
     *slot = NULL;
     *j = (struct eng_pack_job){.next = g->model->pack_jobs, .w = g->values[n->in[input]].constant, .form = form, .arg = kept,
                                .arg_size = arg_size, .size = size, .fn = fn, .slot = slot};
@@ -228,9 +229,11 @@ static bool cached(const make_all *all, const struct eng_pack_job *j)
 
 static void scratch_reach(const make_all *all, scratch *s, size_t size)
 {
-    if (size < s->ready / 4) { /* the largest come first: at the end, when most is packed, little is left of this */
-        od_pages_drop(s->bytes + size, s->ready - size);
-        s->ready = size;
+    enum { ROUND = 2 << 20 }; /* a large page */
+    size_t kept = (size + ROUND - 1) / ROUND * ROUND;
+    if (kept < s->ready) { /* the largest come first: the more is packed, the less is left of this */
+        od_pages_drop(s->bytes + kept, s->ready - kept);
+        s->ready = kept;
     }
     if (size <= s->ready) return;
     od_pages_populate(s->bytes, all->scratch_size, s->ready, size - s->ready);

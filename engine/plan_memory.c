@@ -290,7 +290,10 @@ static od_code place_blocks(eng_plan *plan, od_arena *scratch, od_status *st)
         }
         b[i].offset = at;
         plan->values[b[i].value]->offset = (int64_t)at;
-        if (at + b[i].size > plan->scratch_bytes) plan->scratch_bytes = at + b[i].size;
+        at += b[i].size;
+        if (at > plan->scratch_bytes) plan->scratch_bytes = at;
+        for (int k = b[i].first; k <= b[i].last && k < plan->n_steps; k++)
+            if (at > plan->steps[k].free_from) plan->steps[k].free_from = at;
     }
     return OD_OK;
 }

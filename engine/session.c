@@ -38,9 +38,8 @@ struct eng_session {
     bool (*cancelled)(void *);
     void *cancel_arg;
     bool profiling;
-    eng_profile_row *rows; /* by step, then compacted by eng_session_profile_rows */
-    eng_profile_row *shown;
-    int n_rows;
+    eng_profile_row *rows; /* by step; NULL while nobody profiles this plan */
+    eng_profile_row *shown; /* those that ran, for eng_session_profile_rows */
 };
 
 enum { DEPTH_MAX = 32 };
@@ -95,10 +94,19 @@ static od_code bind_steps(eng_session *s, od_status *st)
     return OD_OK;
 }
 
+static od_code make_rows(eng_session *s, od_status *st)
+{
+    if (!s->profiling || !s->plan || s->rows) return OD_OK;
+    s->shown = od_arena_array(&s->bound, eng_profile_row, s->plan->n_steps);
+    s->rows = s->shown ? od_arena_array(&s->bound, eng_profile_row, s->plan->n_steps) : NULL;
+    return s->rows ? OD_OK : od_fail(st, OD_NO_MEMORY, "no memory to profile %d steps", s->plan->n_steps);
+}
+
 static void unbind(eng_session *s)
 {
     eng_plan_release(s->plan);
     s->plan = NULL;
+    s->rows = NULL;
     od_arena_reset(&s->bound);
 }
 
@@ -120,9 +128,7 @@ static od_code bind(eng_session *s, eng_plan *plan, od_status *st)
     }
     s->t = od_arena_array(&s->bound, eng_tensor, plan->n_values);
     s->of_inputs = od_arena_array(&s->bound, int, plan->n_values);
-    s->rows = od_arena_array(&s->bound, eng_profile_row, plan->n_steps);
-    s->shown = od_arena_array(&s->bound, eng_profile_row, plan->n_steps);
-    if (!s->t || !s->of_inputs || !s->rows || !s->shown) {
+    if (!s->t || !s->of_inputs) {
         od_fail(st, OD_NO_MEMORY, "no memory for %d values", plan->n_values);
         goto fail;
     }
@@ -132,7 +138,7 @@ static od_code bind(eng_session *s, eng_plan *plan, od_status *st)
         if (lies_in_input(plan, v)) s->of_inputs[s->n_of_inputs++] = v;
         else place_value(s, v);
     }
-    if (bind_steps(s, st) == OD_OK) return OD_OK;
+    if (bind_steps(s, st) == OD_OK && make_rows(s, st) == OD_OK) return OD_OK;
 fail:
     unbind(s);
     return st->code;
@@ -250,8 +256,10 @@ static od_code run_step(eng_session *s, int i, od_status *st)
         return OD_OK;
     }
     od_arena_mark mark = od_arena_save(&s->scratch);
+    od_arena_lend(&s->scratch, s->block ? s->block + step->free_from : NULL, s->plan->scratch_bytes - step->free_from);
     od_code rc = step->dynamic ? run_dynamic(s, c, st) : eng_op_run(c, st);
     od_arena_rewind(&s->scratch, mark);
+    od_arena_lend(&s->scratch, NULL, 0);
     return rc == OD_OK ? OD_OK : eng_note_node(s->graph, step->node, st);
 }
 
@@ -529,14 +537,15 @@ size_t eng_session_bytes(const eng_session *s)
 
 od_code eng_session_profile(eng_session *s, bool on)
 {
+    od_status st;
     s->profiling = on;
-    return OD_OK;
+    return make_rows(s, &st);
 }
 
 int eng_session_profile_rows(const eng_session *s, const eng_profile_row **rows)
 {
     int n = 0;
-    for (int i = 0; s->plan && i < s->plan->n_steps; i++) {
+    for (int i = 0; s->plan && s->rows && i < s->plan->n_steps; i++) {
         const eng_step *step = &s->plan->steps[i];
         eng_profile_row *r = &s->shown[n];
         if (!s->rows[i].runs) continue;

@@ -53,7 +53,7 @@ static void add_ports(cJSON *root, const char *key, const eng_graph *g, const in
         if (v->rank >= 0) {
             shape = cJSON_AddArrayToObject(p, "shape");
             for (int d = 0; d < v->rank; d++) {
-                if (v->dims[d] < 0 && v->dim_names[d]) cJSON_AddItemToArray(shape, cJSON_CreateString(v->dim_names[d]));
+                if (v->dims[d] < 0 && eng_dim_name(v, d)) cJSON_AddItemToArray(shape, cJSON_CreateString(eng_dim_name(v, d)));
                 else cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)v->dims[d]));
             }
         }

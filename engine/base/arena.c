@@ -53,7 +53,7 @@ void od_arena_fini(od_arena *a)
 void od_arena_reset(od_arena *a)
 {
     a->last = a->first;
-    a->used = 0;
+    a->used = a->lent_used = 0;
 }
 
 /* Free the chunks behind the one in use, none of which is large enough: work whose pieces grow from reset to reset
@@ -112,15 +112,44 @@ static bool take_chunk(od_arena *a, size_t size)
     return true;
 }
 
-void *od_arena_alloc(od_arena *a, size_t size)
+/* `align` is a power of two up to ALIGN. */
+static void *cut(od_arena *a, size_t size, size_t align)
 {
     if (size > SIZE_MAX - 2 * ALIGN) return NULL;
-    size = size ? (size + ALIGN - 1) & ~((size_t)ALIGN - 1) : ALIGN;
-    if (!a->last || a->last->size - a->used < size)
+    if (size >= OD_LENT_MIN && size <= a->lent_size - a->lent_used) {
+        char *p = a->lent + a->lent_used;
+        a->lent_used += size;
+        a->lent_used += -a->lent_used & (ALIGN - 1);
+        if (a->lent_used > a->lent_size) a->lent_used = a->lent_size;
+        return p;
+    }
+    size_t at = (a->used + align - 1) & ~(align - 1);
+    if (!a->last || a->last->size < at || a->last->size - at < size) {
         if (!take_chunk(a, size)) return NULL;
-    void *p = chunk_bytes(a->last) + a->used;
-    a->used += size;
-    return p;
+        at = 0;
+    }
+    a->used = at + size;
+    return chunk_bytes(a->last) + at;
+}
+
+void od_arena_lend(od_arena *a, void *p, size_t size)
+{
+    a->lent = p;
+    a->lent_size = p ? size : 0;
+    a->lent_used = 0;
+}
+
+/* Of numbers: vectors of them are read. */
+static size_t align_of(size_t size)
+{
+    size_t align = 8;
+    while (align < size && align < ALIGN) align *= 2;
+    return align;
+}
+
+void *od_arena_alloc(od_arena *a, size_t size)
+{
+    return cut(a, size ? size : 1, align_of(size));
 }
 
 void *od_arena_zalloc(od_arena *a, size_t size)
@@ -132,13 +161,16 @@ void *od_arena_zalloc(od_arena *a, size_t size)
 
 void *od_arena_calloc(od_arena *a, size_t count, size_t size)
 {
+    enum { NUMBER_MAX = 16, STRUCT_ALIGN = 16 };
     size_t bytes;
-    return od_mul(count, size, &bytes) ? od_arena_zalloc(a, bytes) : NULL;
+    if (!od_mul(count, size, &bytes)) return NULL;
+    void *p = cut(a, bytes ? bytes : 1, size > NUMBER_MAX ? STRUCT_ALIGN : align_of(bytes));
+    return p && bytes ? memset(p, 0, bytes) : p;
 }
 
 char *od_arena_strdup(od_arena *a, const char *s, size_t len)
 {
-    char *p = len < SIZE_MAX ? od_arena_alloc(a, len + 1) : NULL;
+    char *p = len < SIZE_MAX ? cut(a, len + 1, 1) : NULL;
     if (!p) return NULL;
     if (len) memcpy(p, s, len);
     p[len] = '\0';
@@ -147,17 +179,14 @@ char *od_arena_strdup(od_arena *a, const char *s, size_t len)
 
 od_arena_mark od_arena_save(const od_arena *a)
 {
-    return (od_arena_mark){a->last, a->used};
+    return (od_arena_mark){a->last, a->used, a->lent_used};
 }
 
 void od_arena_rewind(od_arena *a, od_arena_mark mark)
 {
-    if (!mark.chunk) {
-        od_arena_reset(a);
-        return;
-    }
-    a->last = mark.chunk;
+    a->last = mark.chunk ? mark.chunk : a->first;
     a->used = mark.used;
+    a->lent_used = mark.lent_used;
 }
 
 size_t od_arena_bytes(const od_arena *a)

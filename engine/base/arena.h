@@ -1,8 +1,9 @@
 /* arena.h - memory that is freed all at once.
  * An arena hands out pieces from chunks taken from the heap and gives nothing back until it is
  * rewound, reset or finished. Chunks stay with the arena over a reset, so work that repeats takes
- * nothing from the heap from its second time on. Every piece is 64-byte aligned. An arena belongs
- * to one thread at a time. A zeroed od_arena is a valid empty one without bound. */
+ * nothing from the heap from its second time on. Pieces of more than 32 bytes are 64-byte aligned, smaller ones
+ * to their size rounded up to a power of two, arrays of structures to 16, texts not at all. An arena belongs to
+ * one thread at a time. A zeroed od_arena is a valid empty one without bound. */
 #ifndef OD_ARENA_H
 #define OD_ARENA_H
 
@@ -30,11 +31,13 @@ typedef struct od_arena {
     size_t limit;           /* bound on the bytes of all chunks; 0: none */
     size_t total;           /* bytes of all chunks */
     od_budget *budget;      /* that chunks are taken from, too; may be set while there are none */
+    char *lent;             /* see od_arena_lend; NULL: nothing */
+    size_t lent_size, lent_used;
 } od_arena;
 
 typedef struct od_arena_mark {
     od_chunk *chunk;
-    size_t used;
+    size_t used, lent_used;
 } od_arena_mark;
 
 /* An empty arena that will hold at most `limit` bytes (0: no bound). Takes no memory yet. */
@@ -46,7 +49,14 @@ void od_arena_fini(od_arena *a);
 /* Make all pieces free for reuse and keep the chunks. */
 void od_arena_reset(od_arena *a);
 
-/* `size` bytes, 64-byte aligned, not cleared; NULL when the bound or the heap is used up.
+enum { OD_LENT_MIN = 256 << 10 };
+
+/* Cut pieces of OD_LENT_MIN bytes and more from `size` bytes at `p`, 64-byte aligned and the caller's, as long as they
+ * fit; smaller ones come from chunks, which stay in the caches. Until it is called again, with NULL for nothing, all
+ * that was cut before being free by then. Clearing, rewinding and resetting keep it. */
+void od_arena_lend(od_arena *a, void *p, size_t size);
+
+/* `size` bytes, aligned as said above, not cleared; NULL when the bound or the heap is used up.
  * A size of 0 gives a valid unique pointer. */
 void *od_arena_alloc(od_arena *a, size_t size);
 

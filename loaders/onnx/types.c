@@ -53,15 +53,17 @@ static od_code apply_shape(ldr_build *b, eng_value *v, const Onnx__TensorShapePr
     if (p->n_dim > ENG_MAX_RANK)
         return od_fail(st, OD_UNSUPPORTED, "rank %zu; onnxd knows up to %d", p->n_dim, ENG_MAX_RANK);
     v->rank = (int)p->n_dim;
+    v->dim_names = NULL;
     for (int i = 0; i < v->rank; i++) {
         const Onnx__TensorShapeProto__Dimension *d = p->dim[i];
         v->dims[i] = -1;
-        v->dim_names[i] = NULL;
         if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE && d->dim_value >= 0)
             v->dims[i] = d->dim_value;
         if (d->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM || !*d->dim_param) continue;
-        v->dim_names[i] = od_arena_strdup(&b->model->arena, d->dim_param, strlen(d->dim_param));
-        if (!v->dim_names[i]) return od_fail(st, OD_NO_MEMORY, "no memory for a dimension's name");
+        if (!v->dim_names) v->dim_names = od_arena_array(&b->model->arena, const char *, v->rank);
+        const char *name = od_arena_strdup(&b->model->arena, d->dim_param, strlen(d->dim_param));
+        if (v->dim_names) v->dim_names[i] = name;
+        if (!v->dim_names || !name) return od_fail(st, OD_NO_MEMORY, "no memory for a dimension's name");
     }
     return OD_OK;
 }

@@ -34,8 +34,9 @@ static bool declares_batch(const eng_model *m)
         const eng_value *v = &g->values[g->inputs[i]];
         if (v->constant) continue;
         if (v->rank < 1 || v->dims[0] >= 0 || v->dtype >= ENG_SEQUENCE) return false;
-        if (name && v->dim_names[0] && strcmp(name, v->dim_names[0])) return false;
-        if (v->dim_names[0]) name = v->dim_names[0];
+        const char *own = eng_dim_name(v, 0);
+        if (name && own && strcmp(name, own)) return false;
+        if (own) name = own;
         free_inputs++;
     }
     for (int k = 0; k < g->n_outputs; k++) {

@@ -100,7 +100,7 @@ static void value_text(const eng_graph *g, int v, char *text, size_t size)
     for (int d = 0; d < value->rank && at < size; d++) {
         const char *comma = d ? "," : "";
         if (value->dims[d] >= 0) at += (size_t)snprintf(text + at, size - at, "%s%" PRId64, comma, value->dims[d]);
-        else at += (size_t)snprintf(text + at, size - at, "%s%s", comma, value->dim_names[d] ? value->dim_names[d] : "?");
+        else at += (size_t)snprintf(text + at, size - at, "%s%s", comma, eng_dim_name(value, d) ? eng_dim_name(value, d) : "?");
     }
     if (at < size) snprintf(text + at, size - at, "]");
 }

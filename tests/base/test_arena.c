@@ -1,9 +1,15 @@
 #include "engine/base/arena.h"
 #include "tests/test.h"
 
-static bool aligned(const void *p)
+static bool aligned_to(const void *p, size_t align)
 {
-    return ((uintptr_t)p & 63) == 0;
+    return ((uintptr_t)p & (align - 1)) == 0;
+}
+
+/* As the contract says for `size` bytes of numbers. */
+static bool aligned(const void *p, size_t size)
+{
+    return aligned_to(p, size > 32 ? 64 : size > 16 ? 32 : size > 8 ? 16 : 8);
 }
 
 /* A small generator with a fixed seed, so that failures repeat. */
@@ -32,7 +38,7 @@ TEST(a_zeroed_arena_is_a_valid_empty_one) {
     CHECK_EQ(od_arena_bytes(&a), 0);
     od_arena_reset(&a);
     char *p = od_arena_alloc(&a, 10);
-    CHECK(p && aligned(p));
+    CHECK(p && aligned(p, 10));
     memset(p, 1, 10);
     od_arena_fini(&a);
     od_arena_fini(&a);
@@ -48,7 +54,7 @@ TEST(pieces_are_aligned_and_apart) {
     for (int i = 0; i < N; i++) {
         size[i] = random_next(&seed) % (i % 50 ? 300 : 200000);
         piece[i] = od_arena_alloc(&a, size[i]);
-        CHECK(piece[i] && aligned(piece[i]));
+        CHECK(piece[i] && aligned(piece[i], size[i]));
         memset(piece[i], i & 255, size[i]);
     }
     for (int i = 0; i < N; i++)
@@ -166,6 +172,38 @@ TEST(marks_nest) {
     od_arena_fini(&a);
 }
 
+TEST(lent_bytes_serve_large_pieces_while_they_last) {
+    static _Alignas(64) char lent[3 * OD_LENT_MIN];
+    od_arena a = {0};
+    od_arena_mark start = od_arena_save(&a);
+    od_arena_lend(&a, lent, sizeof lent);
+    char *small = od_arena_alloc(&a, OD_LENT_MIN - 1);
+    CHECK(small < lent || small >= lent + sizeof lent);
+    CHECK(od_arena_alloc(&a, OD_LENT_MIN + 1) == lent);
+    od_arena_mark mark = od_arena_save(&a);
+    char *second = od_arena_alloc(&a, OD_LENT_MIN);
+    CHECK(second == lent + OD_LENT_MIN + 64);
+    char *third = od_arena_alloc(&a, OD_LENT_MIN); /* does not fit */
+    CHECK(third < lent || third >= lent + sizeof lent);
+    od_arena_rewind(&a, mark);
+    CHECK(od_arena_alloc(&a, OD_LENT_MIN) == second);
+    od_arena_rewind(&a, start);
+    CHECK(od_arena_alloc(&a, 3 * OD_LENT_MIN) == lent);
+    od_arena_lend(&a, NULL, 0);
+    char *none = od_arena_alloc(&a, OD_LENT_MIN);
+    CHECK(none && (none < lent || none >= lent + sizeof lent));
+    od_arena_fini(&a);
+}
+
+TEST(structures_lie_close_and_aligned) {
+    typedef struct pair { int64_t a, b, c; } pair;
+    od_arena a = {0};
+    od_arena_strdup(&a, "x", 1);
+    pair *first = od_arena_array(&a, pair, 1), *second = od_arena_array(&a, pair, 1);
+    CHECK(aligned_to(first, 16) && (char *)second - (char *)first == 32);
+    od_arena_fini(&a);
+}
+
 TEST(a_copied_string_ends_in_zero_and_may_hold_zeros) {
     od_arena a = {0};
     const char *s = od_arena_strdup(&a, "ab\0cdef", 5);
@@ -194,7 +232,7 @@ TEST(random_use_with_marks_never_mixes_pieces) {
         mark[n] = od_arena_save(&a);
         size[n] = random_next(&seed) % (random_next(&seed) % 16 ? 2000 : 150000);
         piece[n] = od_arena_alloc(&a, size[n]);
-        CHECK(piece[n] && aligned(piece[n]));
+        CHECK(piece[n] && aligned(piece[n], size[n]));
         memset(piece[n], n & 255, size[n]);
         n++;
     }

@@ -332,7 +332,7 @@ TEST(metadata_and_names_are_kept)
     const eng_value *x = &loaded->graph->values[loaded->graph->inputs[0]];
     CHECK_STR(x->name, "x");
     CHECK_EQ(x->dims[0], -1);
-    CHECK_STR(x->dim_names[0], "batch");
+    CHECK_STR(eng_dim_name(x, 0), "batch");
 }
 
 TEST(odd_offsets_of_weights_do_not_matter)
