@@ -10,12 +10,13 @@ enum { ENG_CHAIN_STEPS = 24, ENG_CHAIN_INPUTS = 12 };
 /* A step's inputs number what it reads: input i of the chain, or ENG_CHAIN_INPUTS + j for the result of step j,
  * which comes before it. The last step's result is the chain's; every step's extents broadcast to it. */
 typedef struct eng_chain {
-    int n_steps;
-    eng_node steps[ENG_CHAIN_STEPS];
+    int n_steps, n_buffers;
     eng_dtype dtype[ENG_CHAIN_STEPS]; /* of the results */
     int buffer[ENG_CHAIN_STEPS]; /* where the result waits until its last reader; set by prepare */
-    int n_buffers;
+    eng_node steps[ENG_CHAIN_STEPS]; /* in a model that is finished there is room for n_steps */
 } eng_chain;
+
+#define ENG_CHAIN_BYTES(n_steps) (offsetof(eng_chain, steps) + (size_t)(n_steps) * sizeof(eng_node))
 
 /* Can `n` be a step, its inputs and outputs being of plain numeric types? */
 bool eng_chain_takes(const eng_node *n);

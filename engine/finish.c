@@ -520,6 +520,7 @@ od_code eng_model_finish(eng_model *m, const eng_load_options *options, od_statu
     OD_TRY(eng_model_probe(m, st));
     OD_TRY(eng_passes_run(m, options, st));
     OD_TRY(for_graphs(m->graph, drop_replaced, NULL, st));
+    OD_TRY(eng_model_compact(m, st));
     if (options->tune) OD_TRY(eng_tune_begin(m, options, st));
     OD_TRY(for_graphs(m->graph, prepare_nodes, options->pool, st));
     eng_tune_end(m);
@@ -544,6 +545,7 @@ void eng_model_destroy(eng_model *m)
     eng_packs_release(m);
     eng_tune_end(m);
     od_arena_fini(&m->arena);
+    free(m->graph);
     if (m->backing_free) m->backing_free(m->backing);
     free(m);
 }

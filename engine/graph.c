@@ -59,29 +59,38 @@ static bool grow(od_arena *a, void **array, int n, int *cap, size_t size)
 od_code eng_model_create(eng_model **out, od_status *st)
 {
     eng_model *m = calloc(1, sizeof *m);
-    if (m) {
-        m->graph = eng_graph_create(m, NULL, "");
-        if (m->graph) {
-            *out = m;
-            return OD_OK;
-        }
+    if (m && (m->graph = calloc(1, sizeof *m->graph)) && eng_graph_init(m->graph, m, NULL, "")) {
+        *out = m;
+        return OD_OK;
     }
     eng_model_destroy(m);
     return od_fail(st, OD_NO_MEMORY, "no memory for a model");
 }
 
+bool eng_graph_init(eng_graph *g, eng_model *m, eng_graph *parent, const char *name)
+{
+    *g = (eng_graph){.model = m, .parent = parent, .name = od_arena_strdup(&m->arena, name, strlen(name))};
+    g->names = od_arena_array(&m->arena, struct eng_names, 1);
+    if (!g->name || !g->names) return false;
+    g->names->cap = 64;
+    g->names->slots = od_arena_array(&m->arena, int, 64);
+    return g->names->slots;
+}
+
 eng_graph *eng_graph_create(eng_model *m, eng_graph *parent, const char *name)
 {
     eng_graph *g = od_arena_array(&m->arena, eng_graph, 1);
-    if (!g) return NULL;
-    g->model = m;
-    g->parent = parent;
-    g->name = od_arena_strdup(&m->arena, name, strlen(name));
-    g->names = od_arena_array(&m->arena, struct eng_names, 1);
-    if (!g->name || !g->names) return NULL;
-    g->names->cap = 64;
-    g->names->slots = od_arena_array(&m->arena, int, 64);
-    return g->names->slots ? g : NULL;
+    return g && eng_graph_init(g, m, parent, name) ? g : NULL;
+}
+
+bool eng_graph_reserve(eng_graph *g, int values, int nodes)
+{
+    od_arena *a = &g->model->arena;
+    g->values = od_arena_array(a, eng_value, values);
+    g->nodes = od_arena_array(a, eng_node, nodes);
+    g->cap_values = values;
+    g->cap_nodes = nodes;
+    return g->values && g->nodes;
 }
 
 int eng_graph_find(const eng_graph *g, const char *name)
@@ -92,12 +101,16 @@ int eng_graph_find(const eng_graph *g, const char *name)
 int eng_graph_value(eng_graph *g, const char *name)
 {
     int v = eng_graph_find(g, name);
-    if (v >= 0) return v;
+    return v >= 0 ? v : eng_graph_add_value(g, name);
+}
+
+int eng_graph_add_value(eng_graph *g, const char *name)
+{
     od_arena *a = &g->model->arena;
     char *copy = od_arena_strdup(a, name, strlen(name));
     if (!copy || !grow_names(g)) return ENG_NONE;
     if (!grow(a, (void **)&g->values, g->n_values, &g->cap_values, sizeof *g->values)) return ENG_NONE;
-    v = g->n_values++;
+    int v = g->n_values++;
     g->values[v] = (eng_value){.name = copy, .rank = -1, .producer = ENG_NONE};
     if (*name) {
         *find_slot(g, name) = v + 1;

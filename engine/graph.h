@@ -4,6 +4,15 @@
 
 #include "engine/op.h"
 
+/* Make `g`, in any memory, an empty graph of `m`. false: no memory. */
+bool eng_graph_init(eng_graph *g, eng_model *m, eng_graph *parent, const char *name);
+
+/* Room for as many values and nodes in an empty graph. false: no memory. */
+bool eng_graph_reserve(eng_graph *g, int values, int nodes);
+
+/* A new value, whose name none has yet. ENG_NONE: no memory. */
+int eng_graph_add_value(eng_graph *g, const char *name);
+
 /* Set every value's producer. OD_BAD_MODEL: made twice, or made and given. */
 od_code eng_graph_link(eng_graph *g, od_status *st);
 
@@ -35,6 +44,10 @@ od_code eng_model_fold(eng_model *m, od_status *st);
 
 /* Add the output ENG_CLASS_MAP to a graph that was not looked at yet, where its end has the form. */
 od_code eng_class_map_add(eng_model *m, od_status *st);
+
+/* Let go of what loading and passes have left: values that nobody reads or writes, guesses, the arena's garbage. Values
+ * are numbered anew; operators must be prepared anew. OD_NO_MEMORY: the model is as it was. */
+od_code eng_model_compact(eng_model *m, od_status *st);
 
 /* Run every pass that `options` leaves on, until none changes anything. */
 od_code eng_passes_run(eng_model *m, const eng_load_options *options, od_status *st);

@@ -64,6 +64,19 @@ static entry *next(const eng_model *m, const eng_tensor *t, int *at)
     return NULL;
 }
 
+bool eng_lazies_move(eng_model *m)
+{
+    struct eng_lazies *old = m->lazies;
+    if (!old) return true;
+    struct eng_lazies *l = od_arena_array(&m->arena, struct eng_lazies, 1);
+    entry *all = od_arena_array(&m->arena, entry, old->n);
+    if (!l || !all) return false;
+    if (old->n) memcpy(all, old->all, (size_t)old->n * sizeof *all);
+    *l = (struct eng_lazies){.all = all, .n = old->n, .cap = old->n, .failure = old->failure};
+    m->lazies = l;
+    return true;
+}
+
 bool eng_lazy(const eng_model *m, const eng_tensor *t)
 {
     int at = -1;

@@ -14,6 +14,9 @@
 /* Are bytes of the constant `t` still in the file? */
 bool eng_lazy(const eng_model *m, const eng_tensor *t);
 
+/* What is told of left out bytes goes from where it lies into m->arena. false: no memory, nothing has changed. */
+bool eng_lazies_move(eng_model *m);
+
 /* Have the bytes of `t` where t->data says. What model->lazy_read gives; the model cannot be finished then, which
  * eng_lazy_check tells callers that cannot. The thread that owns the model. */
 od_code eng_lazy_load(eng_model *m, const eng_tensor *t, od_status *st);

@@ -189,6 +189,37 @@ void od_arena_rewind(od_arena *a, od_arena_mark mark)
     a->lent_used = mark.lent_used;
 }
 
+bool od_arena_holds(const od_arena *a, const void *p)
+{
+    for (od_chunk *c = a->first; c; c = c->next)
+        if ((const char *)p >= chunk_bytes(c) && (const char *)p < chunk_bytes(c) + c->size) return true;
+    return false;
+}
+
+void od_arena_move(od_arena *to, od_arena *from, bool (*which)(const void *bytes, size_t size, void *arg), void *arg)
+{
+    for (od_chunk **at = &from->first, *c, *kept = NULL; (c = *at);) {
+        if (which && !which(chunk_bytes(c), c->size, arg)) {
+            kept = c;
+            at = &c->next;
+            continue;
+        }
+        *at = c->next;
+        if (from->last == c) {
+            from->last = kept;
+            from->used = kept ? kept->size : 0;
+        }
+        from->total -= c->size;
+        to->total += c->size;
+        c->next = to->first;
+        to->first = c;
+        if (!to->last) {
+            to->last = c;
+            to->used = c->size;
+        }
+    }
+}
+
 size_t od_arena_bytes(const od_arena *a)
 {
     return a->total;

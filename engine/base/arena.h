@@ -76,6 +76,13 @@ void od_arena_rewind(od_arena *a, od_arena_mark mark);
 /* Bytes held from the heap. */
 size_t od_arena_bytes(const od_arena *a);
 
+/* Does `p` point into a chunk of `a`? */
+bool od_arena_holds(const od_arena *a, const void *p);
+
+/* Give `to` the chunks of `from` for whose bytes `which` (NULL: for all) is true, with all the pieces in them. They
+ * serve `to` again only after a reset. Both have the same budget. */
+void od_arena_move(od_arena *to, od_arena *from, bool (*which)(const void *bytes, size_t size, void *arg), void *arg);
+
 /* An array of `count` cleared elements, or NULL: full, or the size overflows. */
 #define od_arena_array(a, type, count) \
     ((type *)((count) < 0 ? NULL : od_arena_calloc((a), (size_t)(count), sizeof(type))))
