@@ -163,7 +163,32 @@ typedef struct srv_detector {
 extern const srv_detector srv_yolov8, srv_yolov8_seg, srv_yolov8_pose, srv_yolov8_obb, srv_yolov10, srv_yolov10_seg,
     srv_yolov10_pose, srv_yolov10_obb, srv_yolov5, srv_yolov5_heads,
     srv_yolov3, srv_yolox, srv_detr, srv_rtdetr, srv_torchvision, srv_tf_od, srv_scored_boxes, srv_ultraface, srv_ssd,
-    srv_blazeface, srv_nanodet, srv_centernet, srv_fcos, srv_fastestdet, srv_movenet;
+    srv_blazeface, srv_nanodet, srv_centernet, srv_fcos, srv_fastestdet, srv_movenet, srv_retinanet, srv_yolov8_heads;
+
+/* ---- detect/anchors.c ---- */
+
+enum { SRV_LEVELS_MAX = 16 };
+
+typedef struct srv_anchor {
+    float cx, cy, w, h; /* in pixels of the input */
+} srv_anchor;
+
+/* Level by level, row by row, cell by cell, as heads have them. */
+typedef struct srv_anchors {
+    srv_anchor *list;
+    int64_t n;
+    int levels;
+    int64_t cells[SRV_LEVELS_MAX], each[SRV_LEVELS_MAX]; /* cells of a level, anchors of a cell */
+} srv_anchors;
+
+/* The card's parameters of anchors are possible. OD_BAD_MODEL. */
+od_code srv_anchors_check(const srv_answer *w);
+
+/* The anchors of the input at hand, after the check. OD_BAD_SHAPE: they are not so many as `boxes`; OD_NO_MEMORY. */
+od_code srv_anchors_make(const srv_answer *w, int64_t boxes, srv_anchors *out);
+
+/* The mean of the numbers of `bins` bins by the softmax of `x`, which lie `step` apart; of one bin x itself. */
+float srv_expectation(const float *x, int64_t bins, int64_t step);
 
 /* Keep the best of each heap of overlapping boxes: sorted by score, at most `most`. `agnostic`: boxes of
  * different labels suppress each other too. `fast`: so do boxes that are not kept themselves. */

@@ -205,6 +205,83 @@ def found(model, x, im, threshold):
     return want
 
 
+# ---- heads without what decodes them --------------------------------------------------------------
+
+def small_retinanet():
+    body = detection.backbone_utils.resnet_fpn_backbone(backbone_name="resnet18", weights=None, returned_layers=[2, 3, 4],
+                                                        extra_blocks=torchvision.ops.feature_pyramid_network.LastLevelP6P7(256, 256))
+    return detection.RetinaNet(body, 8, anchor_generator=detection.retinanet._default_anchorgen(), score_thresh=0.3, min_size=256, max_size=256)
+
+
+SIZES_300 = [21, 45, 99, 153, 207, 261, 315]
+RAW = {  # the network, its input's side, and what a card says of its anchors
+    "retinanet": (small_retinanet, 256, {"decoder": "retinanet", "iou_threshold": 0.5, "max_detections": 300}),
+    "retinanet, maps": (small_retinanet, 256, {"decoder": "retinanet", "iou_threshold": 0.5, "max_detections": 300}),
+    "ssd300": (lambda: detection.ssd300_vgg16(**SMALL, score_thresh=0.3), 300,
+               {"decoder": "ssd", "max_detections": 200,
+                "parameters": {"default_boxes": 1, "strides": [8, 16, 32, 64, 100, 300], "sizes": SIZES_300, "ratios": [2, 2, 3, 2, 3, 2, 3, 2, 2],
+                               "ratio_counts": [1, 2, 2, 2, 1, 1]}}),
+    "ssdlite320": (lambda: detection.ssdlite320_mobilenet_v3_large(**SMALL, score_thresh=0.3), 320,
+                   {"decoder": "ssd", "iou_threshold": 0.55, "max_detections": 300,
+                    "parameters": {"default_boxes": 1, "strides": [16, 32, 64, 320 / 3, 160, 320], "sizes": [64, 112, 160, 208, 256, 304, 320],
+                                   "ratios": [2, 3] * 6, "ratio_counts": [2] * 6}}),
+}
+
+
+def raw_outputs(model, x, maps=False):
+    features = list(model.backbone(x).values())
+    out = model.head(features)
+    d, logits = out["bbox_regression"], out["cls_logits"]
+    if not maps:
+        return d, logits
+    cells = [f.shape[2:] for f in features]
+    each = d.shape[1] // sum(h * w for h, w in cells)
+    parts = [v.split([h * w * each for h, w in cells], 1) for v in (d, logits)]
+    return tuple(v.reshape(1, *c, each, -1).permute(0, 3, 4, 1, 2).flatten(1, 2) for part in parts for v, c in zip(part, cells))
+
+
+def decoded_by(model, x):
+    """torchvision's steps behind the head, with the anchors of its own generator."""
+    with torch.no_grad():
+        features = list(model.backbone(x).values())
+        out = model.head(features)
+        size = tuple(x.shape[2:])
+        anchors = model.anchor_generator(detection.image_list.ImageList(x, [size]), features)
+        if isinstance(model, detection.RetinaNet):
+            cells = [f.shape[2] * f.shape[3] for f in features]
+            counts = [n * (out["cls_logits"].shape[1] // sum(cells)) for n in cells]
+            out = {k: list(v.split(counts, 1)) for k, v in out.items()}
+            anchors = [list(a.split(counts)) for a in anchors]
+        return model.postprocess_detections(out, anchors, [size])[0]
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_raw_heads(onnxd, pictures, tmp_path, name):
+    """On pictures that have the input's size: how they get it is shown by the classifiers, and levels that differ by one move the
+    scores of such deep random networks by hundredths."""
+    torch.manual_seed(4)
+    model, side, keys = RAW[name][0]().eval(), RAW[name][1], RAW[name][2]
+    mean, std = torch.tensor(model.transform.image_mean)[:, None, None], torch.tensor(model.transform.image_std)[:, None, None]
+    files = [tmp_path / f"{i}.png" for i in range(len(pictures))]
+    for im, file in zip(opened(pictures), files):
+        im.resize((side, side)).save(file)
+    batch = [((to_tensor(im) - mean) / std)[None] for im in opened(files)]
+    spread_detector(model, [to_tensor(im) for im in opened(files)])
+    maps = "maps" in name
+    torch.onnx.export(Picked(model, lambda net, x: raw_outputs(net, x, maps)), (batch[0],), tmp_path / "model.onnx", dynamo=False,
+                      input_names=["image"], opset_version=17)
+    first = 0 if keys["decoder"] == "retinanet" else 1  # the card counts without the class that is nothing
+    said_of = {"mean": mean.flatten().tolist(), "std": std.flatten().tolist(), "rescale": 1 / 255, "fit": "stretch"}
+    (tmp_path / "model.json").write_text(json.dumps({"task": "detect", "score_threshold": 0.3, "preprocess": said_of, **keys}))
+    count = 0
+    for x, said in zip(batch, answers(onnxd, tmp_path / "model.onnx", files)):
+        out = {k: v.numpy() for k, v in decoded_by(model, x).items()}
+        want = [{"label": int(l) - first, "score": float(s), "box": clipped(b.tolist(), side, side)}
+                for b, l, s in zip(out["boxes"], out["labels"], out["scores"])]
+        count += len(same_detections(f"torchvision {name}, raw head", said, want, 0.3))
+    assert count > 20
+
+
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detections(onnxd, pictures, tmp_path, name):
     """Exports take one picture of any size as it is, and resize, normalise and suppress in the graph."""

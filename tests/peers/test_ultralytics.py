@@ -2,6 +2,7 @@
 
 Weights are random. So that they say something, batch norms are given the statistics of the pictures, and the heads' last
 layers are scaled and shifted until about forty places of a picture pass the threshold, with scores spread from there to one."""
+import json
 import pathlib
 
 import numpy as np
@@ -102,6 +103,33 @@ def test_boxes_suppressed_in_the_graph(onnxd, pictures, tmp_path):
     found = 0
     for picture, said in zip(pictures, answers(onnxd, path, pictures)):
         found += len(same_detections("Ultralytics yolo11n, NMS inside", said, boxes_of(predicted(model, picture)), 0.25))
+    assert found > 20
+
+
+RAW = {  # what of the head stays in the graph
+    "joint": lambda head, x: [torch.cat([box(v), score(v)], 1) for v, box, score in zip(x, head.cv2, head.cv3)],
+    "pairs": lambda head, x: [part(v) for v, box, score in zip(x, head.cv2, head.cv3) for part in (box, lambda v, s=score: s(v).sigmoid())],
+    "lists": lambda head, x: [torch.cat([part(v).flatten(2) for v, part in zip(x, parts)], 2) for parts in (head.cv2, head.cv3)],
+}
+
+
+@pytest.mark.parametrize("name, kind", [("yolov8n", "joint"), ("yolo11n", "pairs"), ("yolo12n", "lists")])
+def test_heads_without_their_distributions_decoded(onnxd, pictures, tmp_path, name, kind):
+    """As exports for small devices have it."""
+    from ultralytics import YOLO
+    model, _ = exported(name, pictures, tmp_path)
+    net = YOLO(tmp_path / "random.pt").model.float().eval()
+    net.model[-1].forward = lambda x: tuple(RAW[kind](net.model[-1], x))
+    (tmp_path / "raw").mkdir()
+    path = tmp_path / "raw" / "model.onnx"
+    with torch.no_grad():
+        torch.onnx.export(net, (batch_of(pictures[:1], SIDE),), path, dynamo=False, input_names=["images"], opset_version=17)
+    (path.parent / "model.json").write_text(json.dumps(
+        {"task": "detect", "decoder": "yolov8-heads", "iou_threshold": 0.7, "max_detections": 300, "parameters": {"activation": int(kind != "pairs")},
+         "preprocess": {"fit": "letterbox", "centered": True, "enlarge": True, "antialias": False, "pad": 114, "rescale": 1 / 255}}))
+    found = 0
+    for picture, said in zip(pictures, answers(onnxd, path, pictures)):
+        found += len(same_detections(f"Ultralytics {name}, DFL outside, {kind}", said, boxes_of(predicted(model, picture)), 0.25))
     assert found > 20
 
 

@@ -208,19 +208,6 @@ static od_code check_nanodet(const srv_answer *w)
     return srv_check_labels(w, t->dims[2] - least + 1);
 }
 
-/* The mean of a distribution over 0, 1, 2, ... given as logits. */
-static float expectation(const float *x, int64_t n)
-{
-    float most = x[0], sum = 0, mean = 0;
-    for (int64_t i = 1; i < n; i++) most = fmaxf(most, x[i]);
-    for (int64_t i = 0; i < n; i++) {
-        float p = expf(x[i] - most);
-        sum += p;
-        mean += p * (float)i;
-    }
-    return mean / sum;
-}
-
 static od_code decode_nanodet(const srv_answer *w, srv_boxes *out)
 {
     const float *x = srv_floats(w, 0);
@@ -236,7 +223,7 @@ static od_code decode_nanodet(const srv_answer *w, srv_boxes *out)
             if (!((double)x[best] > w->score_threshold)) continue;
             float s = (float)c.strides[level], d[4];
             float cx = (float)(i % c.columns[level]) * s, cy = (float)(i / c.columns[level]) * s;
-            for (int k = 0; k < 4; k++) d[k] = expectation(x + classes + k * bins, bins) * s;
+            for (int k = 0; k < 4; k++) d[k] = srv_expectation(x + classes + k * bins, bins, 1) * s;
             srv_boxes_add(out, (srv_box){cx - d[0], cy - d[1], cx + d[2], cy + d[3], x[best], 0, (int32_t)best, (int32_t)source});
         }
     return OD_OK;

@@ -1,12 +1,21 @@
 /* ssd.c - boxes relative to boxes that are known beforehand.
  *
- * "ssd": offsets [1, N, 4] and logits [1, N, classes], class 0 nothing. Parameters priors (centre and size of each,
- *   relative to the input: 4 N numbers), variances (0.1, 0.2), activation (2: softmax; 1: sigmoid; 0: as they are).
+ * "ssd": offsets [1, N, 4] and logits [1, N, classes], class 0 nothing; or all levels' maps of offsets [1, anchors * 4, rows,
+ *   columns], then all of logits [1, anchors * classes, rows, columns]. "retinanet": the same, with what RetinaNets have.
+ *   Parameters (ssd's, retinanet's unless said): variances (0.1 and 0.2; 1 and 1), activation (2: softmax; 1: sigmoid; 0: as they
+ *   are), background (1: class 0 is nothing; 0), clip (1: boxes end at the picture's edge before they suppress each other, as in
+ *   torchvision and MMDetection; 0: not, as in Detectron2).
+ *   The boxes: priors (centre and size of each, relative to the input: 4 N numbers), or by rules (torchvision's RetinaNet unless
+ *   said): strides of the levels; sizes in pixels, as many of each level; ratios, height by width, or for each level other ones,
+ *   ratio_counts of them; offset of the centres in their cells, in strides (0); round (0: extents as they are; 1: half extents
+ *   rounded, as torchvision does); sizes_first (0: a ratio's sizes one behind the other; 1: a size's ratios, as Detectron2 has it).
+ *   default_boxes (0; 1: SSD's own: one size more than levels, ratios above 1 that count twice, offset 0.5).
  * "blazeface": offsets and keypoints [1, N, 4 + 2 k] in pixels of the input, and logits [1, N, 1], at MediaPipe's
  *   anchors: N is 896 (16 x 16 x 2 and 8 x 8 x 6) or 2304 (48 x 48). */
 #include "server/tasks/parts.h"
 
 #include <math.h>
+#include <string.h>
 
 static od_code check_pair(const srv_answer *w, int64_t numbers, int64_t classes)
 {
@@ -15,49 +24,171 @@ static od_code check_pair(const srv_answer *w, int64_t numbers, int64_t classes)
     return srv_want(w, 1, 3, (int64_t[]){1, n, classes});
 }
 
-static od_code check_ssd(const srv_answer *w)
+typedef struct style {
+    bool background;
+    int activation;
+    float near, size; /* variances */
+    srv_box within;   /* where boxes end before they suppress each other */
+} style;
+
+static style style_of(const srv_answer *w)
 {
     int n;
+    bool retina = !strcmp(w->card->decoder, "retinanet");
+    const double *v = ldr_card_param(w->card, "variances", &n);
+    style s = {.background = srv_number(w, "background", !retina) != 0, .activation = (int)srv_number(w, "activation", retina ? 1 : 2),
+               .near = retina ? 1 : 0.1f, .size = retina ? 1 : 0.2f};
+    if (v && n == 2) s.near = (float)v[0], s.size = (float)v[1];
+    return s;
+}
+
+/* The picture's edges in the input. */
+static srv_box edges(const srv_answer *w)
+{
+    const ldr_placement *p = w->place;
+    if (srv_number(w, "clip", 1) == 0) return (srv_box){.x1 = -INFINITY, .y1 = -INFINITY, .x2 = INFINITY, .y2 = INFINITY};
+    double right = p->offset_x + (double)p->image_width * p->scale_x, bottom = p->offset_y + (double)p->image_height * p->scale_y;
+    return (srv_box){.x1 = (float)fmax(p->offset_x, 0), .y1 = (float)fmax(p->offset_y, 0), .x2 = (float)fmin(right, (double)p->input_width),
+                     .y2 = (float)fmin(bottom, (double)p->input_height)};
+}
+
+static bool has_maps(const srv_answer *w)
+{
+    return w->n_outputs > 2 || w->outputs[0].rank == 4;
+}
+
+/* Maps of a level belong together, and have the same number of places. */
+static od_code check_maps(const srv_answer *w, const style *s)
+{
+    int levels = w->n_outputs / 2;
+    if (w->n_outputs % 2)
+        return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s' reads offsets and logits of each level, not %d outputs", w->card->decoder, w->n_outputs);
+    for (int i = 0; i < levels; i++) {
+        const eng_tensor *d = &w->outputs[i], *x = &w->outputs[levels + i];
+        OD_TRY(srv_want(w, i, 4, (int64_t[]){1, -1, -1, -1}));
+        OD_TRY(srv_want(w, levels + i, 4, (int64_t[]){1, -1, d->rank < 0 ? -1 : d->dims[2], d->rank < 0 ? -1 : d->dims[3]}));
+        if (d->rank < 0 || x->rank < 0 || d->dims[1] < 0 || x->dims[1] < 0) continue;
+        int64_t each = d->dims[1] / 4;
+        if (each < 1 || d->dims[1] % 4 || x->dims[1] % each)
+            return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s': level %d has %" PRId64 " offsets and %" PRId64 " logits a place", w->card->decoder, i,
+                           d->dims[1], x->dims[1]);
+        OD_TRY(srv_check_labels(w, x->dims[1] / each - s->background));
+    }
+    return OD_OK;
+}
+
+static od_code check_ssd(const srv_answer *w)
+{
+    int n = 0;
+    style s = style_of(w);
+    if (s.activation < 0 || s.activation > 2)
+        return od_fail(w->st, OD_BAD_MODEL, "'activation' is %d; 0, 1 (sigmoid) or 2 (softmax) is wanted", s.activation);
+    if (w->n_outputs < 2) return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s' reads offsets and logits, not one output", w->card->decoder);
+    bool maps = has_maps(w), priors = ldr_card_param(w->card, "priors", &n) != NULL;
+    if (maps && priors) return od_fail(w->st, OD_BAD_MODEL, "'priors' are of one list; maps of levels need rules");
+    if (!priors) OD_TRY(srv_anchors_check(w));
+    if (maps) return check_maps(w, &s);
     int64_t rows = w->outputs[0].rank == 3 ? w->outputs[0].dims[1] : -1;
     int64_t classes = w->outputs[1].rank == 3 ? w->outputs[1].dims[2] : -1;
     OD_TRY(check_pair(w, 4, -1));
-    ldr_card_param(w->card, "priors", &n);
-    if (rows >= 0 && n != 4 * rows)
+    if (priors && rows >= 0 && n != 4 * rows)
         return od_fail(w->st, OD_BAD_MODEL, "'priors' are %d numbers; %" PRId64 " boxes need %" PRId64, n, rows, 4 * rows);
-    return srv_check_labels(w, classes - 1);
+    return srv_check_labels(w, classes - s.background);
 }
 
-static float class_score(const float *x, int64_t classes, int64_t c, int activation)
+static od_code find_anchors(const srv_answer *w, srv_anchors *out)
 {
-    if (activation == 0) return x[c];
-    if (activation == 1) return srv_sigmoid(x[c]);
+    int n;
+    int64_t boxes = has_maps(w) ? 0 : w->outputs[0].dims[1];
+    for (int k = 0; has_maps(w) && k < w->n_outputs / 2; k++) {
+        const int64_t *d = w->outputs[k].dims;
+        boxes += d[1] / 4 * d[2] * d[3];
+    }
+    const double *p = ldr_card_param(w->card, "priors", &n);
+    if (!p) return srv_anchors_make(w, boxes, out);
+    double width = (double)w->place->input_width, height = (double)w->place->input_height;
+    *out = (srv_anchors){.n = n / 4, .list = od_arena_array(w->a, srv_anchor, n / 4)};
+    if (!out->list) return od_fail(w->st, OD_NO_MEMORY, "no memory for %d anchors", n / 4);
+    for (int i = 0; i < n / 4; i++, p += 4)
+        out->list[i] = (srv_anchor){(float)(p[0] * width), (float)(p[1] * height), (float)(p[2] * width), (float)(p[3] * height)};
+    return OD_OK;
+}
+
+/* The score of class `c`, of logits that lie `step` apart. */
+static float class_score(const float *x, int64_t classes, int64_t step, int64_t c, int activation)
+{
+    if (activation == 0) return x[c * step];
+    if (activation == 1) return srv_sigmoid(x[c * step]);
     float most = x[0], sum = 0;
-    for (int64_t i = 1; i < classes; i++) most = fmaxf(most, x[i]);
-    for (int64_t i = 0; i < classes; i++) sum += expf(x[i] - most);
-    return expf(x[c] - most) / sum;
+    for (int64_t i = 1; i < classes; i++) most = fmaxf(most, x[i * step]);
+    for (int64_t i = 0; i < classes; i++) sum += expf(x[i * step] - most);
+    return expf(x[c * step] - most) / sum;
+}
+
+/* A size that is this much larger than the anchor's is no answer: 1000 pixels where the anchor has 16. */
+static float grown(float d)
+{
+    const float most = 4.135166556742356f;
+    return expf(fminf(d, most));
+}
+
+static void add_boxes(const srv_answer *w, const style *s, const srv_anchor *a, const float *d, const float *x, int64_t classes, int64_t step,
+                      int64_t source, srv_boxes *out)
+{
+    for (int64_t c = s->background; c < classes; c++) {
+        float score = class_score(x, classes, step, c, s->activation);
+        if (!((double)score > w->score_threshold)) continue;
+        srv_box b = srv_box_around(a->cx + d[0] * s->near * a->w, a->cy + d[step] * s->near * a->h, a->w * grown(d[2 * step] * s->size),
+                                   a->h * grown(d[3 * step] * s->size), score, c - s->background, source);
+        b.x1 = fminf(fmaxf(b.x1, s->within.x1), s->within.x2);
+        b.x2 = fminf(fmaxf(b.x2, s->within.x1), s->within.x2);
+        b.y1 = fminf(fmaxf(b.y1, s->within.y1), s->within.y2);
+        b.y2 = fminf(fmaxf(b.y2, s->within.y1), s->within.y2);
+        srv_boxes_add(out, b);
+    }
+}
+
+static od_code decode_list(const srv_answer *w, const style *s, const srv_anchors *anchors, srv_boxes *out)
+{
+    const float *d = srv_floats(w, 0), *x = d ? srv_floats(w, 1) : NULL;
+    int64_t n = w->outputs[0].dims[1], classes = w->outputs[1].dims[2];
+    if (!x) return w->st->code;
+    for (int64_t i = 0; i < n; i++) add_boxes(w, s, &anchors->list[i], d + 4 * i, x + classes * i, classes, 1, i, out);
+    return OD_OK;
+}
+
+static od_code decode_maps(const srv_answer *w, const style *s, const srv_anchors *anchors, srv_boxes *out)
+{
+    const srv_anchor *a = anchors->list;
+    int levels = w->n_outputs / 2;
+    int64_t source = 0;
+    if (levels != anchors->levels) return od_fail(w->st, OD_BAD_MODEL, "'strides' are %d for %d levels", anchors->levels, levels);
+    for (int k = 0; k < levels; k++) {
+        const eng_tensor *t = &w->outputs[k];
+        const float *d = srv_floats(w, k), *x = d ? srv_floats(w, levels + k) : NULL;
+        if (!x) return w->st->code;
+        int64_t n = t->dims[2] * t->dims[3], each = t->dims[1] / 4, classes = w->outputs[levels + k].dims[1] / od_max_i64(each, 1);
+        if (n != anchors->cells[k] || each != anchors->each[k])
+            return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s': level %d has %" PRId64 " places of %" PRId64 " boxes where the card makes %" PRId64
+                           " of %" PRId64, w->card->decoder, k, n, each, anchors->cells[k], anchors->each[k]);
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t b = 0; b < each; b++, a++, source++)
+                add_boxes(w, s, a, d + 4 * b * n + i, x + classes * b * n + i, classes, n, source, out);
+    }
+    return OD_OK;
 }
 
 static od_code decode_ssd(const srv_answer *w, srv_boxes *out)
 {
-    const float *d = srv_floats(w, 0), *x = d ? srv_floats(w, 1) : NULL;
-    int n, n_variances;
-    const double *p = ldr_card_param(w->card, "priors", &n), *v = ldr_card_param(w->card, "variances", &n_variances);
-    if (!x) return w->st->code;
-    float near = n_variances == 2 ? (float)v[0] : 0.1f, size = n_variances == 2 ? (float)v[1] : 0.2f;
-    float width = (float)w->place->input_width, height = (float)w->place->input_height;
-    int64_t classes = w->outputs[1].dims[2];
-    int activation = (int)srv_number(w, "activation", 2);
-    for (int64_t i = 0; i < w->outputs[0].dims[1]; i++, d += 4, p += 4, x += classes)
-        for (int64_t c = 1; c < classes; c++) {
-            float score = class_score(x, classes, c, activation), pw = (float)p[2], ph = (float)p[3];
-            if (!((double)score > w->score_threshold)) continue;
-            srv_boxes_add(out, srv_box_around(((float)p[0] + d[0] * near * pw) * width, ((float)p[1] + d[1] * near * ph) * height,
-                                              pw * expf(d[2] * size) * width, ph * expf(d[3] * size) * height, score, c - 1, i));
-        }
-    return OD_OK;
+    srv_anchors anchors;
+    style s = style_of(w);
+    s.within = edges(w);
+    OD_TRY(find_anchors(w, &anchors));
+    return (has_maps(w) ? decode_maps : decode_list)(w, &s, &anchors, out);
 }
 
-const srv_detector srv_ssd = {.name = "ssd", .n_outputs = 2, .check = check_ssd, .decode = decode_ssd};
+const srv_detector srv_ssd = {.name = "ssd", .check = check_ssd, .decode = decode_ssd};
+const srv_detector srv_retinanet = {.name = "retinanet", .check = check_ssd, .decode = decode_ssd};
 
 /* ---- BlazeFace ---------------------------------------------------------------------------- */
 

@@ -49,7 +49,7 @@ def softmax(x):
 def iou(a, b):
     w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     both = max(w, 0) * max(h, 0)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+    return both and both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 def around(cx, cy, w, h):
@@ -345,11 +345,118 @@ def test_ssd(onnxd, tmp_path, rng):
     priors = some_boxes(rng, 60) / SIDE
     d, x = rng.normal(size=(60, 4)), rng.normal(size=(60, 3)) * 2
     got = predict(onnxd, tmp_path, {"loc": f32(d[None]), "conf": f32(x[None])},
-                  {"decoder": "ssd", "parameters": {"priors": priors.ravel().tolist()}})
+                  {"decoder": "ssd", "parameters": {"priors": priors.ravel().tolist(), "clip": 0}})
     xy, wh = priors[:, :2] + d[:, :2] * 0.1 * priors[:, 2:], priors[:, 2:] * np.exp(d[:, 2:] * 0.2)
     p = softmax(x)[:, 1:]
     boxes = [around(*a, *b) for a, b in zip(xy * SIDE, wh * SIDE)]
     same(got, [boxes[i // 2] for i in range(120)], p.ravel(), [i % 2 for i in range(120)])
+
+
+def levels_anchors(size_of, strides=(16, 32), each=6):
+    """Anchors of two levels, and numbers for them."""
+    return np.array([around(x * s, y * s, *wh) for k, s in enumerate(strides) for y in range(SIDE // s) for x in range(SIDE // s)
+                     for wh in size_of(k)])
+
+
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize("order", ["ratios", "sizes", "rounded"])
+def test_retinanet_anchors(onnxd, tmp_path, rng, maps, order):
+    sizes, ratios = [[14, 20.5], [30, 41]], [0.5, 1, 2]
+
+    def shapes(k):
+        pairs = [(s, r) for s in sizes[k] for r in ratios] if order == "sizes" else [(s, r) for r in ratios for s in sizes[k]]
+        both = [(s / np.sqrt(r), s * np.sqrt(r)) for s, r in pairs]
+        return [tuple(2 * np.round(v / 2) for v in wh) for wh in both] if order == "rounded" else both
+
+    anchors = levels_anchors(shapes)
+    n = len(anchors)
+    d, x = rng.normal(size=(n, 4)) * 0.3, rng.normal(size=(n, 3)) * 2 - 1
+    d[5, 2] = 9  # grows no more than to 62 times
+    outputs = {"d": f32(d[None]), "x": f32(x[None])}
+    if maps:
+        outputs = {}
+        for name, numbers in (("d", d), ("x", x)):
+            for k, side in enumerate((4, 2)):
+                part = numbers[:96] if k == 0 else numbers[96:]
+                outputs[f"{name}{k}"] = f32(part.reshape(1, side, side, 6, -1).transpose(0, 3, 4, 1, 2).reshape(1, -1, side, side))
+    got = predict(onnxd, tmp_path, outputs, {"decoder": "retinanet", "parameters": {
+        "strides": [16, 32], "sizes": sum(sizes, []), "ratios": ratios, "sizes_first": int(order == "sizes"), "round": int(order == "rounded")}})
+    wh = anchors[:, 2:] - anchors[:, :2]
+    xy = anchors[:, :2] + wh / 2 + d[:, :2] * wh
+    wh = wh * np.exp(np.minimum(d[:, 2:], np.log(1000 / 16)))
+    boxes = np.clip(np.concatenate([xy - wh / 2, xy + wh / 2], 1), 0, SIDE)
+    same(got, [boxes[i // 3] for i in range(3 * n)], sigmoid(x).ravel(), [i % 3 for i in range(3 * n)])
+
+
+def test_ssd_default_boxes(onnxd, tmp_path, rng):
+    sizes, ratios = [12, 30, 52], [[2], [2, 3]]
+
+    def shapes(k):
+        out = [(sizes[k],) * 2, (np.sqrt(sizes[k] * sizes[k + 1]),) * 2]
+        for r in ratios[k]:
+            out += [(sizes[k] * np.sqrt(r), sizes[k] / np.sqrt(r)), (sizes[k] / np.sqrt(r), sizes[k] * np.sqrt(r))]
+        return np.minimum(out, SIDE)
+
+    anchors = levels_anchors(shapes) + np.repeat([8, 16], [16 * 4, 4 * 6])[:, None]  # in the middle of the cells
+    n = len(anchors)
+    d, x = rng.normal(size=(n, 4)), rng.normal(size=(n, 3)) * 2
+    got = predict(onnxd, tmp_path, {"loc": f32(d[None]), "conf": f32(x[None])}, {"decoder": "ssd", "parameters": {
+        "default_boxes": 1, "strides": [16, 32], "sizes": sizes, "ratios": sum(ratios, []), "ratio_counts": [1, 2]}})
+    wh = anchors[:, 2:] - anchors[:, :2]
+    xy = anchors[:, :2] + wh / 2 + d[:, :2] * 0.1 * wh
+    wh = wh * np.exp(d[:, 2:] * 0.2)
+    boxes = np.clip(np.concatenate([xy - wh / 2, xy + wh / 2], 1), 0, SIDE)
+    same(got, [boxes[i // 2] for i in range(2 * n)], softmax(x)[:, 1:].ravel(), [i % 2 for i in range(2 * n)])
+
+
+@pytest.mark.parametrize("parameters, said", [({"strides": []}, "'strides'"), ({"strides": [0.5]}, "'strides'"), ({"sizes": [1, 2, 3]}, "'sizes'"),
+                                              ({"sizes": [-1] * 5}, "'sizes'"), ({"ratios": [0]}, "'ratios'"), ({"ratio_counts": [1, 1]}, "'ratio_counts'"),
+                                              ({"ratio_counts": [-1, 1, 1, 1, 1]}, "'ratio_counts'"), ({"activation": 3}, "'activation'"),
+                                              ({"default_boxes": 1}, "'sizes'"), ({}, "24 boxes where the card makes")])
+def test_anchors_that_cannot_be_are_refused(onnxd, tmp_path, parameters, said):
+    save_model(tmp_path, {"d": np.zeros((1, 24, 4), np.float32), "x": np.zeros((1, 24, 3), np.float32)})
+    (tmp_path / "model.json").write_text(json.dumps({"task": "detect", "decoder": "retinanet", "parameters": parameters, "preprocess": {"fit": "stretch"}}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    done = subprocess.run([onnxd, "predict", tmp_path / "model.onnx", tmp_path / "picture.png"], capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["joint", "pairs", "grouped", "lists", "one bin", "scores"])
+def test_yolov8_heads(onnxd, tmp_path, rng, kind):
+    bins, strides = 1 if kind == "one bin" else 8, (8, 16, 32)
+    cells = grid(strides, 0.5)
+    n = len(cells)
+    d, x = rng.normal(size=(n, 4, bins)) * 2, rng.normal(size=(n, 3)) * 2 - 1
+    d = d ** 2 if bins == 1 else d
+    scores = rng.uniform(0, 1, (n, 3)) ** 3 if kind == "scores" else sigmoid(x)
+    shown = scores if kind == "scores" else x
+    outputs, at = {}, 0
+    for k, s in enumerate(strides):
+        side = SIDE // s
+        part = [a[at:at + side * side].reshape(side * side, -1).T.reshape(1, -1, side, side) for a in (d, shown)]
+        at += side * side
+        if kind in ("joint", "one bin"):
+            outputs[f"o{k}"] = f32(np.concatenate(part, 1))
+        else:
+            outputs[f"b{k}"], outputs[f"s{k}"] = f32(part[0]), f32(part[1])
+    if kind == "grouped":
+        outputs = dict(sorted(outputs.items(), key=lambda o: o[0][0], reverse=True))  # scores first
+    if kind == "lists":
+        outputs = {"boxes": f32(d.reshape(n, -1).T[None]), "scores": f32(x.T[None])}
+    got = predict(onnxd, tmp_path, outputs, {"decoder": "yolov8-heads", "parameters": {"reg_max": bins, "activation": int(kind != "scores")}})
+    side = (d[..., 0] if bins == 1 else (softmax(d) * np.arange(bins)).sum(-1)) * cells[:, 2:]
+    c = cells[:, :2] * cells[:, 2:]
+    same(got, np.concatenate([c - side[:, :2], c + side[:, 2:]], 1), scores.max(1), scores.argmax(1))
+
+
+def test_heads_that_do_not_belong_together_are_refused(onnxd, tmp_path):
+    for outputs, said in (({"a": np.zeros((1, 64, 8, 8)), "b": np.zeros((1, 3, 4, 8))}, "extents"), ({"a": np.zeros((1, 10, 8, 8))}, "reg_max"),
+                          ({"a": np.zeros((1, 67, 8))}, "8 cells")):
+        save_model(tmp_path, {k: f32(v) for k, v in outputs.items()})
+        (tmp_path / "model.json").write_text(json.dumps({"task": "detect", "decoder": "yolov8-heads", "preprocess": {"fit": "stretch"}}))
+        Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+        done = subprocess.run([onnxd, "predict", tmp_path / "model.onnx", tmp_path / "picture.png"], capture_output=True, text=True)
+        assert done.returncode == 1 and said in done.stderr, done.stderr
 
 
 def test_blazeface(onnxd, tmp_path, rng):
