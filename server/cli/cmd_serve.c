@@ -253,7 +253,7 @@ static od_code serve(serving *s, od_status *st)
     allow_connections(s->settings.max_connections);
     OD_TRY(open_port(s, st)); /* first: liveness does not wait for a look at the folder, however slow its disk */
     OD_TRY(open_store(s, st));
-    od_log(OD_INFO, "%d workers, %d socket threads, %s, models in %s", workers, s->server.socket_threads,
+    od_log(OD_INFO, "%d workers, threads for sockets: %d, %s, models in %s", workers, s->server.socket_threads,
            od_cpu_isa_name(od_cpu_isa()), s->settings.models);
     srv_notify("READY=1\nSTATUS=Serving %s", s->settings.models);
     for (int watchdog_ms = srv_notify_watchdog_ms();;) {
