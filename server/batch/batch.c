@@ -385,15 +385,25 @@ static od_code make_room(srv_batcher *b, int64_t timeout_ns, int64_t now, job_li
     return st->code;
 }
 
-od_code srv_batcher_admit(srv_batcher *b, int64_t timeout_us, od_status *st)
+static od_code look_for_room(srv_batcher *b, int64_t timeout_us, int places, od_status *st)
 {
     job_list dropped = {0};
     pthread_mutex_lock(&b->lock);
     od_code rc = make_room(b, timeout_of(b, timeout_us), od_now_ns(), &dropped, st);
-    if (rc == OD_OK) b->admitted++;
+    if (rc == OD_OK) b->admitted += places;
     pthread_mutex_unlock(&b->lock);
     finish_dropped(&dropped);
     return rc;
+}
+
+od_code srv_batcher_admit(srv_batcher *b, int64_t timeout_us, od_status *st)
+{
+    return look_for_room(b, timeout_us, 1, st);
+}
+
+od_code srv_batcher_has_room(srv_batcher *b, int64_t timeout_us, od_status *st)
+{
+    return look_for_room(b, timeout_us, 0, st);
 }
 
 static int64_t deadline_of(const srv_batcher *b, const srv_job *job, int64_t now)

@@ -96,6 +96,8 @@ void srv_batcher_destroy(srv_batcher *b);
  * than `timeout_us` (0: the model's default). srv_batcher_leave gives a place back that no submit used up. */
 od_code srv_batcher_admit(srv_batcher *b, int64_t timeout_us, od_status *st);
 void srv_batcher_leave(srv_batcher *b);
+/* The same answer without taking a place: before so much as a body is read. */
+od_code srv_batcher_has_room(srv_batcher *b, int64_t timeout_us, od_status *st);
 
 /* Is it still worth preparing this job? OD_CANCELLED, OD_TIMEOUT: no; they are counted, and the place stays taken. */
 od_code srv_batcher_still_wanted(srv_batcher *b, const srv_job *job, od_status *st);

@@ -48,7 +48,8 @@ enum {
     SRV_ROUTE_WORK_BIG = 2,/* ... when the body is large or compressed */
     SRV_ROUTE_ADMIN = 4,   /* changes what is served */
     SRV_ROUTE_OPEN = 8,    /* needs no token: probes */
-    SRV_ROUTE_INFER = 16   /* new work: refused while draining */
+    SRV_ROUTE_INFER = 16,  /* new work: refused while draining */
+    SRV_ROUTE_QUEUE = 32   /* for the model of its first capture, with the default timeout: refused before its body when the queue is full */
 };
 
 /* `pattern` has segments of text or "{}", which matches one segment or the part of it before the text

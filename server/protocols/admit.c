@@ -184,6 +184,17 @@ static od_code check_token(srv_request *r, od_status *st)
     return OD_OK;
 }
 
+/* A picture that nobody will look at need not be sent, nor kept. */
+static od_code check_queue(srv_request *r, od_status *st)
+{
+    srv_model *m;
+    OD_TRY(srv_request_model(r, &m, st));
+    od_code rc = srv_batcher_has_room(m->batcher, 0, st);
+    if (rc == OD_BUSY) srv_queue_full(r, m->batcher);
+    srv_model_release(m);
+    return rc;
+}
+
 od_code srv_admit(srv_request *r, od_status *st)
 {
     unsigned flags = r->route->flags;
@@ -196,9 +207,11 @@ od_code srv_admit(srv_request *r, od_status *st)
         srv_reply_header(r, "Retry-After", "1");
         return od_fail(st, OD_UNAVAILABLE, "shutting down");
     }
-    if (!atomic_load(&tokens.on)) return OD_OK;
-    pthread_mutex_lock(&tokens.lock);
-    od_code rc = atomic_load(&tokens.on) ? check_token(r, st) : OD_OK;
-    pthread_mutex_unlock(&tokens.lock);
-    return rc;
+    if (atomic_load(&tokens.on)) {
+        pthread_mutex_lock(&tokens.lock);
+        od_code rc = atomic_load(&tokens.on) ? check_token(r, st) : OD_OK;
+        pthread_mutex_unlock(&tokens.lock);
+        if (rc != OD_OK) return rc;
+    }
+    return flags & SRV_ROUTE_QUEUE ? check_queue(r, st) : OD_OK;
 }

@@ -5,8 +5,8 @@ const srv_route srv_routes[] = {
     /* Open Inference Protocol; what is asked most, first */
     {"POST", "/v2/models/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
     {"POST", "/v2/models/{}/versions/{}/infer", srv_oip_infer, SRV_ROUTE_INFER | SRV_ROUTE_WORK_BIG},
-    {"POST", "/v2/models/{}/predict", srv_predict, SRV_ROUTE_INFER},
-    {"POST", "/v2/models/{}/versions/{}/predict", srv_predict, SRV_ROUTE_INFER},
+    {"POST", "/v2/models/{}/predict", srv_predict, SRV_ROUTE_INFER | SRV_ROUTE_QUEUE},
+    {"POST", "/v2/models/{}/versions/{}/predict", srv_predict, SRV_ROUTE_INFER | SRV_ROUTE_QUEUE},
     {"GET", "/v2", srv_oip_server, 0},
     {"GET", "/v2/health/live", srv_oip_live, SRV_ROUTE_OPEN},
     {"GET", "/v2/health/ready", srv_oip_ready, SRV_ROUTE_OPEN},
@@ -24,8 +24,8 @@ const srv_route srv_routes[] = {
     {"GET", "/v1/models/{}/versions/{}/metadata", srv_tfs_metadata, 0},
     /* TorchServe */
     {"GET", "/ping", srv_torchserve_ping, SRV_ROUTE_OPEN},
-    {"POST", "/predictions/{}", srv_torchserve_predict, SRV_ROUTE_INFER},
-    {"POST", "/predictions/{}/{}", srv_torchserve_predict, SRV_ROUTE_INFER},
+    {"POST", "/predictions/{}", srv_torchserve_predict, SRV_ROUTE_INFER | SRV_ROUTE_QUEUE},
+    {"POST", "/predictions/{}/{}", srv_torchserve_predict, SRV_ROUTE_INFER | SRV_ROUTE_QUEUE},
     /* for people and tools */
     {"GET", "", srv_page, SRV_ROUTE_OPEN},
     {"GET", "/v2/models/{}/card", srv_model_card, 0},
