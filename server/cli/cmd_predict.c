@@ -15,14 +15,15 @@
 
 static const char help[] =
     "usage: onnxd predict MODEL IMAGE... [--json] [--top-k N] [--score-threshold X] [--iou-threshold X]\n"
-    "                     [--max-detections N] [--format png|floats|base64] [--mask rle|polygon|png|none] [--crops 1|5|10]\n"
-    "                     [--crop-mean scores|outputs] [--card FILE.json]\n"
+    "                     [--max-detections N] [--class-agnostic 1] [--soft-nms SIGMA] [--format png|floats|base64] \n"
+    "                     [--mask rle|polygon|png|none] [--crops 1|5|10] [--crop-mean scores|outputs] [--card FILE.json]\n"
     "                     [--save-input FILE.npy] [--threads N] [--pack-cache DIR]\n"
     "Classes, boxes or masks of JPEG and PNG files; - is standard input. MODEL is a .onnx file with its model.json beside\n"
     "it, or a folder that `onnxd serve` would take for a model; those that its card's \"then\" names lie beside it. Exit code 1 when a picture could not be answered.\n"
     "--json        one JSON object a picture, as the server answers, instead of lines of text\n"
     "--card        use this card instead of model.json beside the model\n"
-    "--top-k, --score-threshold, --iou-threshold, --max-detections, --mask, --format, --crops, --crop-mean: as in the query of /predict\n"
+    "--top-k, --score-threshold, --iou-threshold, --max-detections, --class-agnostic, --soft-nms, --format, --mask, --crops, --crop-mean: as in\n"
+    "              the query of /predict\n"
     "--save-input  write what the (last) picture became for the model\n";
 
 typedef struct predict_options {
@@ -316,7 +317,8 @@ static bool query_flag(srv_args *a, srv_query *q)
 {
     static const char *const flags[][2] = {{"--top-k", "top_k"}, {"--score-threshold", "score_threshold"},
                                            {"--iou-threshold", "iou_threshold"}, {"--max-detections", "max_detections"},
-                                           {"--mask", "mask"}, {"--format", "format"}, {"--crops", "crops"}, {"--crop-mean", "crop_mean"}};
+                                           {"--mask", "mask"}, {"--class-agnostic", "class_agnostic"}, {"--soft-nms", "soft_nms"},
+                                           {"--format", "format"}, {"--crops", "crops"}, {"--crop-mean", "crop_mean"}};
     od_status st;
     for (size_t i = 0; i < OD_COUNT(flags); i++) {
         if (!srv_args_flag(a, flags[i][0])) continue;

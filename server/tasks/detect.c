@@ -110,7 +110,7 @@ static void soft_nms(srv_boxes *b, double sigma, const srv_answer *w, srv_overla
         b->list[kept] = chosen;
         for (int64_t i = kept + 1; i < b->n; i++) {
             srv_box *other = &b->list[i];
-            if (!w->card->class_agnostic && other->label != chosen.label) continue;
+            if (!w->class_agnostic && other->label != chosen.label) continue;
             double share = (double)overlap(&chosen, other);
             other->score = (float)((double)other->score * exp(-share * share / sigma));
         }
@@ -122,9 +122,8 @@ static void soft_nms(srv_boxes *b, double sigma, const srv_answer *w, srv_overla
 static void suppress(const srv_answer *w, const srv_detector *d, srv_boxes *b)
 {
     srv_overlap_fn *overlap = d->overlap ? d->overlap : srv_overlap;
-    double sigma = srv_number(w, "soft_nms", 0);
-    if (sigma > 0 && !d->no_nms) soft_nms(b, sigma, w, overlap);
-    else srv_nms(b, d->no_nms ? 1 : w->iou_threshold, w->card->class_agnostic, w->max_detections, overlap, d->fast_nms);
+    if (w->soft_nms > 0 && !d->no_nms) soft_nms(b, w->soft_nms, w, overlap);
+    else srv_nms(b, d->no_nms ? 1 : w->iou_threshold, w->class_agnostic, w->max_detections, overlap, d->fast_nms);
 }
 
 /* ---- JSON --------------------------------------------------------------------------------- */
@@ -172,6 +171,18 @@ double srv_number(const srv_answer *w, const char *name, double otherwise)
     int n;
     const double *x = ldr_card_param(w->card, name, &n);
     return n ? x[0] : otherwise;
+}
+
+srv_activation srv_activation_of(int how, const float *x, int64_t n, int64_t step)
+{
+    srv_activation a = {.how = how};
+    float sum = 0;
+    if (how != SRV_SOFTMAX) return a;
+    a.most = x[0];
+    for (int64_t i = 1; i < n; i++) a.most = fmaxf(a.most, x[i * step]);
+    for (int64_t i = 0; i < n; i++) sum += expf(x[i * step] - a.most);
+    a.scale = 1 / sum;
+    return a;
 }
 
 /* The upright box around one that is turned. */

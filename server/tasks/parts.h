@@ -21,7 +21,8 @@ typedef struct srv_answer {
     const eng_tensor *outputs;  /* those the decoder reads, in its order */
     int n_outputs;
     int64_t top_k, max_detections;
-    double score_threshold, iou_threshold;
+    double score_threshold, iou_threshold, soft_nms;
+    bool class_agnostic;
     srv_mask mask;
     srv_format format;
     srv_picture *picture; /* whose regions are wanted; NULL: they are not */
@@ -206,6 +207,21 @@ od_code srv_add_keypoints(const srv_answer *w, const float *points, int64_t n);
 
 /* The card's parameter `name` as one number, or `otherwise`. */
 double srv_number(const srv_answer *w, const char *name, double otherwise);
+
+/* The parameter "activation": how logits of classes become scores. */
+enum { SRV_AS_THEY_ARE, SRV_SIGMOID, SRV_SOFTMAX };
+typedef struct srv_activation {
+    int how;
+    float most, scale; /* of the softmax: exp(x - most) * scale */
+} srv_activation;
+
+/* Of a box's `n` logits, 1 at least, that lie `step` apart. */
+srv_activation srv_activation_of(int how, const float *x, int64_t n, int64_t step);
+
+static inline float srv_activate(const srv_activation *a, float x)
+{
+    return a->how == SRV_SOFTMAX ? __builtin_expf(x - a->most) * a->scale : a->how == SRV_SIGMOID ? srv_sigmoid(x) : x;
+}
 
 /* `x` as an index from 0 to n, whatever it is. */
 static inline int64_t srv_index(double x, int64_t n)

@@ -297,8 +297,9 @@ od_code srv_answer_open(srv_answer *w, const ldr_card *card, const srv_picture *
                       .max_detections = q->max_detections ? q->max_detections : card->max_detections,
                       .score_threshold = q->score_threshold >= 0 ? q->score_threshold : card->score_threshold,
                       .iou_threshold = q->iou_threshold >= 0 ? q->iou_threshold : card->iou_threshold,
-                      .mask = q->mask, .format = q->format,
+                      .class_agnostic = q->class_agnostic < 0 ? card->class_agnostic : q->class_agnostic, .mask = q->mask, .format = q->format,
                       .mean_of_outputs = (q->crop_mean < 0 ? (int)card->crop_mean : q->crop_mean) == LDR_MEAN_OUTPUTS};
+    w->soft_nms = q->soft_nms < 0 ? srv_number(w, "soft_nms", 0) : q->soft_nms;
     if (!task) return od_fail(st, OD_UNSUPPORTED, "the model has no task that pictures are for");
     int64_t others = od_max_i64(p->n_views - 1, 0);
     srv_answer *views = od_arena_array(a, srv_answer, others);

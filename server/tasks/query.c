@@ -12,7 +12,7 @@ enum { COUNT_MAX = 10000 };
 
 void srv_query_init(srv_query *q)
 {
-    *q = (srv_query){.score_threshold = -1, .iou_threshold = -1, .explain_class = -1, .explain_point = -1, .crop_mean = -1};
+    *q = (srv_query){.score_threshold = -1, .iou_threshold = -1, .soft_nms = -1, .class_agnostic = -1, .explain_class = -1, .explain_point = -1, .crop_mean = -1};
 }
 
 static od_code set_count(int64_t *to, const char *key, const char *value, int64_t least, int64_t most, od_status *st)
@@ -26,12 +26,12 @@ static od_code set_count(int64_t *to, const char *key, const char *value, int64_
     return OD_OK;
 }
 
-static od_code set_share(double *to, const char *key, const char *value, od_status *st)
+static od_code set_number(double *to, const char *key, const char *value, int most, od_status *st)
 {
     char *end;
     double x = strtod(value, &end);
-    if (end == value || *end || !(x >= 0 && x <= 1))
-        return od_fail(st, OD_BAD_ARGUMENT, "%s is '%.40s'; a number from 0 to 1 is wanted", key, value);
+    if (end == value || *end || !(x >= 0 && x <= most))
+        return od_fail(st, OD_BAD_ARGUMENT, "%s is '%.40s'; a number from 0 to %d is wanted", key, value, most);
     *to = x;
     return OD_OK;
 }
@@ -87,7 +87,7 @@ static od_code set_crops(int64_t *to, const char *value, od_status *st)
     return OD_OK;
 }
 
-static od_code set_flag(bool *to, const char *key, const char *value, od_status *st)
+static od_code set_flag(int *to, const char *key, const char *value, od_status *st)
 {
     *to = !strcmp(value, "1") || !strcmp(value, "true");
     if (*to || !strcmp(value, "0") || !strcmp(value, "false")) return OD_OK;
@@ -98,11 +98,18 @@ od_code srv_query_set(srv_query *q, const char *key, const char *value, od_statu
 {
     if (!strcmp(key, "top_k")) return set_count(&q->top_k, key, value, 1, COUNT_MAX, st);
     if (!strcmp(key, "max_detections")) return set_count(&q->max_detections, key, value, 1, COUNT_MAX, st);
-    if (!strcmp(key, "score_threshold")) return set_share(&q->score_threshold, key, value, st);
-    if (!strcmp(key, "iou_threshold")) return set_share(&q->iou_threshold, key, value, st);
+    if (!strcmp(key, "score_threshold")) return set_number(&q->score_threshold, key, value, 1, st);
+    if (!strcmp(key, "iou_threshold")) return set_number(&q->iou_threshold, key, value, 1, st);
+    if (!strcmp(key, "soft_nms")) return set_number(&q->soft_nms, key, value, 100, st);
+    if (!strcmp(key, "class_agnostic")) return set_flag(&q->class_agnostic, key, value, st);
     if (!strcmp(key, "mask")) return set_mask(&q->mask, value, st);
     if (!strcmp(key, "format")) return set_format(&q->format, value, st);
-    if (!strcmp(key, "explain")) return set_flag(&q->explain, key, value, st);
+    if (!strcmp(key, "explain")) {
+        int on;
+        OD_TRY(set_flag(&on, key, value, st));
+        q->explain = on;
+        return OD_OK;
+    }
     if (!strcmp(key, "class")) return set_count(&q->explain_class, key, value, 0, INT32_MAX, st);
     if (!strcmp(key, "box")) return set_count(&q->explain_box, key, value, 0, COUNT_MAX, st);
     if (!strcmp(key, "point")) return set_count(&q->explain_point, key, value, 0, COUNT_MAX, st);
@@ -115,5 +122,5 @@ od_code srv_query_set(srv_query *q, const char *key, const char *value, od_statu
     if (!strcmp(key, "crops")) return set_crops(&q->crops, value, st);
     if (!strcmp(key, "crop_mean")) return set_name(&q->crop_mean, key, value, ldr_mean_names, st);
     return od_fail(st, OD_BAD_ARGUMENT,
-                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, max_detections, mask, format, crops, crop_mean, explain, head, class, box, point, passes, method", key);
+                   "no parameter '%.40s'; there are top_k, score_threshold, iou_threshold, class_agnostic, soft_nms, max_detections, mask, format, crops, crop_mean, explain, head, class, box, point, passes, method", key);
 }

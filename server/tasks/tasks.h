@@ -28,6 +28,8 @@ typedef struct srv_query {
     int64_t top_k;          /* 0: unset */
     int64_t max_detections; /* 0: unset */
     double score_threshold, iou_threshold; /* below 0: unset */
+    double soft_nms;        /* sigma; 0: none; below 0: unset */
+    int class_agnostic;     /* below 0: unset */
     srv_mask mask;
     srv_format format;
     bool explain;           /* see explain.h */

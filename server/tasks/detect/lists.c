@@ -108,8 +108,6 @@ const srv_detector srv_tf_od = {.name = "tf-od", .check = check_tf, .decode = de
 
 /* ---- boxes and scores of all classes ------------------------------------------------------ */
 
-enum { AS_THEY_ARE, SIGMOID, SOFTMAX };
-
 typedef struct list_style {
     int boxes, scores; /* which output */
     bool normalized, centered, background;
@@ -118,7 +116,7 @@ typedef struct list_style {
 
 static list_style style_of(const srv_answer *w)
 {
-    if (!strcmp(w->card->decoder, "ultraface")) return (list_style){1, 0, true, false, true, AS_THEY_ARE};
+    if (!strcmp(w->card->decoder, "ultraface")) return (list_style){1, 0, true, false, true, SRV_AS_THEY_ARE};
     return (list_style){0, 1, srv_number(w, "normalized", 0) != 0, srv_number(w, "centered", 0) != 0,
                         srv_number(w, "background", 0) != 0, (int)srv_number(w, "activation", 0)};
 }
@@ -130,23 +128,13 @@ static od_code check_scored(const srv_answer *w)
     int64_t rows = scores->rank == 3 ? scores->dims[1] : -1, classes = scores->rank == 3 ? scores->dims[2] : -1;
     OD_TRY(srv_want(w, s.scores, 3, (int64_t[]){1, -1, -1}));
     OD_TRY(srv_want(w, s.boxes, 3, (int64_t[]){1, rows, 4}));
-    if (s.activation < AS_THEY_ARE || s.activation > SOFTMAX)
+    if (s.activation < SRV_AS_THEY_ARE || s.activation > SRV_SOFTMAX)
         return od_fail(w->st, OD_BAD_MODEL, "'activation' is %d; 0, 1 (sigmoid) or 2 (softmax) is wanted", s.activation);
     if (classes >= 0 && classes < 1 + s.background)
         return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s': %" PRId64 " scores a box; at least %d are wanted",
                        w->card->decoder, classes,
                        1 + s.background);
     return srv_check_labels(w, classes - s.background);
-}
-
-/* One over the sum of the exponentials, so that exp(x - *most) times it is the softmax. */
-static float softmax_scale(const float *x, int64_t n, float *most)
-{
-    float sum = 0;
-    *most = x[0];
-    for (int64_t i = 1; i < n; i++) *most = fmaxf(*most, x[i]);
-    for (int64_t i = 0; i < n; i++) sum += expf(x[i] - *most);
-    return 1 / sum;
 }
 
 static od_code decode_scored(const srv_answer *w, srv_boxes *out)
@@ -157,11 +145,9 @@ static od_code decode_scored(const srv_answer *w, srv_boxes *out)
     int64_t rows = w->outputs[s.scores].dims[1], classes = w->outputs[s.scores].dims[2];
     float fx = s.normalized ? (float)w->place->input_width : 1, fy = s.normalized ? (float)w->place->input_height : 1;
     for (int64_t i = 0; i < rows; i++, b += 4, scores += classes) {
-        float most = 0, scale = s.activation == SOFTMAX ? softmax_scale(scores, classes, &most) : 1;
+        srv_activation act = srv_activation_of(s.activation, scores, classes, 1);
         for (int64_t c = s.background; c < classes; c++) {
-            float score = scores[c];
-            if (s.activation == SIGMOID) score = srv_sigmoid(score);
-            if (s.activation == SOFTMAX) score = expf(score - most) * scale;
+            float score = srv_activate(&act, scores[c]);
             if (!((double)score > w->score_threshold)) continue;
             int64_t label = c - s.background;
             if (s.centered) srv_boxes_add(out, srv_box_around(b[0] * fx, b[1] * fy, b[2] * fx, b[3] * fy, score, label, i));

@@ -114,17 +114,6 @@ static od_code find_anchors(const srv_answer *w, srv_anchors *out)
     return OD_OK;
 }
 
-/* The score of class `c`, of logits that lie `step` apart. */
-static float class_score(const float *x, int64_t classes, int64_t step, int64_t c, int activation)
-{
-    if (activation == 0) return x[c * step];
-    if (activation == 1) return srv_sigmoid(x[c * step]);
-    float most = x[0], sum = 0;
-    for (int64_t i = 1; i < classes; i++) most = fmaxf(most, x[i * step]);
-    for (int64_t i = 0; i < classes; i++) sum += expf(x[i * step] - most);
-    return expf(x[c * step] - most) / sum;
-}
-
 /* A size that is this much larger than the anchor's is no answer: 1000 pixels where the anchor has 16. */
 static float grown(float d)
 {
@@ -135,8 +124,9 @@ static float grown(float d)
 static void add_boxes(const srv_answer *w, const style *s, const srv_anchor *a, const float *d, const float *x, int64_t classes, int64_t step,
                       int64_t source, srv_boxes *out)
 {
+    srv_activation act = srv_activation_of(s->activation, x, classes, step);
     for (int64_t c = s->background; c < classes; c++) {
-        float score = class_score(x, classes, step, c, s->activation);
+        float score = srv_activate(&act, x[c * step]);
         if (!((double)score > w->score_threshold)) continue;
         srv_box b = srv_box_around(a->cx + d[0] * s->near * a->w, a->cy + d[step] * s->near * a->h, a->w * grown(d[2 * step] * s->size),
                                    a->h * grown(d[3 * step] * s->size), score, c - s->background, source);

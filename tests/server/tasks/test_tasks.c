@@ -29,7 +29,8 @@ TEST(queries_refuse_the_rest_and_say_what_is_possible)
     static const char *const bad[][3] = {
         {"top_k", "0", "1 to"}, {"top_k", "-1", "1 to"}, {"top_k", "many", "1 to"}, {"top_k", "99999999999999999999", "1 to"},
         {"top_k", "1x", "1 to"}, {"score_threshold", "2", "0 to 1"}, {"score_threshold", "", "0 to 1"},
-        {"iou_threshold", "nan", "0 to 1"}, {"mask", "ascii", "polygon"}, {"tpo_k", "3", "top_k"}};
+        {"iou_threshold", "nan", "0 to 1"}, {"mask", "ascii", "polygon"}, {"soft_nms", "-1", "0 to 100"}, {"class_agnostic", "2", "1 or 0"},
+        {"crops", "7", "1, 5, 10"}, {"crop_mean", "median", "scores, outputs"}, {"format", "tiff", "base64"}, {"point", "-1", "0 to"}, {"tpo_k", "3", "top_k"}};
     srv_query q;
     srv_query_init(&q);
     for (size_t i = 0; i < OD_COUNT(bad); i++) {
@@ -140,6 +141,9 @@ TEST(suppression_follows_the_query_and_the_card)
     CHECK(!strstr(ask(&c, &t, 1, &q), "0.8"));
     c.class_agnostic = true;
     CHECK(!strstr(ask(&c, &t, 1, NULL), "0.7"));
+    srv_query_init(&q);
+    q.class_agnostic = 0; /* the request's word counts */
+    CHECK_HAS(ask(&c, &t, 1, &q), "0.7");
 }
 
 TEST(both_orders_of_a_head_are_read)
