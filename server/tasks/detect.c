@@ -11,7 +11,7 @@ static const srv_detector *const detectors[] = {
     &srv_yolov10_pose, &srv_yolov10_obb, &srv_yolov5, &srv_yolov5_heads, &srv_yolov3,
     &srv_yolox, &srv_detr, &srv_rtdetr, &srv_torchvision, &srv_tf_od, &srv_scored_boxes, &srv_ultraface, &srv_ssd, &srv_blazeface,
     &srv_nanodet, &srv_centernet, &srv_fcos, &srv_fastestdet, &srv_movenet,
-    &srv_retinanet, &srv_yolov8_heads};
+    &srv_posenet, &srv_retinanet, &srv_yolov8_heads};
 
 static od_code find_detector(const srv_answer *w, const srv_detector **out)
 {

@@ -164,7 +164,7 @@ typedef struct srv_detector {
 extern const srv_detector srv_yolov8, srv_yolov8_seg, srv_yolov8_pose, srv_yolov8_obb, srv_yolov10, srv_yolov10_seg,
     srv_yolov10_pose, srv_yolov10_obb, srv_yolov5, srv_yolov5_heads,
     srv_yolov3, srv_yolox, srv_detr, srv_rtdetr, srv_torchvision, srv_tf_od, srv_scored_boxes, srv_ultraface, srv_ssd,
-    srv_blazeface, srv_nanodet, srv_centernet, srv_fcos, srv_fastestdet, srv_movenet, srv_retinanet, srv_yolov8_heads;
+    srv_blazeface, srv_nanodet, srv_centernet, srv_fcos, srv_fastestdet, srv_movenet, srv_posenet, srv_retinanet, srv_yolov8_heads;
 
 /* ---- detect/anchors.c ---- */
 

@@ -352,6 +352,85 @@ def test_ssd(onnxd, tmp_path, rng):
     same(got, [boxes[i // 2] for i in range(120)], p.ravel(), [i % 2 for i in range(120)])
 
 
+TREE = [(0, 1), (1, 3), (0, 2), (2, 4), (0, 5), (5, 7), (7, 9), (5, 11), (11, 13), (13, 15), (0, 6), (6, 8), (8, 10), (6, 12), (12, 14), (14, 16)]
+
+
+def persons_of(heat, offsets, forward, backward, stride, radius=20, part=0.5, most=100):
+    """PersonLab's greedy grouping, with arrays as [rows, columns, numbers]: a list of points (x, y, score) and the person's score."""
+    rows, columns, points = heat.shape
+
+    def near(p):
+        return tuple(int(np.clip(np.rint(v / stride), 0, n - 1)) for v, n in zip(p, (rows, columns)))
+
+    def exact(cell, k):
+        return np.array(cell) * stride + offsets[(*cell, [k, points + k])]
+
+    def follow(field, edge, p, k):
+        p = p + field[(*near(p), [edge, len(TREE) + edge])]
+        for _ in range(2):
+            p = exact(near(p), k)
+        return p
+
+    peaks = []
+    for y, x, k in np.ndindex(heat.shape):
+        if heat[y, x, k] >= part and heat[y, x, k] >= heat[max(y - 1, 0):y + 2, max(x - 1, 0):x + 2, k].max():
+            peaks.append((heat[y, x, k], y, x, k))
+    found = []
+
+    def claimed(p, k):
+        return any(np.sum((q[k] - p) ** 2) <= radius ** 2 for q, _, _ in found)
+
+    for _, y, x, k in sorted(peaks, reverse=True):
+        if len(found) == most or claimed(exact((y, x), k), k):
+            continue
+        own = {k: exact((y, x), k)}
+        for edge, (parent, child) in reversed(list(enumerate(TREE))):
+            if child in own and parent not in own:
+                own[parent] = follow(backward, edge, own[child], parent)
+        for edge, (parent, child) in enumerate(TREE):
+            if parent in own and child not in own:
+                own[child] = follow(forward, edge, own[parent], child)
+        scores = [heat[(*((y, x) if i == k else near(own[i])), i)] for i in range(points)]
+        score = sum(s for i, s in enumerate(scores) if not claimed(own[i], i)) / points
+        found.append(([own[i] for i in range(points)], scores, score))
+    return found
+
+
+@pytest.mark.parametrize("first, logits", [("rows", True), ("numbers", True), ("rows", False)])
+def test_posenet_groups_points_into_persons(onnxd, tmp_path, rng, first, logits):
+    side, stride = 129, 16
+    n = (side - 1) // stride + 1
+    heat = rng.normal(size=(n, n, 17)) * 2 - 1
+    offsets, forward, backward = (rng.normal(size=(n, n, c)) * s for c, s in ((34, 8), (32, 30), (32, 30)))
+    arrays = {"heat": heat if logits else sigmoid(heat), "off": offsets, "fwd": forward, "bwd": backward}
+    outputs = {k: f32((v if first == "rows" else v.transpose(2, 0, 1))[None]) for k, v in arrays.items()}
+    got = predict(onnxd, tmp_path, outputs, {"decoder": "posenet", "labels": ["person"], "score_threshold": 0.15,
+                                             "parameters": {"activation": int(logits)}}, side=side)
+    want = [p for p in persons_of(sigmoid(heat), offsets, forward, backward, stride) if p[2] > 0.15]
+    want.sort(key=lambda p: -p[2])
+    assert len(got) == len(want) > 5
+    for g, (points, scores, score) in zip(got, want):
+        points = 2 * np.array(points)[:, ::-1]
+        assert abs(g["score"] - score) < 1e-4 and g["label"] == "person"
+        assert np.abs(np.array(g["keypoints"]) - np.column_stack([points, scores])).max() < 0.02
+        x, y, w, h = g["box"]
+        low, high = np.clip([points.min(0), points.max(0)], 0, 2 * side)
+        assert np.abs(np.array([x, y, x + w, y + h]) - [*low, *high]).max() < 0.05
+
+
+def test_posenet_takes_its_own_tree(onnxd, tmp_path):
+    """Two points: the second lies where the displacement of the first says."""
+    heat, offsets, forward = np.full((1, 2, 5, 5), -9.0), np.zeros((1, 4, 5, 5)), np.zeros((1, 2, 5, 5))
+    heat[0, 0, 1, 2] = heat[0, 1, 3, 3] = 4
+    forward[0, :, 1, 2] = [30, 14]
+    outputs = {"heat": f32(heat), "off": f32(offsets), "fwd": f32(forward), "bwd": f32(forward)}
+    got = predict(onnxd, tmp_path, outputs, {"decoder": "posenet", "parameters": {"edges": [0, 1], "radius": 4}}, side=65)
+    assert len(got) == 1 and np.allclose(np.array(got[0]["keypoints"])[:, :2], [[64, 32], [96, 96]])
+    (tmp_path / "model.json").write_text(json.dumps({"task": "detect", "decoder": "posenet", "parameters": {"edges": [0, 2]}}))
+    done = subprocess.run([onnxd, "inspect", tmp_path / "model.onnx", "--card"], capture_output=True, text=True)
+    assert done.returncode == 1 and "no point 2" in done.stderr
+
+
 def levels_anchors(size_of, strides=(16, 32), each=6):
     """Anchors of two levels, and numbers for them."""
     return np.array([around(x * s, y * s, *wh) for k, s in enumerate(strides) for y in range(SIDE // s) for x in range(SIDE // s)
