@@ -203,7 +203,8 @@ static ldr_task guess_task(const eng_model *m, ldr_card *card, od_arena *a)
         *decoder = end == END_PLAIN ? "softmax" : "probabilities";
         return LDR_TASK_CLASSIFY;
     }
-    if (g->n_outputs == 1 && t.rank == 4 && t.dims[1] >= 1 && t.dims[1] <= 256 && t.dims[1] != 3) {
+    bool colors = t.rank == 4 && t.dims[1] == 3 && end != END_SOFTMAX; /* perhaps a picture */
+    if (g->n_outputs == 1 && t.rank == 4 && t.dims[1] >= 1 && t.dims[1] <= 256 && !colors) {
         *decoder = t.dims[1] > 1 ? "argmax" : end == END_PLAIN ? "sigmoid" : "probabilities";
         return LDR_TASK_SEGMENT;
     }
