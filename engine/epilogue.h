@@ -1,7 +1,8 @@
 /* epilogue.h - what a kernel does to each result while it is still in a register:
  *     y = act(x + bias[channel] + residual)         residual before the activation
  *     y = act(x + bias[channel]) + residual         residual after it
- * The bias is an input of the operator; activation and residual are put on a node by passes. */
+ * MatMul's x + bias may be multiplied with scale[channel] first.
+ * The bias is an input of the operator; scale, activation and residual are put on a node by passes. */
 #ifndef ENG_EPILOGUE_H
 #define ENG_EPILOGUE_H
 
@@ -30,6 +31,7 @@ typedef struct eng_epilogue {
     float alpha, beta;
     eng_residual residual;
     int residual_in; /* the node's input that is added; its dims equal the output's */
+    int scale_in;    /* the node's input of a factor for each channel, of MatMul alone; 0: none */
 } eng_epilogue;
 
 #endif

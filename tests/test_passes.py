@@ -573,6 +573,48 @@ def test_transposes_around_a_concatenation_and_a_residual_go(tmp_path):
     assert "Transpose" not in check(tmp_path, n, {"x": feed(2, 8, 9, 9)}, y)
 
 
+def product(n, x, *extents):
+    return n.add("Add", n.add("MatMul", x, n.weight(*extents)), n.weight(extents[-1]))
+
+
+@pytest.mark.parametrize("form", ["images", "tokens", "rows", "plain"])
+def test_factors_and_a_residual_go_into_the_product(tmp_path, form):
+    n = Net()
+    images, rows = form in ("images", "plain"), 1 if form == "rows" else 35
+    x = n.input("x", "n", 8, 5, 7) if images else n.input("x", "n", rows, 8)
+    x = n.add("Conv", x, n.weight(8, 8, 1, 1)) if images else n.add("Softmax", x)
+    h = product(n, product(n, nhwc(n, x) if images else x, 8, 40), 40, 8)
+    h = nchw(n, h) if images else h
+    if form != "plain":
+        h = n.add("Mul", n.weight(8, 1, 1) if images else n.weight(8), h)
+    y = n.add("Add", x, h) if images else n.add("Relu", n.add("Add", x, h))
+    got = check(tmp_path, n, {"x": feed(3, 8, 5, 7) if images else feed(3, rows, 8)}, y)
+    assert got["MatMul"] == 2 and set(got) == ({"Conv", "MatMul", "Transpose"} if images else {"Softmax", "MatMul"})
+
+
+@pytest.mark.parametrize("why", ["other axis", "read twice", "broadcast", "output", "no weights"])
+def test_factors_that_are_none_of_channels_stay(tmp_path, why):
+    n = Net()
+    x = n.add("Softmax", n.input("x", 8, 8))
+    w = x if why == "no weights" else n.weight(8, 8)
+    h = n.add("MatMul", x, w)
+    s = n.add("Mul", h, n.weight(8, 1) if why == "other axis" else n.weight(8))
+    y = n.add("Add", s, n.add("ReduceMax", x, axes=[1]) if why == "broadcast" else x)
+    outputs = {"read twice": [n.add("Mul", n.add("Exp", s), y)], "output": [s, y]}.get(why, [y])
+    assert {"Mul", "Add", "Chain"} & set(check(tmp_path, n, {"x": feed(8, 8)}, *outputs))
+
+
+@pytest.mark.parametrize("why", ["read twice", "copy", "another order"])
+def test_a_sum_behind_a_transpose_stays_where_that_is_read_or_would_be_a_copy(tmp_path, why):
+    n = Net()
+    x = n.input("x", "n", 8, 8, 8)
+    other = n.add("Softmax", x) if why == "copy" else n.add("Conv", x, n.weight(8, 8, 1, 1))
+    h = n.add("Transpose", product(n, nhwc(n, other) if why != "copy" else other, 8, 8), perm=[0, 2, 3, 1] if why == "another order" else [0, 3, 1, 2])
+    y = n.add("Add", other, h)
+    z = n.add("Mul", y, n.add("Exp", h)) if why == "read twice" else y
+    assert {"Add", "Chain"} & set(check(tmp_path, n, {"x": feed(2, 8, 8, 8)}, z))
+
+
 def test_a_mean_over_pixels_needs_no_transpose(tmp_path):
     n = Net()
     x = nhwc(n, n.add("Conv", n.input("x", "n", 8, 9, 9), n.weight(8, 8, 1, 1)))

@@ -73,6 +73,7 @@ eng_gemm eng_gemm_part(const eng_gemm *g, int64_t row, int64_t m, int64_t col, i
     if (g->present) p.present += row;
     p.b += col * p.depth;
     if (g->bias) p.bias += col;
+    if (g->scale) p.scale += col;
     if (g->add) p.add += row * g->ld_add + col;
     p.c += row * g->ldc + col;
     return p;

@@ -31,7 +31,7 @@ typedef struct eng_gemm {
     const int64_t *places; /* where the segments' rows lie in a panel, in floats; NULL: one after the other */
     int64_t depth;         /* rows of a panel; 0: segments * length */
     const float *ahead; /* what is read next after B, as a hint to fetch it, or NULL */
-    const float *bias; /* n floats, or NULL */
+    const float *bias, *scale; /* n floats each, or NULL; scale is multiplied with the sum, by gemm_f32 alone */
     float *c;
     int64_t ldc;
     eng_act act;

@@ -139,6 +139,7 @@ static void gemm_row(const eng_gemm *g, tile_end *e)
             one_row(g->rows ? g->rows[s * g->ld_rows] : g->a, g->b + j * g->depth + (g->places ? g->places[s] : s * g->length * ENG_NR),
                     g->length, sum);
         e->add = g->add ? g->add + j : NULL;
+        e->scale = g->scale ? g->scale + j : NULL;
         finish_tile(1, ENG_NR, sum, g->c + j, g->ldc, e);
     }
 }
@@ -189,6 +190,7 @@ static void gemm_narrow(const eng_gemm *g, int64_t from, int64_t to, int64_t j, 
             for (int r = 0; r < rows; r++) t[r * VL + c] = v_sum(sum[r]) + (g->bias ? g->bias[j + c] : 0.0f);
         }
         e->add = g->add ? g->add + i * g->ld_add + j : NULL;
+        e->scale = g->scale ? g->scale + j : NULL;
         finish_tile(rows, VL, t, g->c + i * g->ldc + j, g->ldc, e);
     }
 }
@@ -241,6 +243,7 @@ static void gemm_block(const eng_gemm *g, int64_t from, int64_t to, tile_end *e)
         }
         const float *b = g->b + j * k, *next = j + TILE_WIDE < g->n ? b + TILE_WIDE * k : g->ahead;
         e->cols = od_min_i64(TILE_WIDE, g->n - j);
+        e->scale = g->scale ? g->scale + j : NULL;
         if (g->bias)
             for (int64_t x = 0; x < e->cols; x++) bias[x] = g->bias[j + x];
         int64_t i = from;

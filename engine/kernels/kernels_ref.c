@@ -42,6 +42,7 @@ static void gemm(const eng_gemm *g)
                 const float *b = panel + (g->places ? g->places[s] : s * g->length * ENG_NR);
                 for (int64_t x = 0; x < g->length; x++, b += ENG_NR) sum += a[g->offsets ? g->offsets[x] : x] * *b;
             }
+            if (g->scale) sum *= g->scale[j];
             g->c[i * g->ldc + j] = finish(g, sum, g->residual ? g->add[i * g->ld_add + j] : 0.0f);
         }
     }

@@ -176,7 +176,7 @@ typedef struct tile_end {
     eng_act act;
     float alpha, beta;
     eng_residual residual;
-    const float *add;
+    const float *add, *scale; /* scale: NULL: none */
     int64_t ld_add;
     int64_t cols; /* of the tile that exist */
     const int64_t *places, *offsets;
@@ -196,8 +196,10 @@ static inline __attribute__((always_inline)) void finish_rows(const eng_act act,
     for (int64_t j = 0; j < e->cols; j += VL) {
         const vpart part = v_first(e->cols - j);
         const bool whole = j + VL <= e->cols;
+        const vf scale = e->scale ? v_load_part(e->scale + j, part) : v_zero();
         for (int r = 0; r < rows; r++) {
             vf x = v_load(t + r * width + j);
+            if (e->scale) x = v_mul(x, scale);
             vf add = residual ? v_load_part(e->add + r * e->ld_add + j, part) : v_zero();
             if (residual == ENG_RES_BEFORE_ACT) x = v_add(x, add);
             x = apply(act, alpha, beta, x);

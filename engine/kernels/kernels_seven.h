@@ -13,10 +13,8 @@
 #define COL_TAKE(r, v) c##r##_##v = v_load(SEVEN_KEPT(kept, r, v));
 #define COL_FROM(r, v) c##r##_##v = v_add(c##r##_##v, v_load(o->from + (r) * s->ld_from + (v) * VL));
 #define COL_WRITE(r, v) __builtin_prefetch(o->c + (r) * s->ldc + (v) * VL, 1);
-#define COL_SUM(r, v)                                                                            \
-    v_add(v_add(v_load(SEVEN_KEPT(p, r, v)), v_load(SEVEN_KEPT(low, r, v))), v_load(o->from + (r) * s->ld_from + (v) * VL))
-#define COL_LAST(r, v) v_store(c + (r) * ldc + (v) * VL, v_min(top, v_max(bottom, COL_SUM(r, v))));
-#define COL_LAST_SUM(r, v) v_store(SEVEN_KEPT(t, r, v), COL_SUM(r, v));
+#define COL_SCALE(r, v) c##r##_##v = v_mul(c##r##_##v, v_load(e->scale + (v) * VL));
+#define COL_ADD_LOW(r, v) c##r##_##v = v_add(c##r##_##v, v_load(SEVEN_KEPT(low, r, v)));
 #define COL_ADD_U(r, v) c##r##_##v = v_add(c##r##_##v, v_load(SEVEN_KEPT(u, r, v)));
 #define ROW_NAME(r) EACH_COL(COL_NAME, r)
 #define ROW_ZERO(r) EACH_COL(COL_ZERO, r)
@@ -24,8 +22,8 @@
 #define ROW_TAKE(r) EACH_COL(COL_TAKE, r)
 #define ROW_FROM(r) EACH_COL(COL_FROM, r)
 #define ROW_WRITE(r) EACH_COL(COL_WRITE, r)
-#define ROW_LAST(r) EACH_COL(COL_LAST, r)
-#define ROW_SUM(r) EACH_COL(COL_LAST_SUM, r)
+#define ROW_SCALE(r) EACH_COL(COL_SCALE, r)
+#define ROW_ADD_LOW(r) EACH_COL(COL_ADD_LOW, r)
 #define ROW_ADD_U(r) EACH_COL(COL_ADD_U, r)
 #define ROW_FACTOR(r) const float *a##r = f->rows[r];
 #define ROW_BEHIND(r) const float *a##r = f->rows[r] + length; /* counting up to zero saves a register */
@@ -76,7 +74,13 @@
     }
 #define SEVEN_KEEP(at) { float *kept = at; TILE_ROWS(ROW_KEEP) }
 #define SEVEN_TAKE(at) { const float *kept = at; TILE_ROWS(ROW_TAKE) }
-#define SEVEN_WRITE(X) { const str_out *o = &s->out[X]; TILE_ROWS(ROW_WRITE) }
+#define SEVEN_WRITE(X)                                                                           \
+    {                                                                                            \
+        const str_out *o = &s->out[X];                                                           \
+        const tile_end *e = &o->end;                                                             \
+        TILE_ROWS(ROW_WRITE)                                                                     \
+        if (e->residual) { TILE_ROWS(ROW_FETCH) }                                                \
+    }
 #define SEVEN_LEAVE(X)                                                                           \
     {                                                                                            \
         const str_out *o = &s->out[X];                                                           \
@@ -85,6 +89,8 @@
         if (direct) {                                                                            \
             float *c = o->c;                                                                     \
             const int64_t ldc = s->ldc;                                                          \
+            if (e->scale) { TILE_ROWS(ROW_SCALE) }                                               \
+            if (e->residual) { TILE_ROWS(ROW_ADD) }                                              \
             TILE_BOUNDS TILE_ROWS(ROW_CLIP) TILE_ROWS(ROW_STORE)                                 \
         } else {                                                                                 \
             TILE_ROWS(ROW_SPILL)                                                                 \
@@ -98,7 +104,7 @@ static inline __attribute__((always_inline)) bool TILE_JOIN(products, TILE_ROWS_
                         t[TILE_ROWS_MAX * TILE_COLS];
     const float *b11 = s->factors[STR_A11].b, *b21 = s->factors[STR_A12].b, *b22 = s->factors[STR_S4].b, *b12 = s->b12;
     const int64_t panel = s->factors[STR_A11].panel, length = s->length;
-    const bool direct = s->out[0].end.act <= ENG_ACT_CLIP && !s->out[0].end.residual;
+    const bool direct = s->out[0].end.act <= ENG_ACT_CLIP && s->out[0].end.residual != ENG_RES_AFTER_ACT;
     EACH_COL(COL_SIZES, 0) TILE_ROWS(ROW_NAME)
     SEVEN_RUN(STR_A11)
     SEVEN_KEEP(p)
@@ -126,16 +132,9 @@ static inline __attribute__((always_inline)) bool TILE_JOIN(products, TILE_ROWS_
     SEVEN_WRITE(3)
     SEVEN_RUN(STR_S4)
     SEVEN_LEAVE(1)
-    const str_out *o = &s->out[3];
-    const tile_end *e = &o->end;
-    if (direct) {
-        float *c = o->c;
-        const int64_t ldc = s->ldc;
-        TILE_BOUNDS TILE_ROWS(ROW_LAST)
-    } else {
-        TILE_ROWS(ROW_SUM)
-        finish_tile(TILE_ROWS_MAX, TILE_COLS, t, o->c, s->ldc, e);
-    }
+    SEVEN_TAKE(p)
+    TILE_ROWS(ROW_ADD_LOW)
+    SEVEN_LEAVE(3)
     return true;
 }
 

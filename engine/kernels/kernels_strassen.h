@@ -110,6 +110,7 @@ static void str_place(const eng_gemm *g, const str_part *part, int64_t row, int6
         o->from = part->k ? waiting : g->bias ? g->bias + j : zeros;
         o->c = part->last ? g->c + i * g->ldc + j : waiting;
         if (o->end.residual) o->end.add = g->add + i * g->ld_add + j;
+        if (part->last && g->scale) o->end.scale = g->scale + j;
     }
 }
 

@@ -85,7 +85,7 @@
 
 /* Sums leave the registers through `e` for c. */
 #define TILE_LEAVE(R)                                                                                                 \
-    if (e->cols == TILE_COLS && (e->act <= ENG_ACT_CLIP || (TILE_SILU && e->act == ENG_ACT_SILU))) {                  \
+    if (e->cols == TILE_COLS && !e->scale && (e->act <= ENG_ACT_CLIP || (TILE_SILU && e->act == ENG_ACT_SILU))) {                  \
         if (e->residual == ENG_RES_BEFORE_ACT) { ROWS_##R(ROW_ADD) }                                                  \
         if (TILE_SILU && e->act == ENG_ACT_SILU) {                                                                    \
             const vm_silu_of silu = vm_silu_for(VM(e->alpha));                                                        \
@@ -110,7 +110,7 @@
                              int64_t ldc, const tile_end *e, int64_t count)                                           \
     {                                                                                                                 \
         const bool late = TILE_LATE && segments > 0 && length >= TILE_LATE && !e->offsets;                            \
-        const bool plain = e->act <= ENG_ACT_CLIP && !e->residual && e->cols == TILE_COLS;                            \
+        const bool plain = e->act <= ENG_ACT_CLIP && !e->residual && !e->scale && e->cols == TILE_COLS;                            \
         const float *const fetched = ahead;                                                                           \
         (void)panel;                                                                                                  \
         for (; count > 0; count--, rows += R, c += R * ldc, ahead = fetched)                                          \

@@ -149,6 +149,7 @@ od_code eng_matmul_run(eng_ctx *c, od_status *st)
     g.beta = f->beta;
     g.residual = f->residual;
     if (f->residual) g.add = c->in[f->residual_in]->data;
+    if (f->scale_in) g.scale = c->in[f->scale_in]->data;
     if (!g.packed && p->alpha != 1.0f) OD_TRY(pack_scaled(c, &g, p->alpha, st));
     return eng_product_run(&g, c->scratch, c->pool, st);
 }

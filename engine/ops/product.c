@@ -173,6 +173,7 @@ static void run_unit(const product_job *j, int64_t unit, int slot)
                   .beta = p->beta, .residual = p->residual, .add = add, .ld_add = p->add_row};
     g.b = p->packed + (matrix * od_ceil_div(p->n, ENG_NR) * ENG_NR + col) * p->k;
     g.bias = p->bias ? p->bias + col : NULL;
+    g.scale = p->scale ? p->scale + col : NULL;
     if (j->slots) {
         float *dense = j->slots + slot * j->block * p->k;
         for (int64_t k = 0; k < p->k; k++)
@@ -220,6 +221,7 @@ static void flat_unit(const product_job *j, int64_t unit)
         for (int64_t x = 0; x < n; x++) c[x] = p->bias ? p->bias[col + x] : 0.0f;
         if (p->b_col == 1) row->combine(c, a, p->k, b, p->b_row, n);
         else for (int64_t x = 0; x < n; x++) c[x] += row->dot(a, b + x * p->b_col, p->k);
+        for (int64_t x = 0; p->scale && x < n; x++) c[x] *= p->scale[col + x];
         if (p->residual == ENG_RES_BEFORE_ACT) row->bin[ENG_BIN_ADD](c, 1, c, 1, add, 1, n);
         if (p->act) eng_kernels_get()->act_f32(p->act, p->alpha, p->beta, c, c, n);
         if (p->residual == ENG_RES_AFTER_ACT) row->bin[ENG_BIN_ADD](c, 1, c, 1, add, 1, n);
@@ -288,7 +290,7 @@ od_code eng_product_run(const eng_product *p, od_arena *scratch, od_pool *pool, 
     }
     fold_batches(&j.p);
     if (!j.p.batch_rank && (p->a_col == 1 || p->k == 1)) {
-        eng_gemm g = {.m = j.p.m, .n = p->n, .segments = 1, .length = p->k, .a = p->a, .lda = p->a_row, .b = j.p.packed, .bias = p->bias,
+        eng_gemm g = {.m = j.p.m, .n = p->n, .segments = 1, .length = p->k, .a = p->a, .lda = p->a_row, .b = j.p.packed, .bias = p->bias, .scale = p->scale,
                       .c = p->c, .ldc = p->c_row, .act = p->act, .alpha = p->alpha, .beta = p->beta, .residual = p->residual,
                       .add = p->add, .ld_add = p->add_row};
         eng_gemm_parallel(&g, scratch, pool);

@@ -13,7 +13,7 @@ typedef struct eng_product {
     const float *packed; /* every distinct B, as eng_product_pack writes them; then b may be NULL */
     float *c;
     int64_t c_row;       /* rows of C are dense */
-    const float *bias;   /* n floats, or NULL */
+    const float *bias, *scale; /* n floats each, or NULL; see epilogue.h */
     eng_act act;
     float alpha, beta;   /* of the activation */
     eng_residual residual;

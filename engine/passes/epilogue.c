@@ -109,12 +109,117 @@ static bool depends_on(const eng_graph *g, int v, int node, char *seen)
     return false;
 }
 
+/* Is `n` a Transpose of images that puts their last axis behind the first? It costs nothing where layouts are ENG_CL. */
+static bool is_to_first(const eng_node *n)
+{
+    int64_t rank;
+    const int64_t *perm = eng_node_is(n, "Transpose") ? eng_node_ints(n, "perm", &rank) : NULL;
+    if (!perm || rank < 4 || perm[0] != 0 || perm[1] != rank - 1) return false;
+    for (int64_t i = 2; i < rank; i++)
+        if (perm[i] != i - 1) return false;
+    return true;
+}
+
+/* What is_to_first makes `v` of, or a new value for that; ENG_NONE: that would be a copy. */
+static od_code before_transpose(eng_rewrite *r, int v, int *to, od_status *st)
+{
+    int64_t perm[ENG_MAX_RANK];
+    const eng_node *maker = eng_rewrite_maker(r, v, NULL);
+    const eng_tensor *type = eng_rewrite_type(r, v);
+    *to = maker && is_to_first(maker) ? maker->in[0] : ENG_NONE;
+    if (*to >= 0 || !maker || !(maker->op->flags & ENG_CL_FIRST) || !type) return OD_OK;
+    for (int i = 0; i < type->rank; i++) perm[i] = i == 0 ? 0 : i == type->rank - 1 ? 1 : i + 1;
+    int x = eng_graph_value(r->g, "");
+    eng_node *t = x < 0 ? NULL : eng_graph_add_node(r->g, "Transpose", "", 1, 1, 1);
+    if (!t) return od_fail(st, OD_NO_MEMORY, "no memory for a Transpose");
+    t->opset = 13;
+    t->op = eng_op_find(ENG_DOMAIN_ONNX, "Transpose", t->opset);
+    t->in[0] = v;
+    t->out[0] = x;
+    r->g->values[x].producer = r->g->n_nodes - 1;
+    if (v < r->n_values) r->readers[v]++;
+    *to = x;
+    return eng_node_set_ints(r->g, t, "perm", perm, type->rank, st);
+}
+
+/* For y times the constant `v` along the channels of y's maker, which are y's last axis, or its second behind is_to_first: a vector
+ * of `channels`. ENG_NONE: it is no such. */
+static int factors(eng_rewrite *r, int v, int y, bool turned, int64_t channels, od_status *st)
+{
+    const eng_tensor *c = eng_rewrite_constant(r, v), *type = eng_rewrite_type(r, y);
+    if (!c || !type || c->dtype != ENG_FLOAT || c->rank > type->rank || eng_tensor_count(c) != channels) return ENG_NONE;
+    int axis = (turned ? 1 : type->rank - 1) - (type->rank - c->rank);
+    if (axis < 0 || c->dims[axis] != channels) return ENG_NONE;
+    eng_tensor t = {.dtype = ENG_FLOAT, .rank = 1, .dims = {channels}, .data = c->data};
+    int made = eng_graph_value(r->g, "");
+    return made >= 0 && eng_graph_set_constant(r->g, made, &t, st) == OD_OK ? made : ENG_NONE;
+}
+
+/* An Add whose one side is made by what fuses sums, with a Transpose that is_to_first or, if `scaled`, factors of the channels between:
+ * t(m) + other is t(m + other before it). */
+static od_code fuse_sum(eng_rewrite *r, int node, bool scaled, od_status *st)
+{
+    eng_graph *g = r->g;
+    for (int way = 0; way < 4; way++) {
+        const eng_node *n = &g->nodes[node];
+        int x = n->in[way / 2], other = n->in[1 - way / 2], y = n->out[0], factor = ENG_NONE;
+        const eng_node *mul = eng_rewrite_maker(r, x, "Mul");
+        if (scaled && (!mul || mul->n_in != 2 || mul->fused.act || mul->fused.residual || !eng_rewrite_private(r, x))) continue;
+        if (!scaled && way % 2) continue;
+        int v = scaled ? mul->in[way % 2] : x, from = v;
+        const eng_node *m = eng_rewrite_maker(r, v, NULL);
+        const bool turned = m && is_to_first(m);
+        if (turned) m = eng_rewrite_private(r, v) ? eng_rewrite_maker(r, from = m->in[0], NULL) : NULL;
+        if (!m || !(m->op->flags & ENG_FUSES) || m->fused.residual || m->out[0] != from || !eng_rewrite_private(r, from)) continue;
+        if (!turned && !scaled) continue; /* as any */
+        int made = g->values[from].producer, slot = m->n_in < 3 ? 3 : m->n_in;
+        if (!eng_rewrite_same_shape(r, v, other) || g->values[other].constant || g->values[other].producer >= made || r->is_output[y]) continue;
+        if (scaled) {
+            const eng_tensor *w = eng_node_is(m, "MatMul") ? eng_rewrite_weights(r, m->in[1]) : NULL;
+            if (!w || w->rank != 2 || m->fused.act || m->n_in > 3 || !eng_rewrite_same_shape(r, v, x)) continue;
+            factor = factors(r, mul->in[1 - way % 2], v, turned, w->dims[1], st);
+            if (factor < 0) continue;
+        }
+        if (turned) OD_TRY(before_transpose(r, other, &other, st));
+        if (other < 0) continue;
+        eng_node *maker = &g->nodes[made];
+        if (!eng_rewrite_replace(r, y, v)) return od_fail(st, OD_NO_MEMORY, "no memory to rewrite a sum");
+        if (!eng_node_set_inputs(g, maker, slot + 1 + scaled)) return od_fail(st, OD_NO_MEMORY, "no memory for a residual");
+        if (scaled) OD_TRY(eng_rewrite_read(r, maker, slot, factor, st));
+        maker->fused.scale_in = scaled ? slot++ : 0;
+        OD_TRY(eng_rewrite_read(r, maker, slot, other, st));
+        maker->fused.residual = maker->fused.act ? ENG_RES_AFTER_ACT : ENG_RES_BEFORE_ACT;
+        maker->fused.residual_in = slot;
+        if (scaled) eng_rewrite_kill(r, &g->nodes[g->values[x].producer]);
+        eng_rewrite_kill(r, &g->nodes[node]);
+        return OD_OK;
+    }
+    return OD_OK;
+}
+
+static bool is_sum(const eng_rewrite *r, const eng_node *n)
+{
+    return eng_node_is(n, "Add") && n->n_in == 2 && n->in[0] != n->in[1] && eng_rewrite_is_float(r, n->in[0]);
+}
+
+/* x + factors * product, as of layers that begin as the identity. Into the weights the factors would go too, but columns of very different
+ * sizes are not multiplied as fast. */
+od_code eng_pass_scaled(eng_rewrite *r, od_status *st)
+{
+    for (int i = 0, nodes = r->g->n_nodes; i < nodes; i++)
+        if (is_sum(r, &r->g->nodes[i])) OD_TRY(fuse_sum(r, i, true, st));
+    return OD_OK;
+}
+
 od_code eng_pass_residual(eng_rewrite *r, od_status *st)
 {
     eng_graph *g = r->g;
-    for (int i = 0; i < g->n_nodes; i++) {
+    for (int i = 0, nodes = g->n_nodes; i < nodes; i++) {
         eng_node *n = &g->nodes[i];
-        if (!eng_node_is(n, "Add") || n->n_in != 2 || n->in[0] == n->in[1] || !eng_rewrite_is_float(r, n->in[0])) continue;
+        if (!is_sum(r, n)) continue;
+        OD_TRY(fuse_sum(r, i, false, st));
+        n = &g->nodes[i];
+        if (n->dead) continue;
         int best = ENG_NONE; /* the side made last, so that the other is there by then */
         for (int k = 0; k < 2; k++) {
             const eng_node *m = eng_rewrite_maker(r, n->in[k], NULL);

@@ -21,9 +21,10 @@ const eng_pass eng_passes[] = {
     {"lrn", eng_pass_lrn, false, false},               /* local response normalization from its parts */
     {"attention", eng_pass_attention, false, false},   /* softmax(q k^T) v as one operator */
     {"pad", eng_pass_pad, false, false},               /* Pad into the convolution or pool behind it */
+    {"bias", eng_pass_bias, false, false},             /* MatMul + Add */
+    {"scaled", eng_pass_scaled, false, false},         /* MatMul * factors + residual */
     {"affine", eng_pass_affine, false, false},         /* BatchNormalization and scaling into weights */
     {"merge_conv", eng_pass_merge_conv, false, false}, /* parallel branches into one convolution */
-    {"bias", eng_pass_bias, false, false},             /* MatMul + Add */
     {"activation", eng_pass_activation, false, false}, /* into the epilogue of what makes its input */
     {"residual", eng_pass_residual, false, false},     /* Add into the epilogue */
     {"activation2", eng_pass_activation, false, false}, /* the one behind a residual */

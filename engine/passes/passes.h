@@ -102,7 +102,7 @@ int eng_rewrite_new_ints(eng_rewrite *r, int64_t count, int64_t **data);
 
 bool eng_node_is(const eng_node *n, const char *op_type);
 
-eng_pass_fn eng_pass_half, eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_activation,
+eng_pass_fn eng_pass_half, eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_scaled, eng_pass_activation,
     eng_pass_residual, eng_pass_gate, eng_pass_transpose, eng_pass_slices, eng_pass_channels, eng_pass_gelu, eng_pass_normalize, eng_pass_spelled, eng_pass_merge_conv, eng_pass_pad,
     eng_pass_attention, eng_pass_rearrange, eng_pass_chain, eng_pass_shapes,
     eng_pass_branch, eng_pass_lrn;

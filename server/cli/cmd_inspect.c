@@ -176,6 +176,7 @@ static void print_graph(const eng_graph *g, int depth)
         const eng_node *n = &g->nodes[i];
         printf("%*d %s", 4 + 4 * depth, i, n->op_type);
         for (int k = 0; n->chain && k < n->chain->n_steps; k++) printf(" %s", n->chain->steps[k].op_type);
+        if (n->fused.scale_in) fputs(" +scale", stdout);
         if (n->fused.residual == ENG_RES_BEFORE_ACT) fputs(" +residual", stdout);
         if (n->fused.act) printf(" +%s", acts[n->fused.act]);
         if (n->fused.residual == ENG_RES_AFTER_ACT) fputs(" +residual", stdout);

@@ -66,7 +66,7 @@ TEST(products_of_ragged_sizes_agree_and_touch_nothing_else) {
                 eng_gemm g = {.m = m, .n = n, .segments = 1, .length = k, .a = guard_floats((m - 1) * lda + k), .lda = lda,
                               .b = packed, .bias = (a + b) % 2 ? guard_floats(n) : NULL, .ldc = ldc,
                               .act = (eng_act)((a + b + c) % ENG_ACTS), .alpha = 0.1f, .beta = 0.7f,
-                              .residual = (eng_residual)((b + c) % 3)};
+                              .residual = (eng_residual)((b + c) % 3), .scale = (a + c) % 3 ? NULL : guard_floats(n)};
                 if (g.residual) {
                     g.ld_add = n + (int64_t)(c % 2);
                     g.add = guard_floats((m - 1) * g.ld_add + n);
@@ -126,7 +126,8 @@ TEST(large_products_by_seven_multiplications_agree) {
             eng_gemm g = {.m = m, .n = n, .segments = 1, .length = k, .a = a, .lda = lda,
                           .b = guard_floats(eng_packed_floats(k, n)), .bias = kind ? guard_floats(n) : NULL, .ldc = ldc,
                           .act = (eng_act[]){ENG_ACT_NONE, ENG_ACT_RELU, ENG_ACT_CLIP, ENG_ACT_GELU_ERF, ENG_ACT_NONE, ENG_ACT_TANH}[kind],
-                          .alpha = -0.5f, .beta = 2.0f, .residual = (eng_residual)(kind == 4 ? 2 : kind * (int)i % 3)};
+                          .alpha = -0.5f, .beta = 2.0f, .residual = (eng_residual)(kind == 4 ? 2 : kind * (int)i % 3),
+                          .scale = (kind + i) % 3 == 1 ? guard_floats(n) : NULL};
             g.work = guard_floats(eng_gemm_work_floats(&g));
             const float **rows = guard_bytes((size_t)m * sizeof *rows);
             for (int64_t r = 0; r < m; r++) rows[r] = g.a + r * lda;
@@ -197,7 +198,8 @@ TEST(a_product_in_parts_has_the_bits_of_the_whole) {
             float *one = guard_floats(m * n), *many = guard_floats(m * n);
             eng_gemm g = {.m = m, .n = n, .segments = 1, .length = len, .a = guard_floats(m * len), .lda = len,
                           .b = guard_floats(eng_packed_floats(len, n)), .bias = guard_floats(n), .c = one, .ldc = n,
-                          .act = ENG_ACT_SILU, .alpha = 1.0f, .residual = ENG_RES_AFTER_ACT, .add = guard_floats(m * n), .ld_add = n};
+                          .act = ENG_ACT_SILU, .alpha = 1.0f, .residual = ENG_RES_AFTER_ACT, .add = guard_floats(m * n), .ld_add = n,
+                          .scale = i % 2 ? guard_floats(n) : NULL};
             if (eng_gemm_wants_work(&g)) g.work = od_arena_alloc(&scratch, (size_t)eng_gemm_work_floats(&g) * sizeof(float));
             k->gemm_f32(&g);
             g.work = NULL;
