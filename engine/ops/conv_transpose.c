@@ -81,23 +81,32 @@ static int64_t class_size(int64_t k, int64_t period, int64_t k0)
     return k0 < k ? (k - k0 - 1) / period + 1 : 0;
 }
 
+/* Input channels c .. end of a panel's columns from p on, at one tap. What lies behind the last column is cleared. */
+static void pack_channels(const weights *s, const float *w, int64_t c, int64_t end, int64_t p, int64_t tap, float *to)
+{
+    int64_t n = od_min_i64(ENG_NR, s->n - p);
+    for (; c < end; c++, to += ENG_NR) {
+        const float *from = w + (c * s->n + p) * s->taps + tap;
+        for (int64_t j = 0; j < n; j++) to[j] = s->merged == 1 ? from[j * s->taps] : weight_at(s, w, c, p + j, tap);
+    }
+}
+
 static void pack_class(const weights *s, const float *w, const pack_form *f, const int64_t *k0, int64_t g, float **to)
 {
-    int64_t count[3], taps = 1;
+    enum { NEAR = 64 }; /* channels whose weights stay in a cache while all taps are taken from them */
+    int64_t count[3], taps = 1, depth = is_depthwise(s) ? 1 : s->per_group;
     for (int i = 0; i < 3; i++) taps *= count[i] = class_size(s->k[i], f->period[i], k0[i]);
-    bool depthwise = is_depthwise(s);
-    for (int64_t p = 0; p < (depthwise ? 1 : s->n); p += ENG_NR)
-        for (int64_t t = 0; t < taps; t++) {
-            int64_t m[3] = {t / count[2] / count[1], t / count[2] % count[1], t % count[2]}, tap = 0;
-            for (int i = 0; i < 3; i++) tap = tap * s->k[i] + k0[i] + m[i] * f->period[i];
-            if (depthwise) {
-                for (int64_t c = 0; c < s->group; c++) *(*to)++ = w[c * s->taps + tap];
-                continue;
+    for (int64_t p = 0; p < (is_depthwise(s) ? 1 : s->n); p += ENG_NR) {
+        for (int64_t c = 0; c < depth; c += NEAR)
+            for (int64_t t = 0; t < taps; t++) {
+                int64_t m[3] = {t / count[2] / count[1], t / count[2] % count[1], t % count[2]}, tap = 0;
+                for (int i = 0; i < 3; i++) tap = tap * s->k[i] + k0[i] + m[i] * f->period[i];
+                if (!is_depthwise(s))
+                    pack_channels(s, w + g * depth * s->n * s->taps, c, od_min_i64(depth, c + NEAR), p, tap, *to + (t * depth + c) * ENG_NR);
+                for (int64_t d = 0; is_depthwise(s) && d < s->group; d++) (*to)[t * s->group + d] = w[d * s->taps + tap];
             }
-            for (int64_t c = 0; c < s->per_group; c++)
-                for (int64_t j = 0; j < ENG_NR; j++)
-                    *(*to)++ = p + j < s->n ? weight_at(s, w + g * s->per_group * s->n * s->taps, c, p + j, tap) : 0.0f;
-        }
+        *to += taps * (is_depthwise(s) ? s->group : depth * ENG_NR);
+    }
 }
 
 /* W [group * per_group][n][taps] by group, then k0 of each axis, then panels with k = tap, channel. */
