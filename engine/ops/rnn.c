@@ -5,6 +5,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/rnn.h"
+#include "engine/packed.h"
 
 #include <math.h>
 #include <string.h>
@@ -98,6 +99,23 @@ static void pack_r(const float *r, int gates, int64_t hidden, float *to)
         eng_gemm_pack(r + k * hidden * hidden, 1, hidden, hidden, hidden, to + k * eng_packed_floats(hidden, hidden));
 }
 
+/* W [direction][gates * hidden][input]. */
+static void pack_constant_w(const eng_tensor *w, const void *arg, void *to)
+{
+    int64_t rows = w->dims[1], input = w->dims[2];
+    (void)arg;
+    for (int64_t d = 0; d < w->dims[0]; d++)
+        eng_gemm_pack((const float *)w->data + d * rows * input, 1, input, input, rows, (float *)to + d * eng_packed_floats(input, rows));
+}
+
+static void pack_constant_r(const eng_tensor *r, const void *arg, void *to)
+{
+    const int *gates = arg;
+    int64_t hidden = r->dims[2];
+    for (int64_t d = 0; d < r->dims[0]; d++)
+        pack_r((const float *)r->data + d * *gates * hidden * hidden, *gates, hidden, (float *)to + d * r_floats(*gates, hidden));
+}
+
 od_code eng_rnn_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
 {
     (void)pool;
@@ -105,21 +123,16 @@ od_code eng_rnn_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
     if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for a recurrent network");
     n->params = p;
     OD_TRY(read_params(n, p, st));
-    const eng_tensor *w = eng_node_constant(g, n, 1), *r = eng_node_constant(g, n, 2);
+    const eng_tensor *w = eng_node_weights(g, n, 1), *r = eng_node_weights(g, n, 2);
     if (g->model->probing || !w || !r || w->dtype != ENG_FLOAT || r->dtype != ENG_FLOAT || w->rank != 3 || r->rank != 3)
         return OD_OK;
     int64_t rows = w->dims[1], input = w->dims[2], hidden = r->dims[2];
     if (w->dims[0] != p->dirs || r->dims[0] != p->dirs || rows != p->gates * hidden || r->dims[1] != rows)
         return OD_OK; /* infer refuses it */
-    for (int d = 0; d < p->dirs; d++) {
-        float *pw = eng_model_alloc(g, (size_t)eng_packed_floats(input, rows) * sizeof(float));
-        float *pr = eng_model_alloc(g, (size_t)r_floats(p->gates, hidden) * sizeof(float));
-        if (!pw || !pr) return od_fail(st, OD_NO_MEMORY, "no memory for packed weights");
-        eng_gemm_pack((const float *)w->data + d * rows * input, 1, input, input, rows, pw);
-        pack_r((const float *)r->data + d * rows * hidden, p->gates, hidden, pr);
-        p->w[d] = pw;
-        p->r[d] = pr;
-    }
+    size_t w_bytes = (size_t)(p->dirs * eng_packed_floats(input, rows)) * sizeof(float);
+    size_t r_bytes = (size_t)(p->dirs * r_floats(p->gates, hidden)) * sizeof(float);
+    if (w_bytes) OD_TRY(eng_model_pack(g, n, 1, "rnn w", NULL, 0, w_bytes, pack_constant_w, &p->w, st));
+    if (r_bytes) OD_TRY(eng_model_pack(g, n, 2, "rnn r", &p->gates, sizeof p->gates, r_bytes, pack_constant_r, &p->r, st));
     return OD_OK;
 }
 
@@ -424,7 +437,9 @@ static od_code init_direction(eng_ctx *c, job *j, int which, od_status *st)
     direction *d = &j->dir[which];
     od_arena *a = c->scratch;
     int64_t width = p->gates * s->hidden, state = s->batch * s->hidden;
-    *d = (direction){.reverse = p->reverse[which], .acts = p->acts[which], .w = p->w[which], .r = p->r[which]};
+    *d = (direction){.reverse = p->reverse[which], .acts = p->acts[which]};
+    if (p->w) d->w = p->w + which * eng_packed_floats(s->input, width);
+    if (p->r) d->r = p->r + which * r_floats(p->gates, s->hidden);
     float *w = d->w ? NULL : od_arena_array(a, float, eng_packed_floats(s->input, width));
     float *r = d->r ? NULL : od_arena_array(a, float, r_floats(p->gates, s->hidden));
     d->bias_x = od_arena_array(a, float, width);

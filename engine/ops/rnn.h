@@ -22,7 +22,7 @@ typedef struct eng_rnn_params {
     bool reverse[ENG_RNN_DIRS], layout, reset_after, input_forget;
     float clip; /* INFINITY: none */
     eng_rnn_act acts[ENG_RNN_DIRS][3];
-    const float *w[ENG_RNN_DIRS], *r[ENG_RNN_DIRS]; /* packed constants; NULL: not constant */
+    const float *w, *r; /* packed constants of all directions; NULL: not constant */
 } eng_rnn_params;
 
 typedef struct eng_rnn_size {
