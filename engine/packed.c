@@ -53,10 +53,12 @@ struct eng_pack_job {
     const char *form;
     const void *arg;
     size_t arg_size, size;
+    int64_t unit;
     eng_pack_fn *fn;
     const float **slot;
     bool lazy;   /* its weights are in the file, and nobody else wants them */
     int *wanted; /* jobs that still need the weights' bytes, shared by all on the same bytes; NULL: others read them too */
+    struct eng_pack_job *same; /* wants the same form of the same bytes; NULL: it makes its own */
     packed *result; /* NULL: not made yet */
 };
 
@@ -74,7 +76,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t made = PTHREAD_COND_INITIALIZER;
 
 od_code eng_model_pack(eng_graph *g, const eng_node *n, int input, const char *form, const void *arg, size_t arg_size,
-                       size_t size, eng_pack_fn *fn, const float **slot, od_status *st)
+                       size_t size, int64_t unit, eng_pack_fn *fn, const float **slot, od_status *st)
 {
     od_arena *a = &g->model->arena;
     struct eng_pack_job *j = od_arena_calloc(a, 1, sizeof *j);
@@ -83,9 +85,14 @@ od_code eng_model_pack(eng_graph *g, const eng_node *n, int input, const char *f
     if (arg_size) memcpy(kept, arg, arg_size);
     *slot = NULL;
     *j = (struct eng_pack_job){.next = g->model->pack_jobs, .w = g->values[n->in[input]].constant, .form = form, .arg = kept,
-                               .arg_size = arg_size, .size = size, .fn = fn, .slot = slot};
+                               .arg_size = arg_size, .size = size, .unit = unit, .fn = fn, .slot = slot};
     g->model->pack_jobs = j;
     return OD_OK;
+}
+
+eng_pack_part eng_pack_all(const eng_tensor *w)
+{
+    return (eng_pack_part){w->data, 0, w->rank ? w->dims[0] : 1};
 }
 
 static pack_key key_of(const struct eng_pack_job *j, XXH128_hash_t weights)
@@ -217,7 +224,7 @@ typedef struct make_all {
     region *to;
     const char *folder;
     scratch *scratch;    /* one a slot */
-    size_t scratch_size; /* as large as the largest lazy weights */
+    size_t scratch_size; /* as large as the largest part of lazy weights */
     od_status *st;       /* of all threads: the first failure */
     int failed;
 } make_all;
@@ -240,46 +247,68 @@ static void scratch_reach(const make_all *all, scratch *s, size_t size)
     s->ready = size;
 }
 
-/* Add up lazy weights as they come from the file, a part at a time: it is in the cache then. Into `s`, or through its
- * beginning alone. */
-static od_code read_weights(const make_all *all, const struct eng_pack_job *j, scratch *s, bool whole, XXH128_hash_t *sum, od_status *st)
+static size_t row_bytes(const struct eng_pack_job *j)
+{
+    int64_t rows = eng_pack_all(j->w).count;
+    return rows ? eng_tensor_bytes(j->w) / (size_t)rows : 0;
+}
+
+/* Rows of lazy weights that are read, added up and packed at once: they are in a cache then. */
+static int64_t part_rows(const struct eng_pack_job *j)
 {
     enum { PART = 512 << 10 };
-    size_t size = eng_tensor_bytes(j->w);
+    int64_t all = eng_pack_all(j->w).count, row = (int64_t)row_bytes(j);
+    if (!j->unit || !row) return all;
+    return od_min_i64(all, od_max_i64(1, PART / row / j->unit) * j->unit);
+}
+
+/* Go through lazy weights by parts: add them up, and, unless `to` is NULL, pack them. */
+static od_code read_weights(const make_all *all, const struct eng_pack_job *j, scratch *s, void *to, XXH128_hash_t *sum, od_status *st)
+{
+    const size_t row = row_bytes(j);
+    const int64_t all_rows = eng_pack_all(j->w).count, rows = part_rows(j);
     od_code rc = OD_OK;
     XXH3_state_t *x = XXH3_createState();
     if (!x || XXH3_128bits_reset(x) == XXH_ERROR) rc = od_fail(st, OD_NO_MEMORY, "no memory to add up weights");
-    scratch_reach(all, s, whole || size < PART ? size : PART);
-    for (size_t at = 0, part; rc == OD_OK && at < size; at += part) {
-        char *to = s->bytes + (whole ? at : 0);
-        part = size - at < PART ? size - at : PART;
-        if ((rc = eng_lazy_copy(all->m, j->w, at, part, to, st)) == OD_OK) XXH3_128bits_update(x, to, part);
+    scratch_reach(all, s, (size_t)rows * row);
+    for (eng_pack_part part = {.bytes = s->bytes}; rc == OD_OK && part.first < all_rows; part.first += part.count) {
+        part.count = od_min_i64(rows, all_rows - part.first);
+        if ((rc = eng_lazy_copy(all->m, j->w, (size_t)part.first * row, (size_t)part.count * row, s->bytes, st)) != OD_OK) break;
+        XXH3_128bits_update(x, s->bytes, (size_t)part.count * row);
+        if (to) j->fn(j->w, &part, j->arg, to);
     }
     if (rc == OD_OK) *sum = XXH3_128bits_digest(x);
     XXH3_freeState(x);
     return rc;
 }
 
-/* w->data NULL: the weights are still in the file. */
-static od_code fill(const make_all *all, const struct eng_pack_job *j, const eng_tensor *w, scratch *s, packed *p, od_status *st)
+/* Room for a form. */
+static void *take_room(const make_all *all, const struct eng_pack_job *j)
 {
-    if (cached(all, j) && map_file(all->folder, p)) return OD_OK;
-    XXH128_hash_t sum;
-    eng_tensor again = *w;
-    if (!w->data) { /* the file of the form was there, but is not what it should be */
-        OD_TRY(read_weights(all, j, s, true, &sum, st));
-        pack_key key = key_of(j, sum);
-        if (!same_key(&key, &p->key)) return od_fail(st, OD_IO, "the file changed while it was read");
-        again.data = s->bytes;
-    }
     region *to = all->to;
-    size_t at = __atomic_fetch_add(&to->used, padded(p->key.size), __ATOMIC_RELAXED);
-    p->in = to;
-    p->data = to->bytes + at;
+    size_t size = padded(j->size), at = __atomic_fetch_add(&to->used, size, __ATOMIC_RELAXED);
     size_t window = (at + WINDOW - 1) / WINDOW * WINDOW; /* the form that holds a window's first byte asks for memory behind all of it */
     bool many = !all->folder || cached(all, j); /* else few forms come here */
-    if (many && window < at + padded(p->key.size)) od_pages_populate(to->bytes, to->size, window, at + padded(p->key.size) - window);
-    j->fn(&again, j->arg, p->data);
+    if (many && window < at + size) od_pages_populate(to->bytes, to->size, window, at + size - window);
+    return to->bytes + at;
+}
+
+/* The form of weights that were added up, from its file or made. */
+static od_code fill(const make_all *all, const struct eng_pack_job *j, scratch *s, packed *p, od_status *st)
+{
+    XXH128_hash_t sum;
+    if (cached(all, j) && map_file(all->folder, p)) return OD_OK;
+    void *to = take_room(all, j);
+    if (j->lazy) {
+        OD_TRY(read_weights(all, j, s, to, &sum, st));
+        pack_key key = key_of(j, sum);
+        if (!same_key(&key, &p->key)) return od_fail(st, OD_IO, "the file changed while it was read");
+    } else {
+        eng_pack_part whole = eng_pack_all(j->w);
+        j->fn(j->w, &whole, j->arg, to);
+    }
+    p->in = all->to;
+    p->data = to;
     if (cached(all, j)) write_file(all->folder, p);
     return OD_OK;
 }
@@ -365,47 +394,51 @@ static void tell_made(packed *p)
     pthread_mutex_unlock(&lock);
 }
 
-/* The weights of `j` and their key. Bytes that are packed are those that were added up, whatever happens to the file: so lazy
- * ones whose form may be there already are first added up alone, and read again if it is not. */
-static od_code take_weights(const make_all *all, const struct eng_pack_job *j, scratch *s, eng_tensor *w, pack_key *key, od_status *st)
+/* Lazy weights whose form no file has are packed as they are read; who else has packed the same is known only then. */
+static od_code make_read(const make_all *all, const struct eng_pack_job *j, scratch *s, packed **p, od_status *st)
 {
     XXH128_hash_t sum;
-    *w = *j->w;
-    if (!j->lazy) {
-        *key = key_of(j, XXH3_128bits(w->data, eng_tensor_bytes(w)));
-        return OD_OK;
+    bool ours;
+    void *to = take_room(all, j);
+    OD_TRY(read_weights(all, j, s, to, &sum, st));
+    pack_key key = key_of(j, sum);
+    if (!(*p = find(&key, &ours))) return OD_OK;
+    if (ours) {
+        (*p)->in = all->to;
+        (*p)->data = to;
+        if (cached(all, j)) write_file(all->folder, *p);
+        tell_made(*p);
+    } else {
+        od_pages_drop(to, j->size);
     }
-    w->data = NULL;
-    if (cached(all, j)) {
-        OD_TRY(read_weights(all, j, s, false, &sum, st));
-        *key = key_of(j, sum);
-        if (is_kept(all->folder, key)) return OD_OK;
-    }
-    OD_TRY(read_weights(all, j, s, true, &sum, st));
-    *key = key_of(j, sum);
-    w->data = s->bytes;
     return OD_OK;
+}
+
+/* The rest are added up first. Bytes that are packed are those that were added up, whatever happens to the file. */
+static od_code make_known(const make_all *all, const struct eng_pack_job *j, scratch *s, packed **p, od_status *st)
+{
+    XXH128_hash_t sum;
+    bool ours;
+    if (j->lazy) OD_TRY(read_weights(all, j, s, NULL, &sum, st));
+    else sum = XXH3_128bits(j->w->data, eng_tensor_bytes(j->w));
+    pack_key key = key_of(j, sum);
+    if (j->lazy && !is_kept(all->folder, &key)) return make_read(all, j, s, p, st);
+    if (!(*p = find(&key, &ours)) || !ours) return OD_OK;
+    od_code rc = fill(all, j, s, *p, st);
+    tell_made(*p);
+    return rc;
 }
 
 static od_code make(make_all *all, struct eng_pack_job *j, int slot, od_status *st)
 {
-    eng_tensor w;
-    pack_key key;
-    bool ours;
-    od_code rc = OD_OK;
-    OD_TRY(take_weights(all, j, &all->scratch[slot], &w, &key, st));
-    packed *p = find(&key, &ours);
-    if (!p) return od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes of packed weights", j->size);
-    if (ours) {
-        rc = fill(all, j, &w, &all->scratch[slot], p, st);
-        tell_made(p);
-    } else if (!p->data) {
-        rc = od_fail(st, OD_IO, "the same weights could not be read for another model");
-    }
-    j->result = p;
-    *j->slot = p->data;
+    scratch *s = &all->scratch[slot];
+    od_code rc = j->lazy && !cached(all, j) ? make_read(all, j, s, &j->result, st) : make_known(all, j, s, &j->result, st);
+    if (rc != OD_OK) return rc;
+    if (!j->result) return od_fail(st, OD_NO_MEMORY, "no memory for %zu bytes of packed weights", j->size);
+    if (!j->result->data) return od_fail(st, OD_IO, "the same weights could not be read for another model");
+    *j->slot = j->result->data;
     if (j->wanted && __atomic_sub_fetch(j->wanted, 1, __ATOMIC_ACQ_REL) == 0) od_pages_drop(j->w->data, eng_tensor_bytes(j->w));
-    return rc;
+    return OD_OK;
 }
 
 static void make_chunk(void *arg, int64_t chunk, int slot)
@@ -478,22 +511,57 @@ static int uses(const reads *r, const eng_tensor *t)
     return count_up_to(r->begin, r->n, data + eng_tensor_bytes(t) - 1) - count_up_to(r->end, r->n, data);
 }
 
-/* Jobs on the same bytes share a counter when nobody else reads these; if they are still in the file, they may stay there. */
-static void count_wanted(eng_model *m, struct eng_pack_job **jobs, int n)
+static bool wants_same(const struct eng_pack_job *a, const struct eng_pack_job *b)
+{
+    return a->w->data == b->w->data && a->size == b->size && a->fn == b->fn && !strcmp(a->form, b->form) && a->w->dtype == b->w->dtype &&
+           eng_dims_equal(a->w, b->w) && a->arg_size == b->arg_size && !memcmp(a->arg, b->arg, a->arg_size);
+}
+
+/* Several nodes of a model read the same weights in the same form: one job makes it for all. Leaves out the others; returns how
+ * many jobs are left, in their order. */
+static int leave_out_same(struct eng_pack_job **jobs, int n)
+{
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        for (int k = kept - 1; k >= 0 && jobs[k]->w->data == jobs[i]->w->data && !jobs[i]->same; k--)
+            if (wants_same(jobs[k], jobs[i])) jobs[i]->same = jobs[k];
+        if (!jobs[i]->same) jobs[kept++] = jobs[i];
+    }
+    return kept;
+}
+
+static void share_result(struct eng_pack_job *j)
+{
+    pthread_mutex_lock(&lock);
+    j->result = j->same->result;
+    j->result->refs++;
+    pthread_mutex_unlock(&lock);
+    *j->slot = j->result->data;
+}
+
+/* Jobs on the same bytes share a counter when nobody else reads these; if they are still in the file, they may stay there.
+ * Returns how many jobs are left, see leave_out_same. */
+static int count_wanted(eng_model *m, struct eng_pack_job **jobs, int n)
 {
     enum { WORTH = 64 << 10 };
+    int kept = 0;
     reads r;
     bool found = find_reads(m->graph, &r);
     for (int i = 0, end; found && i < n; i = end) {
         for (end = i; end < n && jobs[end]->w->data == jobs[i]->w->data;) end++;
-        if (eng_tensor_bytes(jobs[i]->w) < WORTH || uses(&r, jobs[i]->w) != end - i) continue;
+        int distinct = leave_out_same(jobs + i, end - i);
+        for (int k = 0; k < distinct; k++) jobs[kept + k] = jobs[i + k];
+        struct eng_pack_job **group = jobs + kept;
+        kept += distinct;
+        if (eng_tensor_bytes(group[0]->w) < WORTH || uses(&r, group[0]->w) != end - i) continue;
         int *wanted = od_arena_array(&m->arena, int, 1);
-        if (wanted) *wanted = end - i;
-        for (int k = i; k < end; k++) jobs[k]->wanted = wanted;
-        for (int k = i; k < end; k++) jobs[k]->lazy = eng_lazy(m, jobs[k]->w);
+        if (wanted) *wanted = distinct;
+        for (int k = 0; k < distinct; k++) group[k]->wanted = wanted;
+        for (int k = 0; k < distinct; k++) group[k]->lazy = eng_lazy(m, group[k]->w);
     }
     free(r.begin);
     free(r.end);
+    return found ? kept : n;
 }
 
 typedef struct by_address {
@@ -523,10 +591,15 @@ static int by_result(const void *a, const void *b)
     return x->result < y->result ? -1 : x->result > y->result;
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static od_code scratch_create(make_all *all, int n, int slots, od_status *st)
 {
     for (int i = 0; i < n; i++)
-        if (all->jobs[i]->lazy && eng_tensor_bytes(all->jobs[i]->w) > all->scratch_size) all->scratch_size = eng_tensor_bytes(all->jobs[i]->w);
+        if (all->jobs[i]->lazy) all->scratch_size = larger(all->scratch_size, (size_t)part_rows(all->jobs[i]) * row_bytes(all->jobs[i]));
     all->scratch = calloc((size_t)slots, sizeof *all->scratch);
     for (int i = 0; i < slots && all->scratch && all->scratch_size; i++)
         if (!(all->scratch[i].bytes = od_pages_alloc(all->scratch_size))) goto full;
@@ -579,9 +652,11 @@ od_code eng_packs_make(eng_model *m, od_pool *pool, const char *folder, od_statu
     for (struct eng_pack_job *j = m->pack_jobs; j; j = j->next)
         if (!j->result) jobs[n++] = j;
     qsort(jobs, (size_t)n, sizeof(struct eng_pack_job *), by_data);
-    count_wanted(m, jobs, n);
+    n = count_wanted(m, jobs, n);
     od_code rc = eng_lazy_load_rest(m, pool, packed_alone, &(by_address){jobs, n}, st);
     if (rc == OD_OK) rc = make_jobs(m, jobs, n, pool, folder, st);
+    for (struct eng_pack_job *j = m->pack_jobs; rc == OD_OK && j; j = j->next)
+        if (!j->result) share_result(j);
     free(jobs);
     return rc;
 }

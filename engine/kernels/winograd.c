@@ -121,7 +121,7 @@ static void gather(const pack_job *p, int64_t panel, int64_t first, int64_t n, f
     const int64_t taps = p->window->size[0] * p->window->size[1], width = od_min_i64(ENG_NR, from->out - panel * ENG_NR);
     if (width < ENG_NR || from->merged > 1) memset(to, 0, (size_t)(n * taps) * sizeof *to);
     if (from->merged == 1) {
-        const float *w = from->w + (panel * ENG_NR * from->channels + first) * taps;
+        const float *w = from->w + ((panel * ENG_NR - from->first) * from->channels + first) * taps;
         eng_transposes_get()->by_log2[2]((char *)to, sizeof *to, (const char *)w, from->channels * taps * (int64_t)sizeof *w, width, n * taps);
         return;
     }
@@ -161,13 +161,14 @@ static void pack_part(const pack_job *p, const eng_winograd_part part[2], const 
         for (int64_t k = 0; k < part[1].to - part[1].from; k++, to += plane) memcpy(to, all[(from[0] + i) * side + from[1] + k], sizeof *all);
 }
 
-/* One panel: sixteen output channels side by side in every step. */
+/* One panel, counted from the first that is there: sixteen output channels side by side in every step. */
 static void pack_panel(void *arg, int64_t panel, int slot)
 {
     const pack_job *p = arg;
     const int64_t channels = p->w.channels, taps = p->window->size[0] * p->window->size[1], step = GATHERED / taps;
     float w[GATHERED][ENG_NR];
     (void)slot;
+    panel += p->w.first / ENG_NR;
     for (int64_t c = 0; c < channels; c += step) {
         const int64_t n = od_min_i64(step, channels - c);
         float *to = p->to + (panel * channels + c) * ENG_NR;
@@ -185,7 +186,7 @@ void eng_winograd_pack(const eng_winograd_window *window, const eng_winograd_wei
 {
     pack_job p = {.window = window, .w = *w, .to = to};
     weight_transform(window->form, p.g);
-    od_pool_for(pool, panels_of(w->out), pack_panel, &p);
+    od_pool_for(pool, panels_of(w->count ? w->count : w->out), pack_panel, &p);
 }
 
 /* ---- running ------------------------------------------------------------------------------- */

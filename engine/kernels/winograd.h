@@ -48,6 +48,7 @@ int64_t eng_winograd_floats(const eng_winograd_window *window, int64_t channels,
 typedef struct eng_winograd_weights {
     const float *w;
     int64_t channels, out, merged;
+    int64_t first, count; /* `w` begins with that output, and has so many; count 0: has all. Of one group, first a multiple of ENG_NR */
 } eng_winograd_weights;
 
 /* Transform weights, in double. */

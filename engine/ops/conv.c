@@ -77,12 +77,24 @@ static void pack_direct(const float *w, const conv_form *f, float *to, od_pool *
     else eng_gemm_pack(w, 1, f->taps, f->taps, f->out, to);
 }
 
-static void pack_constant(const eng_tensor *w, const void *arg, void *to)
+/* Can output channels be packed some at a time? */
+static bool in_parts(const conv_form *f)
+{
+    return f->group == 1 && f->merged == 1;
+}
+
+static void pack_constant(const eng_tensor *w, const eng_pack_part *part, const void *arg, void *to)
 {
     const conv_form *f = arg;
-    const eng_winograd_weights source = {.w = w->data, .channels = inputs_of(f), .out = outputs_of(f), .merged = f->merged};
+    eng_winograd_weights source = {.w = part->bytes, .channels = inputs_of(f), .out = outputs_of(f), .merged = f->merged};
     const eng_winograd_window *win = &f->winograd;
-    if (!win->form) pack_direct(w->data, f, to, NULL);
+    conv_form some = *f;
+    (void)w;
+    if (in_parts(f)) {
+        source.first = part->first;
+        source.count = some.out = part->count;
+    }
+    if (!win->form) pack_direct(part->bytes, &some, (float *)to + part->first * inputs_of(f) * f->taps, NULL);
     for (int64_t g = 0; win->form && g < groups_of(f); g++) {
         eng_winograd_weights group = source;
         group.w += g * source.out * f->per_group * f->taps;
@@ -155,7 +167,7 @@ od_code eng_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st
     p->form = form_of(w, p->group);
     choose_winograd(g, n, p, w);
     size_t size = (size_t)packed_floats(&p->form) * sizeof(float);
-    return eng_model_pack(g, n, 1, "conv", &p->form, sizeof p->form, size, pack_constant, &p->packed, st);
+    return eng_model_pack(g, n, 1, "conv", &p->form, sizeof p->form, size, in_parts(&p->form) ? ENG_NR : 0, pack_constant, &p->packed, st);
 }
 
 /* ---- shapes -------------------------------------------------------------------------------- */

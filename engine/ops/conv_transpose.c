@@ -81,7 +81,8 @@ static int64_t class_size(int64_t k, int64_t period, int64_t k0)
     return k0 < k ? (k - k0 - 1) / period + 1 : 0;
 }
 
-/* Input channels c .. end of a panel's columns from p on, at one tap. What lies behind the last column is cleared. */
+/* Input channels c .. end, counted from `w` on, of a panel's columns from p on, at one tap. What lies behind the last column
+ * is cleared. */
 static void pack_channels(const weights *s, const float *w, int64_t c, int64_t end, int64_t p, int64_t tap, float *to)
 {
     int64_t n = od_min_i64(ENG_NR, s->n - p);
@@ -91,18 +92,20 @@ static void pack_channels(const weights *s, const float *w, int64_t c, int64_t e
     }
 }
 
-static void pack_class(const weights *s, const float *w, const pack_form *f, const int64_t *k0, int64_t g, float **to)
+/* `w`: the input channels of `part`, which is whole where there are groups. */
+static void pack_class(const weights *s, const float *w, const eng_pack_part *part, const pack_form *f, const int64_t *k0, int64_t g, float **to)
 {
     enum { NEAR = 64 }; /* channels whose weights stay in a cache while all taps are taken from them */
-    int64_t count[3], taps = 1, depth = is_depthwise(s) ? 1 : s->per_group;
+    int64_t count[3], taps = 1, depth = is_depthwise(s) ? 1 : s->per_group, here = od_min_i64(depth, part->count);
     for (int i = 0; i < 3; i++) taps *= count[i] = class_size(s->k[i], f->period[i], k0[i]);
     for (int64_t p = 0; p < (is_depthwise(s) ? 1 : s->n); p += ENG_NR) {
-        for (int64_t c = 0; c < depth; c += NEAR)
+        for (int64_t c = 0; c < here; c += NEAR)
             for (int64_t t = 0; t < taps; t++) {
                 int64_t m[3] = {t / count[2] / count[1], t / count[2] % count[1], t % count[2]}, tap = 0;
                 for (int i = 0; i < 3; i++) tap = tap * s->k[i] + k0[i] + m[i] * f->period[i];
                 if (!is_depthwise(s))
-                    pack_channels(s, w + g * depth * s->n * s->taps, c, od_min_i64(depth, c + NEAR), p, tap, *to + (t * depth + c) * ENG_NR);
+                    pack_channels(s, w + g * depth * s->n * s->taps, c, od_min_i64(here, c + NEAR), p, tap,
+                                  *to + (t * depth + part->first + c) * ENG_NR);
                 for (int64_t d = 0; is_depthwise(s) && d < s->group; d++) (*to)[t * s->group + d] = w[d * s->taps + tap];
             }
         *to += taps * (is_depthwise(s) ? s->group : depth * ENG_NR);
@@ -110,17 +113,18 @@ static void pack_class(const weights *s, const float *w, const pack_form *f, con
 }
 
 /* W [group * per_group][n][taps] by group, then k0 of each axis, then panels with k = tap, channel. */
-static void pack(const eng_tensor *w, const void *arg, void *out)
+static void pack(const eng_tensor *w, const eng_pack_part *part, const void *arg, void *out)
 {
     const pack_form *f = arg;
     weights s = merge_weights(w, f->group);
-    const float *from = w->data;
+    const float *from = part->bytes;
     float *to = out;
     if (is_few(&s)) { /* columns are taps, then channels */
+        int64_t here = od_min_i64(s.per_group, part->count);
         for (int64_t p = 0; p < s.taps * s.n; p += ENG_NR)
-            for (int64_t c = 0; c < s.per_group; c++)
-                for (int64_t j = p; j < p + ENG_NR; j++)
-                    *to++ = j < s.taps * s.n ? weight_at(&s, from, c, j % s.n, j / s.n) : 0.0f;
+            for (int64_t c = 0; c < here; c++)
+                for (int64_t j = p; j < od_min_i64(s.taps * s.n, p + ENG_NR); j++)
+                    to[p * s.per_group + (part->first + c) * ENG_NR + j - p] = weight_at(&s, from, c, j % s.n, j / s.n);
         return;
     }
     int64_t k0[3], classes[3];
@@ -128,7 +132,7 @@ static void pack(const eng_tensor *w, const void *arg, void *out)
     for (int64_t g = 0; g < (is_depthwise(&s) ? 1 : s.group); g++)
         for (k0[0] = 0; k0[0] < classes[0]; k0[0]++)
             for (k0[1] = 0; k0[1] < classes[1]; k0[1]++)
-                for (k0[2] = 0; k0[2] < classes[2]; k0[2]++) pack_class(&s, from, f, k0, g, &to);
+                for (k0[2] = 0; k0[2] < classes[2]; k0[2]++) pack_class(&s, from, part, f, k0, g, &to);
 }
 
 static pack_form form_of(const params *p)
@@ -181,7 +185,8 @@ od_code eng_conv_transpose_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_
         return OD_OK; /* not constant, or infer refuses it */
     pack_form f = form_of(p);
     weights s = merge_weights(w, p->group);
-    return eng_model_pack(g, n, 1, "conv_transpose", &f, sizeof f, (size_t)packed_floats(&s) * sizeof(float), pack, &p->packed, st);
+    return eng_model_pack(g, n, 1, "conv_transpose", &f, sizeof f, (size_t)packed_floats(&s) * sizeof(float),
+                          s.group == 1 && s.merged == 1 ? 1 : 0, pack, &p->packed, st);
 }
 
 static od_code check_inputs(const eng_ctx *c, int64_t group, od_status *st)
@@ -580,7 +585,8 @@ static od_code run_float(eng_ctx *c, od_status *st)
     if (!j.packed) {
         float *to = od_arena_array(c->scratch, float, packed_floats(&j.s));
         if (!to) return od_fail(st, OD_NO_MEMORY, "no memory to pack weights");
-        pack(c->in[1], &f, to);
+        eng_pack_part whole = eng_pack_all(c->in[1]);
+        pack(c->in[1], &whole, &f, to);
         j.packed = to;
     }
     OD_TRY(find_phases(&j, &f, c->scratch, st));

@@ -28,10 +28,10 @@ typedef struct job {
 } job;
 
 /* W [out][per_group][taps] by group into panels, k = tap, channel. */
-static void pack(const eng_tensor *w, const void *arg, void *out)
+static void pack(const eng_tensor *w, const eng_pack_part *part, const void *arg, void *out)
 {
     int64_t group = *(const int64_t *)arg, n = w->dims[0] / group, per = w->dims[1], taps = w->dims[2] * w->dims[3];
-    const float *from = w->data;
+    const float *from = part->bytes;
     float *to = out;
     for (int64_t g = 0; g < group; g++)
         for (int64_t p = 0; p < n; p += ENG_NR)
@@ -58,7 +58,7 @@ od_code eng_deform_conv_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_sta
         return od_fail(st, OD_BAD_ARGUMENT, "group is %" PRId64 ", offset_group %" PRId64, p->group, p->offset_group);
     const eng_tensor *w = eng_node_weights(g, n, 1);
     if (!w || w->dtype != ENG_FLOAT || w->rank != 4 || !eng_tensor_count(w) || w->dims[0] % p->group || g->model->probing) return OD_OK;
-    return eng_model_pack(g, n, 1, "deform_conv", &p->group, sizeof p->group, packed_bytes(w, p->group), pack, &p->packed, st);
+    return eng_model_pack(g, n, 1, "deform_conv", &p->group, sizeof p->group, packed_bytes(w, p->group), 0, pack, &p->packed, st);
 }
 
 static const eng_tensor *input(const eng_ctx *c, int i)
@@ -194,7 +194,8 @@ od_code eng_deform_conv_run(eng_ctx *c, od_status *st)
     if (!j.packed) {
         float *to = od_arena_alloc(c->scratch, packed_bytes(w, p->group));
         if (!to) return od_fail(st, OD_NO_MEMORY, "no memory to pack weights");
-        pack(w, &p->group, to);
+        eng_pack_part whole = eng_pack_all(c->in[1]);
+        pack(c->in[1], &whole, &p->group, to);
         j.packed = to;
     }
     j.blocks = od_ceil_div(j.area, BLOCK);

@@ -90,17 +90,45 @@ typedef struct pack_form {
     double factor;
 } pack_form;
 
-static void pack_constant(const eng_tensor *w, const void *arg, void *to)
+/* Are the rows of the weights of one matrix its rows? */
+static bool rows_are_rows(const pack_form *f)
+{
+    return f->batch_rank == 0 && f->b_col == 1 && f->b_row == f->n;
+}
+
+static bool rows_are_columns(const pack_form *f)
+{
+    return f->batch_rank == 0 && f->b_row == 1 && f->b_col == f->k;
+}
+
+/* Some rows of B, to their places in its panels. */
+static void pack_rows(const pack_form *f, const eng_pack_part *part, float *to)
+{
+    for (int64_t col = 0; col < f->n; col += ENG_NR) {
+        eng_product p = {.k = part->count, .n = od_min_i64(ENG_NR, f->n - col), .b_row = f->b_row, .b_col = 1, .b = (const float *)part->bytes + col};
+        eng_product_pack(&p, (float)f->factor, to + col * f->k + part->first * ENG_NR, NULL);
+    }
+}
+
+static void pack_constant(const eng_tensor *w, const eng_pack_part *part, const void *arg, void *to)
 {
     const pack_form *f = arg;
-    eng_product p = {.k = f->k, .n = f->n, .b_row = f->b_row, .b_col = f->b_col, .batch_rank = (int)f->batch_rank, .b = w->data};
+    eng_product p = {.k = f->k, .n = f->n, .b_row = f->b_row, .b_col = f->b_col, .batch_rank = (int)f->batch_rank, .b = part->bytes};
     memcpy(p.batch, f->batch, sizeof p.batch);
     memcpy(p.b_step, f->b_step, sizeof p.b_step);
+    if (part->count < eng_pack_all(w).count && rows_are_rows(f)) {
+        pack_rows(f, part, to);
+        return;
+    }
+    if (part->count < eng_pack_all(w).count) {
+        p.n = part->count;
+        to = (float *)to + part->first * p.k;
+    }
     if (w->dtype == ENG_FLOAT) {
         eng_product_pack(&p, (float)f->factor, to, NULL);
         return;
     }
-    const uint16_t *half = w->data; /* 16 columns at a time, each widened where it lands */
+    const uint16_t *half = part->bytes; /* 16 columns at a time, each widened where it lands */
     void (*widen)(const uint16_t *, float *, int64_t) = w->dtype == ENG_FLOAT16 ? eng_half_to_float : eng_bfloat_to_float;
     float *packed = to;
     int64_t matrices = distinct(&p);
@@ -129,7 +157,11 @@ od_code eng_product_pack_constant(const eng_product *p, float factor, eng_graph 
     if (floats < 0) return od_fail(st, OD_NO_MEMORY, "no memory for packed weights");
     memcpy(f.batch, p->batch, (size_t)p->batch_rank * sizeof *f.batch);
     memcpy(f.b_step, p->b_step, (size_t)p->batch_rank * sizeof *f.b_step);
-    return eng_model_pack(g, n, input, "product", &f, sizeof f, (size_t)floats * sizeof(float), pack_constant, slot, st);
+    const eng_tensor *w = eng_node_weights(g, n, input);
+    int64_t unit = 0;
+    if (w->rank == 2 && rows_are_rows(&f) && w->dims[0] == f.k) unit = w->dtype == ENG_FLOAT ? 1 : 0;
+    else if (w->rank == 2 && rows_are_columns(&f) && w->dims[0] == f.n) unit = ENG_NR;
+    return eng_model_pack(g, n, input, "product", &f, sizeof f, (size_t)floats * sizeof(float), unit, pack_constant, slot, st);
 }
 
 /* ---- products ------------------------------------------------------------------------------ */

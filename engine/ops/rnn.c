@@ -100,20 +100,20 @@ static void pack_r(const float *r, int gates, int64_t hidden, float *to)
 }
 
 /* W [direction][gates * hidden][input]. */
-static void pack_constant_w(const eng_tensor *w, const void *arg, void *to)
+static void pack_constant_w(const eng_tensor *w, const eng_pack_part *part, const void *arg, void *to)
 {
     int64_t rows = w->dims[1], input = w->dims[2];
     (void)arg;
     for (int64_t d = 0; d < w->dims[0]; d++)
-        eng_gemm_pack((const float *)w->data + d * rows * input, 1, input, input, rows, (float *)to + d * eng_packed_floats(input, rows));
+        eng_gemm_pack((const float *)part->bytes + d * rows * input, 1, input, input, rows, (float *)to + d * eng_packed_floats(input, rows));
 }
 
-static void pack_constant_r(const eng_tensor *r, const void *arg, void *to)
+static void pack_constant_r(const eng_tensor *r, const eng_pack_part *part, const void *arg, void *to)
 {
     const int *gates = arg;
     int64_t hidden = r->dims[2];
     for (int64_t d = 0; d < r->dims[0]; d++)
-        pack_r((const float *)r->data + d * *gates * hidden * hidden, *gates, hidden, (float *)to + d * r_floats(*gates, hidden));
+        pack_r((const float *)part->bytes + d * *gates * hidden * hidden, *gates, hidden, (float *)to + d * r_floats(*gates, hidden));
 }
 
 od_code eng_rnn_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
@@ -131,8 +131,8 @@ od_code eng_rnn_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_status *st)
         return OD_OK; /* infer refuses it */
     size_t w_bytes = (size_t)(p->dirs * eng_packed_floats(input, rows)) * sizeof(float);
     size_t r_bytes = (size_t)(p->dirs * r_floats(p->gates, hidden)) * sizeof(float);
-    if (w_bytes) OD_TRY(eng_model_pack(g, n, 1, "rnn w", NULL, 0, w_bytes, pack_constant_w, &p->w, st));
-    if (r_bytes) OD_TRY(eng_model_pack(g, n, 2, "rnn r", &p->gates, sizeof p->gates, r_bytes, pack_constant_r, &p->r, st));
+    if (w_bytes) OD_TRY(eng_model_pack(g, n, 1, "rnn w", NULL, 0, w_bytes, 0, pack_constant_w, &p->w, st));
+    if (r_bytes) OD_TRY(eng_model_pack(g, n, 2, "rnn r", &p->gates, sizeof p->gates, r_bytes, 0, pack_constant_r, &p->r, st));
     return OD_OK;
 }
 

@@ -138,7 +138,7 @@ static void bench_conv(void)
             char name[64];
             const eng_winograd_window window = {form, {3, 3}, {1, 1}, {1, 1}};
             float *packed = random_floats(eng_winograd_floats(&window, c, out));
-            eng_winograd_pack(&window, &(eng_winograd_weights){w, c, out, 1}, packed, NULL);
+            eng_winograd_pack(&window, &(eng_winograd_weights){.w = w, .channels = c, .out = out, .merged = 1}, packed, NULL);
             eng_winograd job = {.window = window, .x = x, .x_pitch = c, .items = items, .height = side, .width = side,
                                 .channels = c, .top = 1, .left = 1, .out_height = side, .out_width = side, .out = out,
                                 .weights = packed, .end = {.c = y, .ldc = out, .bias = bias, .act = ENG_ACT_RELU}};

@@ -11,12 +11,15 @@
 
 static atomic_int packs; /* how often something was packed */
 
-static void negate(const eng_tensor *w, const void *arg, void *to)
+static void negate(const eng_tensor *w, const eng_pack_part *part, const void *arg, void *to)
 {
-    const float *from = w->data;
+    const float *from = part->bytes;
+    (void)w;
     packs++;
-    for (int64_t i = 0; i < eng_tensor_count(w); i++) ((float *)to)[i] = -from[i] * *(const float *)arg;
+    for (int64_t i = 0; i < part->count; i++) ((float *)to)[part->first + i] = -from[i] * *(const float *)arg;
 }
+
+static int64_t unit; /* of the models that are made next */
 
 /* A model with one node that reads one constant of `n` floats; `slot` is filled when packs are made. */
 static eng_model *model_of(float *weights, int64_t n, float scale, const float **slot)
@@ -30,7 +33,7 @@ static eng_model *model_of(float *weights, int64_t n, float scale, const float *
     eng_node *node = eng_graph_add_node(g, "Neg", "", 1, 1, 0);
     node->in[0] = w;
     node->out[0] = eng_graph_value(g, "y");
-    CHECK_OK(eng_model_pack(g, node, 0, "negated", &scale, sizeof scale, (size_t)n * sizeof(float), negate, slot, &st));
+    CHECK_OK(eng_model_pack(g, node, 0, "negated", &scale, sizeof scale, (size_t)n * sizeof(float), unit, negate, slot, &st));
     return m;
 }
 
@@ -163,14 +166,65 @@ static od_code read_source(void *backing, uint64_t where, size_t size, void *to,
     return OD_OK;
 }
 
-static eng_model *lazy_model(source *s, float *pages, const float **slot)
+static eng_model *lazy_model_of(source *s, float *pages, int64_t n, const float **slot)
 {
-    eng_model *m = model_of(pages, LARGE, 1, slot);
+    eng_model *m = model_of(pages, n, 1, slot);
     m->graph->nodes[0].op = eng_op_find(ENG_DOMAIN_ONNX, "Neg", 13);
     m->backing = s;
     m->lazy_read = read_source;
-    CHECK_OK(eng_model_leave_out(m, pages, LARGE * sizeof *pages, 0, &st));
+    CHECK_OK(eng_model_leave_out(m, pages, (size_t)n * sizeof *pages, 0, &st));
     return m;
+}
+
+static eng_model *lazy_model(source *s, float *pages, const float **slot)
+{
+    return lazy_model_of(s, pages, LARGE, slot);
+}
+
+TEST(large_weights_in_a_file_are_packed_in_parts)
+{
+    enum { N = 400001, UNIT = 16 };
+    char folder[] = "/tmp/onnxd-packs-XXXXXX", path[300];
+    float *pages = od_pages_alloc(N * sizeof *pages), *w = malloc(N * sizeof *w);
+    CHECK(mkdtemp(folder));
+    for (int round = 0; round < 3; round++) { /* without a folder, then the file is made, then it is found */
+        const float *slot, *other;
+        source s = {.changes_at = 1000};
+        packs = 0;
+        unit = UNIT;
+        eng_model *m = lazy_model_of(&s, pages, N, &slot);
+        unit = 0;
+        CHECK_OK(eng_packs_make(m, NULL, round ? folder : NULL, &st));
+        CHECK(round < 2 ? packs > 1 : packs == 0);
+        for (int i = 0; i < N; i++) CHECK(slot[i] == -(float)i);
+        for (int i = 0; i < N; i++) w[i] = (float)i; /* packing lets go of them */
+        eng_model *plain = model_of(w, N, 1, &other);
+        CHECK_OK(eng_packs_make(plain, NULL, NULL, &st));
+        CHECK(other == slot); /* they are the same however they came */
+        eng_model_destroy(plain);
+        eng_lazy_end(m);
+        eng_model_destroy(m);
+    }
+    while (files_in(folder, path, sizeof path)) unlink(path);
+    rmdir(folder);
+    free(w);
+    od_pages_free(pages, N * sizeof *pages);
+}
+
+TEST(nodes_that_want_the_same_of_the_same_weights_share_it)
+{
+    const float *a, *b, *c;
+    float other = 3, two = 2;
+    packs = 0;
+    eng_model *m = model_of(small, 3, 2, &a);
+    const eng_node *n = m->graph->nodes;
+    CHECK_OK(eng_model_pack(m->graph, n, 0, "negated", &two, sizeof two, sizeof small, 0, negate, &b, &st));
+    CHECK_OK(eng_model_pack(m->graph, n, 0, "negated", &other, sizeof other, sizeof small, 0, negate, &c, &st));
+    CHECK_OK(eng_packs_make(m, NULL, NULL, &st));
+    CHECK(a == b && a != c);
+    CHECK_EQ(packs, 2);
+    CHECK_EQ(c[1], -6);
+    eng_model_destroy(m);
 }
 
 TEST(weights_in_a_file_are_packed_as_others_are)

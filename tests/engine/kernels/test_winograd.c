@@ -36,8 +36,16 @@ static eng_winograd make(const shape *s, const float *k, int form)
     for (int a = 0; a < 2; a++) out[a] = (in[a] + 2 * s->pad - (w.window.size[a] - 1) * w.window.dilation[a] - 1) / w.window.stride[a] + 1;
     w.out_height = out[0], w.out_width = out[1];
     float *packed = guard_floats(eng_winograd_floats(&w.window, s->channels, s->out));
-    eng_winograd_pack(&w.window, &(eng_winograd_weights){k, s->channels, s->out, 1}, packed, NULL);
+    eng_winograd_pack(&w.window, &(eng_winograd_weights){.w = k, .channels = s->channels, .out = s->out, .merged = 1}, packed, NULL);
     w.weights = packed;
+    float *parts = guard_floats(eng_winograd_floats(&w.window, s->channels, s->out));
+    int64_t of_one = s->channels * w.window.size[0] * w.window.size[1];
+    for (int64_t first = 0, n; first < s->out; first += n) {
+        n = s->out - first < 2 * ENG_NR ? s->out - first : 2 * ENG_NR;
+        eng_winograd_pack(&w.window, &(eng_winograd_weights){.w = k + first * of_one, .channels = s->channels, .out = s->out, .merged = 1,
+                          .first = first, .count = n}, parts, NULL);
+    }
+    CHECK(!memcmp(parts, packed, (size_t)eng_winograd_floats(&w.window, s->channels, s->out) * sizeof *parts));
     return w;
 }
 
