@@ -339,9 +339,9 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
 {
     OD_TRY(check_ranges(ldr_card_fields, ldr_card_fields_count, card, st));
     OD_TRY(check_crops(card, st));
+    if (card->class_agnostic && card->task != LDR_TASK_DETECT) return od_fail(st, OD_BAD_MODEL, "'class_agnostic' is for task detect");
     if (card->task == LDR_TASK_NONE) return OD_OK;
     const ldr_preprocess *p = &card->pre;
-    OD_TRY(check_ranges(ldr_preprocess_fields, ldr_preprocess_fields_count, p, st));
     const eng_graph *g = m->graph;
     if (card->input < 0 || card->input >= g->n_inputs)
         return od_fail(st, OD_BAD_MODEL, "'task' is '%s', but the model has no input", ldr_task_names[card->task]);
@@ -353,6 +353,7 @@ od_code ldr_card_check(const ldr_card *card, const eng_model *m, od_status *st)
     if (!is_whole(v) && v->dtype != ENG_FLOAT && v->dtype != ENG_FLOAT16)
         return od_fail(st, OD_BAD_MODEL, "'input': '%s' is %s; float, float16, uint8 or int32 are possible", v->name,
                        eng_dtype_name(v->dtype));
+    OD_TRY(check_ranges(ldr_preprocess_fields, ldr_preprocess_fields_count, p, st));
     int64_t channels = t.dims[card->nhwc ? 3 : 1];
     if (t.dims[0] > 1)
         return od_fail(st, OD_BAD_MODEL, "'input': '%s' takes %" PRId64 " pictures at once; 1 or any number is possible", v->name,

@@ -195,8 +195,14 @@ static od_code check_then(reader *r)
     return OD_OK;
 }
 
+static bool names_classes(const ldr_card *card)
+{
+    return card->task != LDR_TASK_EMBED && card->task != LDR_TASK_IMAGE;
+}
+
 static od_code read_labels(reader *r, const cJSON *j)
 {
+    if (!names_classes(r->card)) return od_fail(r->st, OD_BAD_MODEL, "'labels' mean nothing for the task %s", ldr_task_names[r->card->task]);
     if (cJSON_IsString(j)) {
         char *text;
         OD_TRY(ldr_card_read_beside(r->model_path, j->valuestring, LABELS_FILE_MAX, r->a, &text, r->st));
@@ -255,6 +261,17 @@ static od_code check_heads(reader *r)
     return OD_OK;
 }
 
+/* Rows that the model cannot take. */
+static od_code check_batch(reader *r)
+{
+    const eng_graph *g = r->m->graph;
+    const eng_value *v = r->card->input < g->n_inputs ? &g->values[g->inputs[r->card->input]] : NULL;
+    if (!v || r->card->task == LDR_TASK_NONE || r->card->max_batch_size <= 1) return OD_OK;
+    if (v->rank == 3 || (v->rank == 4 && v->dims[0] == 1))
+        return od_fail(r->st, OD_BAD_MODEL, "'max_batch_size' is %" PRId64 "; the model's input '%s' takes one picture", r->card->max_batch_size, v->name);
+    return OD_OK;
+}
+
 static od_code read_outputs(reader *r, const cJSON *j)
 {
     int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : 0, i = 0;
@@ -265,6 +282,8 @@ static od_code read_outputs(reader *r, const cJSON *j)
         if (!cJSON_IsString(k)) return bad(r, "outputs", "an array of names");
         if ((outputs[i++] = ldr_card_output_at(r->m, k->valuestring)) < 0)
             return od_fail(r->st, OD_BAD_MODEL, "'outputs': the model has no output '%.60s'", k->valuestring);
+        for (int b = 0; b < i - 1; b++)
+            if (outputs[b] == outputs[i - 1]) return od_fail(r->st, OD_BAD_MODEL, "'outputs' names '%.60s' twice", k->valuestring);
     }
     r->card->outputs = outputs;
     r->card->n_outputs = n;
@@ -307,13 +326,40 @@ static od_code preprocess_key(reader *r, const cJSON *j, bool *taken)
     return OD_OK;
 }
 
+/* Does the picture's fit look at it? */
+static bool is_read(const char *key, ldr_fit fit)
+{
+    enum {
+        LETTERBOX = 1 << LDR_FIT_LETTERBOX,
+        CROP = 1 << LDR_FIT_CROP,
+        SHORTER = 1 << LDR_FIT_SHORTER,
+        NONE = 1 << LDR_FIT_NONE,
+        MULTIPLES = 1 << LDR_FIT_MULTIPLES,
+        AFFINE = 1 << LDR_FIT_AFFINE
+    };
+    static const struct { const char *key; int fits; } some[] = {
+        {"shorter", CROP | SHORTER | MULTIPLES}, {"longer", CROP | SHORTER | MULTIPLES}, {"resize_width", CROP}, {"resize_height", CROP},
+        {"multiple", LETTERBOX | SHORTER | NONE | MULTIPLES}, {"above", SHORTER | NONE}, {"mirror", SHORTER | NONE}, {"margin", AFFINE},
+        {"align_corners", AFFINE}, {"centered", LETTERBOX}, {"enlarge", LETTERBOX}, {"crop_floor", CROP}};
+    for (size_t i = 0; i < OD_COUNT(some); i++)
+        if (!strcmp(key, some[i].key)) return some[i].fits & 1 << fit;
+    return true; /* all do */
+}
+
 /* What the card says replaces what was guessed: only the extents, which are the graph's, stay. */
 static od_code read_preprocess(reader *r, const cJSON *j)
 {
     const ldr_preprocess *guess = &r->card->pre;
     r->card->pre = (ldr_preprocess){.width = guess->width, .height = guess->height, .channels = guess->channels,
                                     .filter = LDR_BILINEAR, .antialias = true, .rescale = 1, .std = {1, 1, 1}};
-    return read_object(r, "preprocess", j, ldr_preprocess_fields, ldr_preprocess_fields_count, &r->card->pre, preprocess_key);
+    OD_TRY(read_object(r, "preprocess", j, ldr_preprocess_fields, ldr_preprocess_fields_count, &r->card->pre, preprocess_key));
+    for (int i = 0; i < ldr_preprocess_fields_count; i++) {
+        const ldr_field *f = &ldr_preprocess_fields[i];
+        const cJSON *k = cJSON_GetObjectItemCaseSensitive(j, f->key);
+        if (k && !cJSON_IsFalse(k) && !is_read(f->key, r->card->pre.fit))
+            return od_fail(r->st, OD_BAD_MODEL, "'%s' means nothing with the 'fit' %s", f->key, ldr_preprocess_fields[0].names[r->card->pre.fit]);
+    }
+    return OD_OK;
 }
 
 static od_code card_key(reader *r, const cJSON *j, bool *taken)
@@ -360,6 +406,7 @@ static od_code read_card(reader *r, const cJSON *j)
     }
     OD_TRY(read_object(r, "the card", j, ldr_card_fields, ldr_card_fields_count, r->card, card_key));
     OD_TRY(check_heads(r));
+    OD_TRY(check_batch(r));
     return check_then(r);
 }
 
@@ -443,7 +490,8 @@ static void write_preprocess(cJSON *card, const ldr_preprocess *p)
 {
     cJSON *to = cJSON_AddObjectToObject(card, "preprocess");
     cJSON_AddStringToObject(to, "colors", ldr_color_names[p->channels == 1 ? 2 : p->bgr]);
-    for (int i = 0; i < ldr_preprocess_fields_count; i++) write_field(to, &ldr_preprocess_fields[i], p);
+    for (int i = 0; i < ldr_preprocess_fields_count; i++)
+        if (is_read(ldr_preprocess_fields[i].key, p->fit)) write_field(to, &ldr_preprocess_fields[i], p);
 }
 
 static cJSON *card_to_json(const ldr_card *card, const eng_model *m)
@@ -491,7 +539,7 @@ static cJSON *card_to_json(const ldr_card *card, const eng_model *m)
         cJSON *to = cJSON_AddObjectToObject(j, "batching");
         for (int i = 0; i < ldr_batching_fields_count; i++) write_field(to, &ldr_batching_fields[i], card);
     }
-    if (card->labels) cJSON_AddItemToObject(j, "labels", cJSON_CreateStringArray(card->labels, card->n_labels));
+    if (card->labels && names_classes(card)) cJSON_AddItemToObject(j, "labels", cJSON_CreateStringArray(card->labels, card->n_labels));
     return j;
 }
 

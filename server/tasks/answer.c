@@ -23,8 +23,15 @@ od_code srv_want(const srv_answer *w, int i, int rank, const int64_t *dims)
     char have[100], want[100];
     shape_text(t->rank, t->dims, have, sizeof have);
     shape_text(rank, dims, want, sizeof want);
-    return od_fail(w->st, OD_BAD_SHAPE, "decoder '%s': output %d has extents %s; %s is wanted",
-                   w->card->decoder ? w->card->decoder : "", i, have, want);
+    const char *decoder = w->card->decoder;
+    return od_fail(w->st, OD_BAD_SHAPE, "%s%s%soutput %d has extents %s; %s is wanted", decoder ? "decoder '" : "", decoder ? decoder : "",
+                   decoder ? "': " : "", i, have, want);
+}
+
+od_code srv_want_one(const srv_answer *w)
+{
+    if (!w->card->outputs || w->n_outputs == 1) return OD_OK;
+    return od_fail(w->st, OD_BAD_MODEL, "'outputs' are %d; one is read", w->n_outputs);
 }
 
 const float *srv_floats(const srv_answer *w, int i)

@@ -58,6 +58,7 @@ static od_code check_classes(const srv_answer *w)
     const eng_tensor *t = &w->outputs[0];
     int64_t classes = 1, wide = 0;
     OD_TRY(scores_of(w, &kind));
+    OD_TRY(srv_want_one(w));
     if (t->rank == 0) return od_fail(w->st, OD_BAD_SHAPE, "output 0 is one number; scores of classes are wanted");
     for (int d = 0; d < t->rank; d++) {
         if (t->dims[d] == 1 || (d == 0 && t->dims[d] < 0)) continue;

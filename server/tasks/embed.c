@@ -6,6 +6,8 @@
 static od_code check(const srv_answer *w)
 {
     const eng_tensor *t = &w->outputs[0];
+    if (w->card->decoder) return od_fail(w->st, OD_BAD_MODEL, "'decoder' is '%.40s'; for task embed there is none", w->card->decoder);
+    OD_TRY(srv_want_one(w));
     if (t->rank == 3) return srv_want(w, 0, 3, (int64_t[]){1, -1, -1});
     if (t->rank == 4) return srv_want(w, 0, 4, (int64_t[]){1, -1, 1, 1});
     return srv_want(w, 0, 2, (int64_t[]){1, -1});

@@ -18,6 +18,7 @@ static od_code check(const srv_answer *w)
 {
     const eng_tensor *t = &w->outputs[0];
     const char *name = w->card->decoder ? w->card->decoder : "picture";
+    OD_TRY(srv_want_one(w));
     if (is_depth(w)) return t->rank == 3 ? srv_want(w, 0, 3, (int64_t[]){1, -1, -1}) : srv_want(w, 0, 4,
                                                                                                 (int64_t[]){1, 1, -1, -1});
     if (strcmp(name, "picture") != 0)

@@ -40,6 +40,9 @@ typedef struct srv_answer {
 /* Output `i` has these extents; -1 on either side fits. OD_BAD_SHAPE. */
 od_code srv_want(const srv_answer *w, int i, int rank, const int64_t *dims);
 
+/* The card names no more than the one output that is read. OD_BAD_MODEL. */
+od_code srv_want_one(const srv_answer *w);
+
 /* The elements of output `i` as floats, converted where need be. NULL: no memory, or no numbers; the status is set. */
 const float *srv_floats(const srv_answer *w, int i);
 

@@ -41,6 +41,7 @@ static od_code shape(const srv_answer *w, field *f)
                        "maskformer, maskformer-instance, maskformer-panoptic", name);
     *f = (field){.how = (reading)at};
     if (at >= READ_QUERIES) return shape_queries(w, f);
+    OD_TRY(srv_want_one(w));
     if (t->rank == 3 && at != READ_ARGMAX) { /* no extent for channels */
         f->classes = 1;
         f->height = t->dims[1];

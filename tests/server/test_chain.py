@@ -172,7 +172,7 @@ def test_broken_chains_are_refused_with_the_reason(server, model, words):
 @pytest.mark.parametrize("change, words", [
     ({"then": [{"margin": 1}]}, "name of a model"), ({"then": []}, "1 to 16"), ({"then": [{"model": "a", "of": ["green"]}]}, "green"),
     ({"then": [{"model": "a"}, {"model": "a"}]}, "twice"), ({"then": [{"model": "a", "margin": -1}]}, "margin"),
-    ({"then": [{"model": "a"}], "task": "embed", "decoder": None, "labels": ["v"]}, "for task detect")])
+    ({"then": [{"model": "a"}], "task": "embed", "decoder": None, "labels": None}, "for task detect")])
 def test_impossible_cards_are_refused_at_load(onnxd, tmp_path, change, words):
     card = {k: v for k, v in {**served.RED_CARD, **change}.items() if v is not None}
     served.save(tmp_path, "m", served.red_finder(), card)

@@ -45,6 +45,7 @@ def coupled():
 def server(onnxd, tmp_path_factory):
     folder = tmp_path_factory.mktemp("crops")
     free, one = ["n", 3, SIDE, SIDE], [1, 3, SIDE, SIDE]
+    longer = {k: v for k, v in CARD["preprocess"].items() if k != "shorter"}
     served.save(folder, "free", flat(free), CARD)
     served.save(folder, "fixed", flat(one), CARD)
     served.save(folder, "fours", flat(free), {**CARD, "batching": {"max_batch_size": 4}})
@@ -53,9 +54,8 @@ def server(onnxd, tmp_path_factory):
     served.save(folder, "last", flat(["n", SIDE, SIDE, 3], [("Transpose", ["x"], ["t"], {"perm": [0, 3, 1, 2]})]), {**CARD, "layout": "nhwc"})
     served.save(folder, "heads", flat(free), {k: v for k, v in {**CARD, "heads": HEADS}.items() if k != "labels"})
     served.save(folder, "single", flat(free), {k: v for k, v in CARD.items() if k != "crops"})
-    served.save(folder, "stretch", flat(free), {**{k: v for k, v in CARD.items() if k != "crops"}, "preprocess": {**CARD["preprocess"], "fit": "stretch"}})
+    served.save(folder, "stretch", flat(free), {**{k: v for k, v in CARD.items() if k != "crops"}, "preprocess": {**longer, "fit": "stretch"}})
     served.save(folder, "embed", flat(free), {"task": "embed", "preprocess": CARD["preprocess"]})
-    longer = {k: v for k, v in CARD["preprocess"].items() if k != "shorter"}
     served.save(folder, "longer", flat(free), {**CARD, "preprocess": {**longer, "longer": SIDE}})
     served.save(folder, "finder", served.red_finder(), {**served.RED_CARD, "then": [{"model": "free", "margin": 1}]})
     with served.Server(onnxd, folder) as s:

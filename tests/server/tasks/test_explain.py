@@ -100,7 +100,7 @@ def server(onnxd, tmp_path_factory):
     served.save(folder, "late", net(*POOLED, ("MatMul", ["q", "w"], ["z"], {}), ("MatMul", ["q", "w2"], ["y"], {}), outputs=(("z", ["n", 3]), ("y", ["n", 3])),
                                     constants=[("w", W), ("w2", W[:, ::-1].copy())]), {**{k: v for k, v in CARD.items() if k != "labels"}, "heads": [{"name": "b", "output": "y"}]})
     served.save(folder, "segments", served.identity(T.FLOAT, [1, 3, 32, 32]), {**CARD, "task": "segment", "decoder": "argmax"})
-    served.save(folder, "depth", served.identity(T.FLOAT, [1, 3, 32, 32]), {**CARD, "task": "image", "decoder": "picture", "labels": []})
+    served.save(folder, "depth", served.identity(T.FLOAT, [1, 3, 32, 32]), {"task": "image", "decoder": "picture", "preprocess": CARD["preprocess"]})
     served.save(folder, "masks", red_masks(), {**served.RED_CARD, "decoder": "yolov8-seg"})
     served.save(folder, "points", red_points(), {**served.RED_CARD, "decoder": "yolov8-pose", "parameters": {"keypoints": [2, 2]}})
     for kind in ("instance", "panoptic"):
