@@ -110,11 +110,16 @@ od_code eng_lazy_check(const eng_model *m, od_status *st)
     return st->code;
 }
 
-od_code eng_lazy_copy(const eng_model *m, const eng_tensor *t, size_t from, size_t size, void *to, od_status *st)
+uint64_t eng_lazy_place(const eng_model *m, const eng_tensor *t)
 {
     int at = -1;
     const entry *e = next(m, t, &at);
-    return m->lazy_read(m->backing, e->where + (uint64_t)((const char *)t->data - e->bytes) + from, size, to, st);
+    return e->where + (uint64_t)((const char *)t->data - e->bytes);
+}
+
+od_code eng_lazy_copy(const eng_model *m, const eng_tensor *t, size_t from, size_t size, void *to, od_status *st)
+{
+    return m->lazy_read(m->backing, eng_lazy_place(m, t) + from, size, to, st);
 }
 
 /* ---- the rest ------------------------------------------------------------------------------- */

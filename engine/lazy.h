@@ -27,6 +27,9 @@ od_code eng_lazy_check(const eng_model *m, od_status *st);
 /* Copy bytes from .. from + size of `t`, which is lazy and stays so. Any thread, while nobody loads. */
 od_code eng_lazy_copy(const eng_model *m, const eng_tensor *t, size_t from, size_t size, void *to, od_status *st);
 
+/* Where the bytes of `t`, which is lazy, lie for model->lazy_read. */
+uint64_t eng_lazy_place(const eng_model *m, const eng_tensor *t);
+
 /* Load, in parallel, what any node, output or default of any graph of `m` reads and `skip` does not except. */
 od_code eng_lazy_load_rest(eng_model *m, od_pool *pool, bool (*skip)(const eng_tensor *t, void *arg), void *arg, od_status *st);
 

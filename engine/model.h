@@ -107,6 +107,7 @@ struct eng_model {
     void *backing; /* the loader's: e.g. a file mapping that constants point into */
     void (*backing_free)(void *);
     od_code (*lazy_read)(void *backing, uint64_t where, size_t size, void *to, od_status *st); /* of eng_model_leave_out; any thread */
+    const char *identity; /* of what lazy_read gives: another whenever the bytes are others; NULL: nothing tells */
     struct eng_lazies *lazies; /* private to lazy.c */
     size_t packed_bytes; /* what prepare has packed */
     struct eng_pack_job *pack_jobs; /* private to packed.c */

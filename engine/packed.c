@@ -58,6 +58,8 @@ struct eng_pack_job {
     const float **slot;
     bool lazy;   /* its weights are in the file, and nobody else wants them */
     int *wanted; /* jobs that still need the weights' bytes, shared by all on the same bytes; NULL: others read them too */
+    XXH128_hash_t sum; /* of lazy weights whose form is kept in a file */
+    bool summed;
     struct eng_pack_job *same; /* wants the same form of the same bytes; NULL: it makes its own */
     packed *result; /* NULL: not made yet */
 };
@@ -205,6 +207,79 @@ static void write_file(const char *folder, const packed *p)
     if (close(fd) || !well || rename(tmp, path)) unlink(tmp);
 }
 
+/* ---- sums of weights ------------------------------------------------------------------------ */
+
+/* Finding a form takes its weights' sum, and that takes all their bytes from the file. So the sums are kept beside the forms, under
+ * the identity of the model's file. */
+typedef struct weight_sum {
+    uint64_t where, size; /* of the weights, in the model's file */
+    XXH128_hash_t sum;
+} weight_sum;
+
+typedef struct sums_head {
+    char magic[8];
+    uint64_t version, n;
+    XXH128_hash_t sum; /* of the n weight_sum that follow, by `where` */
+} sums_head;
+
+static const char sums_magic[8] = "onnxdws";
+
+static void sums_name(const char *folder, const char *identity, const char *tail, char *path, size_t size)
+{
+    XXH128_hash_t h = XXH3_128bits(identity, strlen(identity));
+    snprintf(path, size, "%s/%016llx%016llx.sums%s", folder, (unsigned long long)h.high64, (unsigned long long)h.low64, tail);
+}
+
+/* What is kept of the model's weights; 0: nothing. The caller frees *out. */
+static int read_sums(const eng_model *m, const char *folder, weight_sum **out)
+{
+    enum { MOST = 1 << 20 };
+    char path[4096];
+    sums_head head;
+    *out = NULL;
+    if (!folder || !m->identity) return 0;
+    sums_name(folder, m->identity, "", path, sizeof path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    bool well = read(fd, &head, sizeof head) == (ssize_t)sizeof head && !memcmp(head.magic, sums_magic, sizeof sums_magic) &&
+                head.version == FILE_VERSION && head.n > 0 && head.n <= MOST;
+    size_t size = well ? (size_t)head.n * sizeof **out : 0;
+    well = well && (*out = malloc(size)) && read(fd, *out, size) == (ssize_t)size && XXH128_isEqual(XXH3_128bits(*out, size), head.sum);
+    close(fd);
+    if (well) return (int)head.n;
+    free(*out);
+    *out = NULL;
+    return 0;
+}
+
+static int by_where(const void *a, const void *b)
+{
+    const weight_sum *x = a, *y = b;
+    if (x->where != y->where) return x->where < y->where ? -1 : 1;
+    return x->size < y->size ? -1 : x->size > y->size;
+}
+
+static void write_sums(const eng_model *m, struct eng_pack_job *const *jobs, int n, const char *folder)
+{
+    char path[4096], tmp[4096];
+    weight_sum *all = calloc((size_t)n + 1, sizeof *all);
+    sums_head head = {.version = FILE_VERSION};
+    memcpy(head.magic, sums_magic, sizeof sums_magic);
+    for (int i = 0; all && i < n; i++)
+        if (jobs[i]->summed) all[head.n++] = (weight_sum){eng_lazy_place(m, jobs[i]->w), eng_tensor_bytes(jobs[i]->w), jobs[i]->sum};
+    size_t size = (size_t)head.n * sizeof *all;
+    if (all) qsort(all, (size_t)head.n, sizeof *all, by_where);
+    sums_name(folder, m->identity, "", path, sizeof path);
+    sums_name(folder, m->identity, ".XXXXXX", tmp, sizeof tmp);
+    int fd = all && head.n ? mkstemp(tmp) : -1;
+    if (fd >= 0) {
+        head.sum = XXH3_128bits(all, size);
+        bool well = write_all(fd, &head, sizeof head) && write_all(fd, all, size);
+        if (close(fd) || !well || rename(tmp, path)) unlink(tmp);
+    }
+    free(all);
+}
+
 /* ---- making --------------------------------------------------------------------------------- */
 
 static size_t padded(size_t size)
@@ -223,6 +298,9 @@ typedef struct make_all {
     struct eng_pack_job **jobs;
     region *to;
     const char *folder;
+    weight_sum *sums;    /* that were kept */
+    int n_sums;
+    int unknown;         /* sums that were not */
     scratch *scratch;    /* one a slot */
     size_t scratch_size; /* as large as the largest part of lazy weights */
     od_status *st;       /* of all threads: the first failure */
@@ -394,14 +472,22 @@ static void tell_made(packed *p)
     pthread_mutex_unlock(&lock);
 }
 
+static bool is_known(const make_all *all, const struct eng_pack_job *j, XXH128_hash_t *sum)
+{
+    weight_sum key = {.where = all->n_sums ? eng_lazy_place(all->m, j->w) : 0, .size = eng_tensor_bytes(j->w)};
+    const weight_sum *found = all->n_sums ? bsearch(&key, all->sums, (size_t)all->n_sums, sizeof key, by_where) : NULL;
+    if (found) *sum = found->sum;
+    return found;
+}
+
 /* Lazy weights whose form no file has are packed as they are read; who else has packed the same is known only then. */
-static od_code make_read(const make_all *all, const struct eng_pack_job *j, scratch *s, packed **p, od_status *st)
+static od_code make_read(const make_all *all, struct eng_pack_job *j, scratch *s, packed **p, od_status *st)
 {
     XXH128_hash_t sum;
     bool ours;
     void *to = take_room(all, j);
     OD_TRY(read_weights(all, j, s, to, &sum, st));
-    pack_key key = key_of(j, sum);
+    pack_key key = key_of(j, j->sum = sum);
     if (!(*p = find(&key, &ours))) return OD_OK;
     if (ours) {
         (*p)->in = all->to;
@@ -415,12 +501,18 @@ static od_code make_read(const make_all *all, const struct eng_pack_job *j, scra
 }
 
 /* The rest are added up first. Bytes that are packed are those that were added up, whatever happens to the file. */
-static od_code make_known(const make_all *all, const struct eng_pack_job *j, scratch *s, packed **p, od_status *st)
+static od_code make_known(make_all *all, struct eng_pack_job *j, scratch *s, packed **p, od_status *st)
 {
     XXH128_hash_t sum;
     bool ours;
-    if (j->lazy) OD_TRY(read_weights(all, j, s, NULL, &sum, st));
-    else sum = XXH3_128bits(j->w->data, eng_tensor_bytes(j->w));
+    if (!j->lazy) {
+        sum = XXH3_128bits(j->w->data, eng_tensor_bytes(j->w));
+    } else if (!is_known(all, j, &sum)) {
+        OD_TRY(read_weights(all, j, s, NULL, &sum, st));
+        __atomic_fetch_add(&all->unknown, 1, __ATOMIC_RELAXED);
+    }
+    j->sum = sum;
+    j->summed = j->lazy;
     pack_key key = key_of(j, sum);
     if (j->lazy && !is_kept(all->folder, &key)) return make_read(all, j, s, p, st);
     if (!(*p = find(&key, &ours)) || !ours) return OD_OK;
@@ -630,7 +722,10 @@ static od_code make_jobs(eng_model *m, struct eng_pack_job **jobs, int n, od_poo
     if (folder) mkdir(folder, 0777); /* it may exist; writing tells */
     make_all all = {.m = m, .jobs = jobs, .to = to, .folder = folder, .st = st};
     od_code rc = scratch_create(&all, n, od_pool_slots(pool), st);
+    all.n_sums = read_sums(m, folder, &all.sums);
     if (rc == OD_OK) od_pool_for(pool, n, make_chunk, &all);
+    if (rc == OD_OK && !all.failed && all.unknown && m->identity) write_sums(m, jobs, n, folder);
+    free(all.sums);
     scratch_destroy(&all, od_pool_slots(pool));
     enlarge_behind(to);
     if (rc == OD_OK && all.failed) rc = st->code;

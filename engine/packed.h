@@ -3,7 +3,8 @@
  * An operator's prepare asks for a packed form; all that were asked for are made in parallel when the
  * model's nodes are prepared. The same weights in the same form are made once in the process, however
  * many models, versions and nodes want them. With a cache folder each large form is also kept in a file
- * there, by content, and the next process maps it instead of making it.
+ * there, by content, and the next process maps it instead of making it; and of weights that lie in a model's file
+ * their sums are, by model->identity, so that it need not read these.
  *
  * Weights that every reader has packed are given back to the system page by page as they are packed:
  * their bytes read as zeros afterwards. */

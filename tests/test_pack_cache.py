@@ -1,6 +1,7 @@
 """--pack-cache: the second start maps what the first one packed, and answers the same to the bit."""
 import os
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def run(net, out, *extra, env=None):
 
 
 def files(folder):
-    return {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in folder.iterdir()}
+    return {f.name: (f.stat().st_mtime_ns, f.stat().st_ino) for f in folder.glob("*.pack")}
 
 
 def test_the_second_start_uses_the_files_of_the_first(net):
@@ -70,6 +71,32 @@ def test_other_weights_find_no_files_of_these(net):
     other.save(str(net), other.add("Conv", other.input("x", 1, 32, 14, 14), other.weight(64, 32, 3, 3)))
     assert np.array_equal(run(net, "other", "--pack-cache", str(cache)), run(net, "plain"))
     assert len(files(cache)) == len(made) + 1
+
+
+def weights(net, value):
+    """The bytes of a network of one product whose weights are all `value`."""
+    n = Net()
+    n.save(str(net), n.add("MatMul", n.add("Flatten", n.input("x", 1, 32, 14, 14)), n.const(np.full((6272, 16), value, np.float32))))
+    return net.read_bytes()
+
+
+def test_a_model_whose_bytes_change_in_place_is_read_again(net):
+    """Sums of weights are kept by the file's identity, once it has been still for three seconds."""
+    cache = net.parent / "cache"
+    one, two = weights(net, 0.25), weights(net, 0.5)
+    answers = []
+    for content in (one, two):
+        was = net.stat()
+        with open(net, "r+b") as f:
+            assert f.write(content) == was.st_size
+        os.utime(net, ns=(was.st_atime_ns, was.st_mtime_ns))
+        assert net.stat().st_ino == was.st_ino
+        time.sleep(3.5)
+        for _ in range(2):
+            answers.append(run(net, "out%d" % len(answers), "--pack-cache", str(cache)))
+        assert list(cache.glob("*.sums"))
+    assert np.array_equal(answers[0], answers[1]) and np.array_equal(answers[2], answers[3])
+    assert np.allclose(answers[2], 2 * answers[0])
 
 
 def test_a_file_that_lost_its_time_is_looked_through_and_gets_it_back(net):

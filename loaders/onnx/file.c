@@ -3,9 +3,11 @@
 #include "loaders/onnx/wire.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 struct ldr_hole {
@@ -134,6 +136,17 @@ static od_code walk(scan *s, size_t at, size_t end, int depth)
     return want(s, end);
 }
 
+/* Clocks of file systems may stand still for some milliseconds, some for two seconds. */
+static void identify(ldr_file *f, const struct stat *i)
+{
+    enum { STILL = 3 };
+    time_t now = time(NULL);
+    if (now - i->st_mtim.tv_sec < STILL || now - i->st_ctim.tv_sec < STILL) return;
+    snprintf(f->identity, sizeof f->identity, "%llx-%llx-%llx-%llx.%lx-%llx.%lx", (unsigned long long)i->st_dev, (unsigned long long)i->st_ino,
+             (unsigned long long)i->st_size, (unsigned long long)i->st_mtim.tv_sec, (unsigned long)i->st_mtim.tv_nsec,
+             (unsigned long long)i->st_ctim.tv_sec, (unsigned long)i->st_ctim.tv_nsec);
+}
+
 od_code ldr_file_open(ldr_file **out, int fd, size_t hole_min, od_status *st)
 {
     struct stat info;
@@ -142,6 +155,7 @@ od_code ldr_file_open(ldr_file **out, int fd, size_t hole_min, od_status *st)
     if (info.st_size == 0) return od_fail(st, OD_BAD_MODEL, "an empty file");
     OD_TRY(create(out, (size_t)info.st_size, st));
     (*out)->fd = fd;
+    identify(*out, &info);
     scan s = {.f = *out, .step = STEP_MIN, .hole_min = hole_min, .st = st};
     return walk(&s, 0, (*out)->size, 0);
 }

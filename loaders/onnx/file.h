@@ -17,6 +17,9 @@ typedef struct ldr_file {
     int fd;         /* -1: all is here */
     struct ldr_hole *holes; /* what is not, in ascending order */
     int n_holes, cap_holes;
+    /* Of the file as it was opened: device, inode, size, and when bytes and inode changed last; another once bytes are written.
+     * "": it was changed so short a time before that it may be again without telling. */
+    char identity[128];
 } ldr_file;
 
 /* Raw data of at least so many bytes are left out. */

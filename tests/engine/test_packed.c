@@ -211,6 +211,63 @@ TEST(large_weights_in_a_file_are_packed_in_parts)
     od_pages_free(pages, N * sizeof *pages);
 }
 
+TEST(weights_of_a_file_that_is_known_are_not_read_again)
+{
+    char folder[] = "/tmp/onnxd-packs-XXXXXX", path[300];
+    float *pages = od_pages_alloc(LARGE * sizeof *pages);
+    CHECK(mkdtemp(folder));
+    static const struct { const char *identity; bool read; } rounds[] = {
+        {NULL, true}, {NULL, true}, {"one", true}, {"one", false}, {"two", true}, {"two", false}, {"one", false}, {"two", true}};
+    for (size_t i = 0; i < OD_COUNT(rounds); i++) {
+        const float *slot;
+        source s = {.changes_at = 1000};
+        eng_model *m = lazy_model(&s, pages, &slot);
+        m->identity = rounds[i].identity;
+        CHECK_OK(eng_packs_make(m, NULL, folder, &st));
+        CHECK_EQ(s.reads > 0, rounds[i].read);
+        CHECK_EQ(slot[LARGE - 1], -(LARGE - 1));
+        eng_lazy_end(m);
+        eng_model_destroy(m);
+        while (i + 2 == OD_COUNT(rounds) && files_in(folder, path, sizeof path)) CHECK(!unlink(path));
+    }
+    while (files_in(folder, path, sizeof path)) unlink(path);
+    rmdir(folder);
+    od_pages_free(pages, LARGE * sizeof *pages);
+}
+
+TEST(sums_that_are_damaged_are_added_up_anew)
+{
+    char folder[] = "/tmp/onnxd-packs-XXXXXX", path[300];
+    float *pages = od_pages_alloc(LARGE * sizeof *pages);
+    CHECK(mkdtemp(folder));
+    for (int round = 0; round < 4; round++) {
+        const float *slot;
+        source s = {.changes_at = 1000};
+        eng_model *m = lazy_model(&s, pages, &slot);
+        m->identity = "one";
+        CHECK_OK(eng_packs_make(m, NULL, folder, &st));
+        CHECK_EQ(s.reads > 0, round != 3);
+        CHECK_EQ(slot[5], -5);
+        eng_lazy_end(m);
+        eng_model_destroy(m);
+        DIR *d = opendir(folder);
+        for (struct dirent *e; (e = readdir(d));) {
+            if (!strstr(e->d_name, ".sums")) continue;
+            snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+            if (round == 0) CHECK(!truncate(path, 50));
+            FILE *f = round == 1 ? fopen(path, "r+") : NULL;
+            if (!f) continue;
+            fseek(f, -1, SEEK_END);
+            fputc(1, f);
+            fclose(f);
+        }
+        closedir(d);
+    }
+    while (files_in(folder, path, sizeof path)) unlink(path);
+    rmdir(folder);
+    od_pages_free(pages, LARGE * sizeof *pages);
+}
+
 TEST(nodes_that_want_the_same_of_the_same_weights_share_it)
 {
     const float *a, *b, *c;
