@@ -173,7 +173,7 @@ static od_code fuse_sum(eng_rewrite *r, int node, bool scaled, od_status *st)
         if (!m || !(m->op->flags & ENG_FUSES) || m->fused.residual || m->out[0] != from || !eng_rewrite_private(r, from)) continue;
         if (!turned && !scaled) continue; /* as any */
         int made = g->values[from].producer, slot = m->n_in < 3 ? 3 : m->n_in;
-        if (!eng_rewrite_same_shape(r, v, other) || g->values[other].constant || g->values[other].producer >= made || r->is_output[y]) continue;
+        if (!eng_rewrite_same_shape(r, v, other) || g->values[other].constant || g->values[other].producer >= made) continue;
         if (scaled) {
             const eng_tensor *w = eng_node_is(m, "MatMul") ? eng_rewrite_weights(r, m->in[1]) : NULL;
             if (!w || w->rank != 2 || m->fused.act || m->n_in > 3 || !eng_rewrite_same_shape(r, v, x)) continue;
