@@ -615,6 +615,15 @@ def test_a_sum_behind_a_transpose_stays_where_that_is_read_or_would_be_a_copy(tm
     assert {"Add", "Chain"} & set(check(tmp_path, n, {"x": feed(2, 8, 8, 8)}, z))
 
 
+@pytest.mark.parametrize("channels", [3, 20])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_a_softmax_of_few_or_many_channels_is_the_same(tmp_path, channels, axis):
+    n = Net()
+    x = nchw(n, n.add("MatMul", n.input("x", "n", 6, 9, 5), n.weight(5, channels)))
+    y = n.add("Mul", n.add("Softmax", x, axis=axis), n.add("LogSoftmax", x, axis=axis))
+    assert check(tmp_path, n, {"x": feed(2, 6, 9, 5)}, y)["Softmax"] == 1
+
+
 def test_a_mean_over_pixels_needs_no_transpose(tmp_path):
     n = Net()
     x = nhwc(n, n.add("Conv", n.input("x", "n", 8, 9, 9), n.weight(8, 8, 1, 1)))

@@ -38,7 +38,12 @@ od_code eng_softmax_infer(eng_ctx *c, od_status *st)
 
 void eng_softmax_layout(const eng_ctx *c, eng_layout *want_in, eng_layout *want_out)
 {
-    if (flattens(c)) want_in[0] = ENG_ROW;
+    enum { FEW = 16 }; /* channels beside each other that fill no vector: rows are better, at the price of a copy */
+    const eng_tensor *x = c->in[0];
+    int axis;
+    od_status st;
+    bool narrow = want_in[0] == ENG_CL && x->dims[1] < FEW && axis_of(c, &axis, &st) == OD_OK && axis > 1;
+    if (flattens(c) || narrow) want_in[0] = ENG_ROW;
     *want_out = want_in[0];
 }
 
