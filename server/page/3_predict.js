@@ -1,7 +1,7 @@
 /* A picture's way to the server and its answer's onto the page. */
 
 /* Asked once with this low a threshold; the sliders then choose from what came. */
-const LOW_SCORE = 0.05, MOST_CLASSES = 20;
+const LOW_SCORE = 0.05, MOST_CLASSES = 20, SOFT = 0.5; /* the paper's sigma */
 const stages = [["queue", "waiting"], ["decode", "decode"], ["preprocess", "resize"], ["compute", "network"], ["postprocess", "read out"], ["rest", "on the way"]];
 
 const needsAsking = () => state.card && state.card.task === "segment";
@@ -14,7 +14,31 @@ function queryOf(shown) {
   if (task === "classify" && shown && +$("score").value > 0) q.set("score_threshold", $("score").value);
   if (task === "detect" || (task === "segment" && !$("score").parentElement.hidden)) q.set("score_threshold", shown || task === "segment" ? $("score").value : Math.min(LOW_SCORE, +$("score").value));
   if (task === "detect" && !$("iou").parentElement.hidden) q.set("iou_threshold", $("iou").value);
+  const said = defaults();
+  if ($("crops").value !== said.crops) q.set("crops", $("crops").value);
+  if ($("soft").checked !== said.soft) q.set("soft_nms", $("soft").checked ? SOFT : 0);
+  if ($("agnostic").checked !== said.agnostic) q.set("class_agnostic", $("agnostic").checked ? 1 : 0);
+  if (shown && $("format").value !== said.format) q.set("format", $("format").value);
   return q.toString();
+}
+
+/* What the card says of the choices below the sliders. */
+function defaults() {
+  const card = state.card || {};
+  return {crops: String(card.crops || 1), soft: (card.parameters || {}).soft_nms > 0, agnostic: !!card.class_agnostic, format: card.task === "embed" ? "floats" : "png"};
+}
+
+function setChoices() {
+  const card = state.card || {}, boxes = !$("iou").parentElement.hidden, said = defaults();
+  $("crops-label").hidden = !(card.task === "classify" && (card.preprocess || {}).fit === "crop");
+  $("soft-label").hidden = $("agnostic-label").hidden = !boxes;
+  $("format-label").hidden = !["image", "embed"].includes(card.task);
+  $("format").options[0].disabled = card.task === "embed"; /* a vector is no picture */
+  $("choices").hidden = [...$("choices").children].every(c => c.hidden);
+  $("crops").value = said.crops;
+  $("soft").checked = said.soft;
+  $("agnostic").checked = said.agnostic;
+  $("format").value = said.format;
 }
 
 function setSliders() {
@@ -26,6 +50,7 @@ function setSliders() {
   $("score").value = card.score_threshold ?? (task === "classify" ? 0 : 0.5);
   $("iou").value = card.iou_threshold ?? 0.5;
   $("top").value = Math.min(card.top_k ?? 5, MOST_CLASSES);
+  setChoices();
   showSliders();
 }
 function showSliders() {
@@ -167,7 +192,7 @@ function showAnswer() {
   $("list").replaceChildren(...rows);
   $("status").textContent = words;
   canvas.setAttribute("aria-label", "Result over the picture: " + words);
-  $("explain-bar").hidden = !explainable(a);
+  $("explain-bar").hidden = !whyQuery(a);
   showCode();
 }
 
@@ -179,17 +204,20 @@ function endExplain() {
   $("explain-text").textContent = "";
   showHeat(null);
 }
-/* What can be asked why: classes, boxes, the pixels of a class. */
-function explainable(a) {
-  const list = a.classes || a.detections || (a.segmentation && a.segmentation.classes && a.segmentation.classes.filter(c => c.index)) || [];
-  return list.length > 0;
-}
-/* The query that asks about the chosen result, else about the first. */
+/* The query that asks why of the chosen result, else of the first: a class, also of a head, a box or a segment, the pixels of a class. */
 function whyQuery(a) {
-  const parts = a.segmentation && a.segmentation.classes, list = a.classes || a.detections || parts || [];
-  const hit = list[state.chosen] || (parts && parts.find(c => c.index)) || list[0];
+  const parts = a.segmentation && a.segmentation.classes, numbered = a.detections || (a.segmentation && a.segmentation.segments);
+  const heads = Object.entries(a.heads || {}).flatMap(([head, list]) => list.map((c, at) => ({...c, head, at: `${head} ${at}`})));
+  const list = a.classes || numbered || parts || heads;
+  const hit = a.heads ? heads.find(c => c.at === state.chosen) || heads[0] : list[state.chosen] || (parts && parts.find(c => c.index)) || (!parts && list[0]);
   if (!hit) return null;
-  return a.detections ? `${queryOf(false)}&explain=1&box=${list.indexOf(hit)}` : `top_k=1&explain=1&class=${hit.index}`;
+  const q = new URLSearchParams(queryOf(false));
+  q.set("explain", 1);
+  if (numbered) q.set("box", list.indexOf(hit));
+  else q.set("class", hit.index);
+  if (hit.head !== undefined) q.set("head", hit.head);
+  if (a.classes || a.heads) q.set("top_k", 1);
+  return q.toString();
 }
 async function explain() {
   const why = state.answer && whyQuery(state.answer);

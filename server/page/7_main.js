@@ -137,6 +137,8 @@ for (const id of ["score", "iou", "top"])
     else if (state.card.task === "detect" && id === "score" && +$(id).value < LOW_SCORE) askLater();
     else showAnswer();
   });
+for (const id of ["crops", "soft", "agnostic"]) $(id).addEventListener("change", () => { showCode(); predict(); });
+$("format").addEventListener("change", showCode);
 $("explain").addEventListener("click", () => explaining() ? endExplain() : explain());
 $("languages").addEventListener("change", showCode);
 $("tensor-in").addEventListener("input", showCode);

@@ -75,6 +75,10 @@ def kinds(onnxd, tmp_path_factory):
              heads=[{"name": "age", "output": "a", "labels": ["child", "adult", "old"]}, {"name": "worn", "output": "b", "decoder": "sigmoid", "labels": ["hat", "glasses"]}])
     served.save(folder, "colours", served.model([("GlobalAveragePool", ["pixels"], ["m"], {}), ("Flatten", ["m"], ["scores"], {})],
                                                 [("pixels", T.FLOAT, ["n", 3, 32, 32])], [("scores", T.FLOAT, ["n", 3])]), served.COLOURS_CARD)
+    served.save(folder, "corners", served.model([("GlobalAveragePool", ["pixels"], ["m"], {}), ("Flatten", ["m"], ["scores"], {})],
+                                                [("pixels", T.FLOAT, ["n", 3, 32, 32])], [("scores", T.FLOAT, ["n", 3])]),
+                {**served.COLOURS_CARD, "crops": 5, "preprocess": {"fit": "crop", "shorter": 64, "width": 32, "height": 32, "rescale": 1 / 255}})
+    constant(folder, "vector", {"y": [[1, 2, 3, 4]]}, task="embed")
     served.save(folder, "chain", served.red_finder(), {**served.RED_CARD, "then": [{"model": "colours"}]})
     with served.Server(onnxd, folder) as s:
         yield s
@@ -182,6 +186,8 @@ def test_segments_of_one_class_have_colours_of_their_own(browser, kinds, root):
         p.page.locator("#list .hit").first.click()
         assert p.pixel(40, 128)[3] != p.pixel(216, 128)[3]  # the chosen one is stronger
         p.shot(root, "panoptic")
+        p.page.click("#explain")
+        playwright.expect(p.page.locator("#explain-text")).to_contain_text("“cat”")
 
 
 def test_keypoints_are_drawn_at_their_places(browser, kinds, root):
@@ -245,12 +251,53 @@ def test_heads_and_chained_models_are_told(browser, kinds, root):
         p.status("age: adult, worn: hat")
         assert p.labels() == ["adult", "old", "child", "hat", "glasses"]
         p.shot(root, "heads")
+        p.page.locator("#list .hit", has_text="glasses").click()
+        p.page.click("#explain")
+        playwright.expect(p.page.locator("#explain-text")).to_contain_text("“glasses”")
         p.page.select_option("#model", "chain")
         p.give("colours.png", served.coloured_picture())
         p.status("2 × red, 1 × blue")
         details = p.page.locator("#list .hit em").all_inner_texts()
         assert details == ["colours: red 2.25", "colours: blue 2.64", "colours: red 93 %"]
         p.shot(root, "chain")
+
+
+def test_choices_of_a_request_are_where_they_mean_something(browser, kinds, root):
+    with Page(browser, kinds, "corners") as p:
+        code, asked = p.page.locator("#code"), lambda: [u for u in p.asked if "/predict" in u][-1]
+        picture = Image.new("RGB", (64, 64), (0, 0, 200))
+        picture.paste((200, 0, 0), (16, 16, 48, 48))
+        out = io.BytesIO()
+        picture.save(out, "PNG")
+        p.give("corners.png", out.getvalue())
+        p.status("blue, 47 %")  # corners are blue by three quarters, the centre is red
+        assert p.page.locator("#crops").input_value() == "5" and "crops" not in asked()
+        p.page.select_option("#crops", "1")
+        p.status("red, 78 %")
+        assert "crops=1" in asked()
+        playwright.expect(code).to_contain_text("crops=1")
+        p.shot(root, "crops")
+        for other in ("#soft", "#agnostic", "#format"):
+            playwright.expect(p.page.locator(other)).to_be_hidden()
+        p.page.select_option("#model", "vector")
+        p.status("A vector of 4 numbers")
+        playwright.expect(p.page.locator("#crops")).to_be_hidden()
+        p.page.select_option("#format", "base64")
+        playwright.expect(code).to_contain_text("format=base64")
+        p.page.select_option("#model", "depth")
+        p.status("64 × 64")
+        playwright.expect(code).not_to_contain_text("format")
+        p.page.select_option("#format", "floats")
+        playwright.expect(code).to_contain_text("format=floats")
+        p.shot(root, "depth_numbers")
+        p.page.select_option("#model", "chain")
+        p.page.check("#soft")
+        playwright.expect(code).to_contain_text("soft_nms=0.5")
+        p.page.check("#agnostic")
+        playwright.expect(code).to_contain_text("class_agnostic=1")
+        playwright.expect(p.page.locator("#status")).not_to_contain_text("Asking")
+        assert "soft_nms=0.5" in asked() and "class_agnostic=1" in asked()
+        p.shot(root, "boxes_choices")
 
 
 def test_a_box_is_explained(browser, kinds, root):
@@ -280,7 +327,7 @@ def test_names_can_be_read_on_each_colour(browser, kinds):
             assert (max(one, other) + 0.05) / (min(one, other) + 0.05) >= 4.5, (colour, ink)
 
 
-@pytest.mark.parametrize("model", ["panoptic", "pose", "joints", "turned", "depth", "heads", "chain"])
+@pytest.mark.parametrize("model", ["panoptic", "pose", "joints", "turned", "depth", "heads", "chain", "corners", "vector"])
 def test_a_phone_shows_each_kind(browser, kinds, root, model):
     with Page(browser, kinds, model, width=360, height=740, is_mobile=True, has_touch=True) as p:
         p.give("scene.png", scene())
