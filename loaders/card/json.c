@@ -14,8 +14,7 @@ typedef struct reader {
     const char *model_path;
     od_arena *a;
     ldr_card *card;
-    struct ldr_card_then *then; /* the one being read */
-    struct ldr_card_head *head; /* the same */
+    void *item; /* of "then" or "heads": the one being read */
     od_status *st;
 } reader;
 
@@ -155,29 +154,43 @@ static od_code read_texts(reader *r, const char *key, const cJSON *j, const char
     return OD_OK;
 }
 
+/* An array of 1 to `most` objects of `size` bytes, each with a name of its own, which is the first of the fields. */
+static od_code read_list(reader *r, const char *what, const cJSON *j, int most, const ldr_field *fields, int n_fields, size_t size,
+                         od_code (*other)(reader *, const cJSON *, bool *), void **out, int *n_out)
+{
+    int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : 0, i = 0;
+    if (n < 1 || n > most) return od_fail(r->st, OD_BAD_MODEL, "'%s': an array of 1 to %d objects is wanted", what, most);
+    char *list = od_arena_zalloc(r->a, (size_t)n * size);
+    if (!list) return od_fail(r->st, OD_NO_MEMORY, "'%s'", what);
+    for (const cJSON *k = j->child; k; k = k->next, i++) {
+        r->item = list + (size_t)i * size;
+        OD_TRY(read_object(r, what, k, fields, n_fields, r->item, other));
+        const char *const *name = (const char *const *)(const void *)((char *)r->item + fields[0].offset);
+        if (!*name || !**name) return od_fail(r->st, OD_BAD_MODEL, "'%s': in each object of '%s' the name of %s is wanted", fields[0].key, what,
+                                              !strcmp(what, "then") ? "a model" : "a head");
+        for (int b = 0; b < i; b++)
+            if (!strcmp(*(const char *const *)(const void *)(list + (size_t)b * size + fields[0].offset), *name))
+                return od_fail(r->st, OD_BAD_MODEL, "'%s' names '%.60s' twice", what, *name);
+    }
+    *out = list;
+    *n_out = n;
+    return OD_OK;
+}
+
 static od_code then_key(reader *r, const cJSON *j, bool *taken)
 {
+    struct ldr_card_then *then = r->item;
     if (strcmp(j->string, "of") != 0) return OD_OK;
     if (!cJSON_IsArray(j) || !cJSON_GetArraySize(j)) return bad(r, "of", "an array of labels");
     *taken = true;
-    return read_texts(r, "of", j, &r->then->of, &r->then->n_of);
+    return read_texts(r, "of", j, &then->of, &then->n_of);
 }
 
 static od_code read_then(reader *r, const cJSON *j)
 {
-    int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : 0, i = 0;
-    if (n < 1 || n > THEN_MAX) return bad(r, "then", "an array of 1 to 16 objects");
-    struct ldr_card_then *list = od_arena_zalloc(r->a, (size_t)n * sizeof *list);
-    if (!list) return od_fail(r->st, OD_NO_MEMORY, "'then'");
-    for (const cJSON *k = j->child; k; k = k->next, i++) {
-        r->then = &list[i];
-        OD_TRY(read_object(r, "then", k, ldr_then_fields, ldr_then_fields_count, &list[i], then_key));
-        if (!list[i].model || !*list[i].model) return bad(r, "model", "in each object of 'then' the name of a model");
-        for (int b = 0; b < i; b++)
-            if (!strcmp(list[b].model, list[i].model)) return od_fail(r->st, OD_BAD_MODEL, "'then' names '%.60s' twice", list[i].model);
-    }
+    void *list;
+    OD_TRY(read_list(r, "then", j, THEN_MAX, ldr_then_fields, ldr_then_fields_count, sizeof *r->card->then, then_key, &list, &r->card->n_then));
     r->card->then = list;
-    r->card->n_then = n;
     return OD_OK;
 }
 
@@ -215,7 +228,7 @@ static od_code read_labels(reader *r, const cJSON *j)
 
 static od_code head_key(reader *r, const cJSON *j, bool *taken)
 {
-    struct ldr_card_head *h = r->head;
+    struct ldr_card_head *h = r->item;
     *taken = true;
     if (!strcmp(j->string, "output")) {
         h->output = cJSON_IsString(j) ? ldr_card_output_at(r->m, j->valuestring) : -1;
@@ -234,20 +247,12 @@ static od_code head_key(reader *r, const cJSON *j, bool *taken)
 
 static od_code read_heads(reader *r, const cJSON *j)
 {
-    int n = cJSON_IsArray(j) ? cJSON_GetArraySize(j) : 0, i = 0;
-    if (n < 1 || n > HEADS_MAX) return bad(r, "heads", "an array of 1 to 64 objects");
-    struct ldr_card_head *list = od_arena_zalloc(r->a, (size_t)n * sizeof *list);
-    if (!list) return od_fail(r->st, OD_NO_MEMORY, "'heads'");
-    for (const cJSON *k = j->child; k; k = k->next, i++) {
-        r->head = &list[i];
-        OD_TRY(read_object(r, "heads", k, ldr_head_fields, ldr_head_fields_count, &list[i], head_key));
-        if (!list[i].name || !*list[i].name) return bad(r, "name", "in each object of 'heads' a name");
-        if (!list[i].decoder) list[i].decoder = ldr_card_scores(r->m, list[i].output);
-        for (int b = 0; b < i; b++)
-            if (!strcmp(list[b].name, list[i].name)) return od_fail(r->st, OD_BAD_MODEL, "'heads' has '%.60s' twice", list[i].name);
-    }
-    r->card->heads = list;
-    r->card->n_heads = n;
+    void *list;
+    OD_TRY(read_list(r, "heads", j, HEADS_MAX, ldr_head_fields, ldr_head_fields_count, sizeof *r->card->heads, head_key, &list, &r->card->n_heads));
+    struct ldr_card_head *heads = list;
+    for (int i = 0; i < r->card->n_heads; i++)
+        if (!heads[i].decoder) heads[i].decoder = ldr_card_scores(r->m, heads[i].output);
+    r->card->heads = heads;
     return OD_OK;
 }
 

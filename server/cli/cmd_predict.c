@@ -213,44 +213,29 @@ static od_code add_answer(predictor *p, chained *l, srv_picture *picture, const 
     return OD_OK;
 }
 
-static od_code add_part(predictor *p, chained *l, const struct ldr_card_then *then, const srv_region *part, const ldr_pixels *from, srv_text *json, od_status *st)
+static od_code add_part(predictor *p, chained *l, const struct ldr_card_then *then, const ldr_pixels *from, srv_onward *part, od_status *st)
 {
     ldr_pixels cut;
     srv_picture picture;
     srv_query q;
     srv_query_init(&q);
-    OD_TRY(srv_region_cut(part, then->margin, from, 4 * from->width * from->height, &p->arena, &cut, st));
+    part->json.arena = &p->arena;
+    OD_TRY(srv_region_cut(part->region, then->margin, from, 4 * from->width * from->height, &p->arena, &cut, st));
     OD_TRY(srv_picture_open_pixels(&l->card, l->model, &q, &cut, &p->arena, &picture, st));
-    srv_text_json(json, then->model, strlen(then->model));
-    srv_text_add(json, ":{", 2);
-    OD_TRY(add_answer(p, l, &picture, &q, json, st));
-    srv_text_add(json, "}", 1);
-    return OD_OK;
+    return add_answer(p, l, &picture, &q, &part->json, st);
 }
 
 /* What the models behind say of each part goes into its detection. */
 static od_code add_behind(predictor *p, chained *l, const srv_picture *picture, srv_text *json, od_status *st)
 {
-    srv_text out = {.arena = &p->arena};
-    size_t from = 0;
-    for (int64_t i = 0; i < picture->n_regions; i++) {
-        const srv_region *part = &picture->regions[i];
-        int n = 0;
-        for (int t = 0; t < l->card.n_then; t++) {
-            const struct ldr_card_then *then = &l->card.then[t];
-            if (!srv_region_goes_on(&l->card, then, part->label)) continue;
-            if (!n) {
-                srv_text_add(&out, json->data + from, part->json_at - from);
-                from = part->json_at;
-            }
-            srv_text_printf(&out, n++ ? "," : ",\"then\":{");
-            if (add_part(p, &l->behind[t], then, part, &picture->pixels, &out, st) != OD_OK) return od_note(st, "model '%.60s'", then->model);
-        }
-        if (n) srv_text_add(&out, "}", 1);
+    srv_onward *parts;
+    int64_t n;
+    OD_TRY(srv_onward_list(&l->card, picture, &p->arena, &parts, &n, st));
+    for (int64_t i = 0; i < n; i++) {
+        const struct ldr_card_then *then = &l->card.then[parts[i].then];
+        if (add_part(p, &l->behind[parts[i].then], then, &picture->pixels, &parts[i], st) != OD_OK) return od_note(st, "model '%.60s'", then->model);
     }
-    srv_text_add(&out, json->data + from, json->len - from);
-    *json = out;
-    return OD_OK;
+    return srv_onward_join(&l->card, parts, n, &p->arena, json, st);
 }
 
 static od_code predict(predictor *p, const char *image, od_status *st)

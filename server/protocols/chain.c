@@ -72,16 +72,10 @@ void srv_chain_close(srv_chain *c)
 
 /* ---- the parts ---------------------------------------------------------------------------- */
 
-typedef struct part {
-    const srv_region *region;
-    int then;
-    od_arena arena;
-    srv_text json;
-} part;
-
 typedef struct chain_lane {
     srv_chaining *c;
-    part *part;
+    srv_onward *part;
+    od_arena *arena; /* the part's */
     srv_picture picture;
     srv_views views;
     srv_chaining behind;
@@ -92,35 +86,11 @@ static const srv_chain *link_of(const chain_lane *l)
     return l->c->chain->links[l->part->then];
 }
 
-/* The detector's JSON with each part's result in its detection. Parts are in the order of regions. */
-static void join(srv_chaining *c)
-{
-    srv_text out = {.arena = c->arena};
-    size_t from = 0;
-    for (int64_t i = 0; i < c->n_parts; i++) {
-        const part *p = &c->parts[i];
-        bool first = !i || c->parts[i - 1].region != p->region, last = i + 1 == c->n_parts || c->parts[i + 1].region != p->region;
-        const char *name = c->chain->links[p->then]->model->name;
-        if (first) {
-            srv_text_add(&out, c->json->data + from, p->region->json_at - from);
-            from = p->region->json_at;
-        }
-        srv_text_printf(&out, first ? ",\"then\":{" : ",");
-        srv_text_json(&out, name, strlen(name));
-        srv_text_add(&out, ":{", 2);
-        srv_text_add(&out, p->json.data, p->json.len);
-        srv_text_printf(&out, last ? "}}" : "}");
-    }
-    srv_text_add(&out, c->json->data + from, c->json->len - from);
-    if (out.full) od_fail(&c->st, OD_NO_MEMORY, "no memory for the answer");
-    *c->json = out;
-}
-
 static void lane_ends(srv_chaining *c)
 {
     if (atomic_fetch_sub(&c->left, 1) != 1) return;
-    if (!c->st.code) join(c);
-    for (int64_t i = 0; i < c->n_parts; i++) od_arena_fini(&c->parts[i].arena);
+    if (!c->st.code) srv_onward_join(c->chain->model->card, c->parts, c->n_parts, c->arena, c->json, &c->st);
+    for (int64_t i = 0; i < c->n_parts; i++) od_arena_fini(&c->arenas[i]);
     c->done(c->arg, &c->st);
 }
 
@@ -144,18 +114,18 @@ static void part_done(void *arg, const od_status *st)
 static void read_out(chain_lane *l)
 {
     const srv_chain *link = link_of(l);
-    part *p = l->part;
+    srv_onward *p = l->part;
     srv_query query;
     od_status st = l->views.job.st;
     srv_query_init(&query);
-    p->json = (srv_text){.arena = &p->arena};
-    if (!st.code) srv_picture_answer(link->model->card, &l->picture, l->views.outputs, &query, &p->arena, &p->json, &st);
+    p->json = (srv_text){.arena = l->arena};
+    if (!st.code) srv_picture_answer(link->model->card, &l->picture, l->views.outputs, &query, l->arena, &p->json, &st);
     if (st.code || !link->links) {
         part_done(l, &st);
         return;
     }
     l->behind = (srv_chaining){.server = l->c->server, .chain = link, .picture = &l->picture, .cancelled = l->c->cancelled, .since_ns = l->c->since_ns,
-                               .arena = &p->arena, .json = &p->json, .done = part_done, .arg = l};
+                               .arena = l->arena, .json = &p->json, .done = part_done, .arg = l};
     srv_chain_run(&l->behind);
 }
 
@@ -180,9 +150,9 @@ static od_code begin_part(chain_lane *l, od_status *st)
     srv_query query;
     srv_query_init(&query);
     if (atomic_load(c->cancelled)) return od_fail(st, OD_CANCELLED, "the client has gone");
-    OD_TRY(srv_region_cut(l->part->region, then->margin, &c->picture->pixels, 4 * max_pixels, &l->part->arena, &cut, st));
-    OD_TRY(srv_picture_open_pixels(m->card, m->model, &query, &cut, &l->part->arena, &l->picture, st));
-    l->views = (srv_views){.model = m, .picture = &l->picture, .job = {.arena = &l->part->arena, .since_ns = c->since_ns}, .done = ran, .arg = l};
+    OD_TRY(srv_region_cut(l->part->region, then->margin, &c->picture->pixels, 4 * max_pixels, l->arena, &cut, st));
+    OD_TRY(srv_picture_open_pixels(m->card, m->model, &query, &cut, l->arena, &l->picture, st));
+    l->views = (srv_views){.model = m, .picture = &l->picture, .job = {.arena = l->arena, .since_ns = c->since_ns}, .done = ran, .arg = l};
     return srv_views_run(&l->views, st);
 }
 
@@ -196,20 +166,17 @@ static void lane_goes_on(chain_lane *l)
         return;
     }
     l->part = &c->parts[at];
+    l->arena = &c->arenas[at];
     if (begin_part(l, &st) != OD_OK) part_done(l, &st);
 }
 
 static od_code list_parts(srv_chaining *c, od_status *st)
 {
-    const ldr_card *card = c->chain->model->card;
-    int64_t most = c->picture->n_regions * card->n_then;
-    c->parts = od_arena_array(c->arena, part, most);
+    OD_TRY(srv_onward_list(c->chain->model->card, c->picture, c->arena, &c->parts, &c->n_parts, st));
     c->lanes = od_arena_array(c->arena, chain_lane, LANES_MOST);
-    if (!c->parts || !c->lanes) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " parts", most);
-    for (int64_t i = 0; i < c->picture->n_regions; i++)
-        for (int t = 0; t < card->n_then; t++)
-            if (srv_region_goes_on(card, &card->then[t], c->picture->regions[i].label))
-                c->parts[c->n_parts++] = (part){.arena = {.budget = c->arena->budget}, .region = &c->picture->regions[i], .then = t};
+    c->arenas = od_arena_array(c->arena, od_arena, c->n_parts);
+    if (!c->lanes || !c->arenas) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " parts", c->n_parts);
+    for (int64_t i = 0; i < c->n_parts; i++) c->arenas[i].budget = c->arena->budget;
     return OD_OK;
 }
 

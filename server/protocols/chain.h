@@ -30,7 +30,8 @@ typedef struct srv_chaining {
     void (*done)(void *arg, const od_status *st);
     void *arg;
     /* its own */
-    struct part *parts;
+    srv_onward *parts;
+    od_arena *arenas;           /* as many */
     struct chain_lane *lanes;
     int64_t n_parts;
     atomic_int_least64_t next;

@@ -43,7 +43,8 @@ static od_code set_upright(const srv_region *r, const ldr_pixels *from, int64_t 
     return OD_OK;
 }
 
-bool srv_region_goes_on(const ldr_card *card, const struct ldr_card_then *then, int64_t label)
+/* Do boxes of this label go through the model of `then`? */
+static bool goes_on(const ldr_card *card, const struct ldr_card_then *then, int64_t label)
 {
     for (int i = 0; i < then->n_of; i++)
         if (label >= 0 && label < card->n_labels && !strcmp(then->of[i], card->labels[label])) return true;
@@ -59,4 +60,38 @@ od_code srv_region_cut(const srv_region *r, double margin, const ldr_pixels *fro
     wide.y -= margin * (r->uy + r->vy);
     wide.ux *= more, wide.uy *= more, wide.vx *= more, wide.vy *= more;
     return r->turned ? set_upright(&wide, from, max_pixels, a, out, st) : cut_upright(&wide, from, out, st);
+}
+
+od_code srv_onward_list(const ldr_card *card, const srv_picture *p, od_arena *a, srv_onward **out, int64_t *n, od_status *st)
+{
+    int64_t most = p->n_regions * card->n_then;
+    *n = 0;
+    if (!(*out = od_arena_array(a, srv_onward, most))) return od_fail(st, OD_NO_MEMORY, "no memory for %" PRId64 " parts", most);
+    for (int64_t i = 0; i < p->n_regions; i++)
+        for (int t = 0; t < card->n_then; t++)
+            if (goes_on(card, &card->then[t], p->regions[i].label)) (*out)[(*n)++] = (srv_onward){.region = &p->regions[i], .then = t};
+    return OD_OK;
+}
+
+od_code srv_onward_join(const ldr_card *card, const srv_onward *list, int64_t n, od_arena *a, srv_text *json, od_status *st)
+{
+    srv_text out = {.arena = a};
+    size_t from = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const srv_onward *o = &list[i];
+        bool first = !i || list[i - 1].region != o->region, last = i + 1 == n || list[i + 1].region != o->region;
+        const char *name = card->then[o->then].model;
+        if (first) {
+            srv_text_add(&out, json->data + from, o->region->json_at - from);
+            from = o->region->json_at;
+        }
+        srv_text_printf(&out, first ? ",\"then\":{" : ",");
+        srv_text_json(&out, name, strlen(name));
+        srv_text_add(&out, ":{", 2);
+        srv_text_add(&out, o->json.data, o->json.len);
+        srv_text_printf(&out, last ? "}}" : "}");
+    }
+    srv_text_add(&out, json->data + from, json->len - from);
+    *json = out;
+    return out.full ? od_fail(st, OD_NO_MEMORY, "no memory for the answer") : OD_OK;
 }

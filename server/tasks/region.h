@@ -12,9 +12,6 @@ typedef struct srv_region {
     size_t json_at; /* where more members of its JSON object go */
 } srv_region;
 
-/* Do boxes of this label go through the model of `then`, which is the card's? */
-bool srv_region_goes_on(const ldr_card *card, const struct ldr_card_then *then, int64_t label);
-
 enum { SRV_CHAIN_DEPTH = 4 }; /* models one behind the other */
 
 /* The part with `margin` times its extents more on each side. Upright ones are cut at whole pixels, outwards, where the
@@ -22,5 +19,20 @@ enum { SRV_CHAIN_DEPTH = 4 }; /* models one behind the other */
  * lends `from`'s pixels otherwise. OD_TOO_LARGE: more than `max_pixels`; OD_BAD_SHAPE: nothing of it is in the picture. */
 od_code srv_region_cut(const srv_region *r, double margin, const ldr_pixels *from, int64_t max_pixels, od_arena *a, ldr_pixels *out,
                        od_status *st);
+
+/* ---- what the models behind say of the parts */
+
+/* One part's way through one model. */
+typedef struct srv_onward {
+    const srv_region *region;
+    int then;      /* which of the card's */
+    srv_text json; /* the members of its answer */
+} srv_onward;
+
+/* All ways of a picture, in the order of its answer; from `a`. */
+od_code srv_onward_list(const ldr_card *card, const srv_picture *p, od_arena *a, srv_onward **out, int64_t *n, od_status *st);
+
+/* The detector's JSON becomes one whose detections have `"then":{MODEL:{...}}`; from `a`. */
+od_code srv_onward_join(const ldr_card *card, const srv_onward *list, int64_t n, od_arena *a, srv_text *json, od_status *st);
 
 #endif
