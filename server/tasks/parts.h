@@ -72,8 +72,8 @@ void srv_add_floats(const srv_answer *w, const float *x, int rank, const int64_t
 /* How many views the picture makes. OD_BAD_ARGUMENT: crops that cannot be had. */
 od_code srv_views_count(const ldr_card *card, const eng_model *m, const srv_query *q, const ldr_placement *whole, int64_t *n, od_status *st);
 
-/* View `k` into `to`, the input of batch extent 1 (rank 4). `place` is the first view's. */
-od_code srv_view_make(const ldr_card *card, const ldr_pixels *px, const ldr_placement *place, int64_t k, eng_tensor *to, od_arena *a, od_status *st);
+/* View `k` behind those before it, which are made; `views` is the first, the input of batch extent 1 (rank 4), `centre` its place. */
+od_code srv_view_make(const ldr_card *card, const ldr_pixels *px, const ldr_placement *centre, int64_t k, const eng_tensor *views, od_arena *a, od_status *st);
 
 /* A card with the decoder and labels of its head `h`; NULL: the card. */
 ldr_card srv_head_card(const ldr_card *card, const struct ldr_card_head *h);

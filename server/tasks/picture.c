@@ -171,11 +171,7 @@ static od_code make_views(const ldr_card *card, const ldr_pixels *px, const srv_
     t->dims[0] = p->n_views;
     OD_TRY(give_bytes(t, name, a, st));
     t->dims[0] = 1;
-    for (int64_t k = 0; k < p->n_views; k++) {
-        eng_tensor one = *t;
-        one.data = (uint8_t *)t->data + (size_t)k * eng_tensor_bytes(t);
-        OD_TRY(srv_view_make(card, px, &p->placement, k, &one, a, st));
-    }
+    for (int64_t k = 0; k < p->n_views; k++) OD_TRY(srv_view_make(card, px, &p->placement, k, t, a, st));
     return OD_OK;
 }
 

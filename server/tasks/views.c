@@ -36,21 +36,32 @@ static void mirror_rows(uint8_t *at, int64_t rows, int64_t width, size_t size)
         }
 }
 
-od_code srv_view_make(const ldr_card *card, const ldr_pixels *px, const ldr_placement *place, int64_t k, eng_tensor *to, od_arena *a, od_status *st)
+/* Where view `k` lies, of one orientation. */
+static void place_view(const ldr_placement *centre, int64_t k, double spare_x, double spare_y, ldr_placement *to)
 {
-    ldr_placement own = *place;
-    int64_t corner = k % CROPS - 1, channels = card->pre.channels;
-    double spare_x = (double)own.input_width - rint(own.scale_x * (double)own.image_width);
-    double spare_y = (double)own.input_height - rint(own.scale_y * (double)own.image_height);
-    if (corner >= 0) {
-        own.offset_x = corner % 2 ? spare_x : 0;
-        own.offset_y = corner / 2 ? spare_y : 0;
-    }
-    if (k < CROPS) return ldr_image_to_tensor(px, &card->pre, &own, card->nhwc, to, a, st);
-    own.offset_x = spare_x - own.offset_x; /* the other way round in the mirror image, also where the centre is not quite one */
-    OD_TRY(ldr_image_to_tensor(px, &card->pre, &own, card->nhwc, to, a, st));
-    bool planes = !card->nhwc && to->layout == ENG_ROW;
-    mirror_rows(to->data, own.input_height * (planes ? channels : 1), own.input_width, eng_dtype_size(to->dtype) * (size_t)(planes ? 1 : channels));
+    *to = *centre;
+    if (k == 0) return;
+    to->offset_x = (k - 1) % 2 ? spare_x : 0;
+    to->offset_y = (k - 1) / 2 ? spare_y : 0;
+}
+
+od_code srv_view_make(const ldr_card *card, const ldr_pixels *px, const ldr_placement *centre, int64_t k, const eng_tensor *views, od_arena *a, od_status *st)
+{
+    eng_tensor to = *views;
+    ldr_placement place;
+    size_t bytes = eng_tensor_bytes(views), size = eng_dtype_size(views->dtype);
+    double spare_x = (double)centre->input_width - rint(centre->scale_x * (double)centre->image_width);
+    double spare_y = (double)centre->input_height - rint(centre->scale_y * (double)centre->image_height);
+    to.data = (uint8_t *)views->data + (size_t)k * bytes;
+    place_view(centre, k % CROPS, spare_x, spare_y, &place);
+    if (k < CROPS) return ldr_image_to_tensor(px, &card->pre, &place, card->nhwc, &to, a, st);
+    /* a corner of the mirror image is the other one of the picture; its centre is another one where the margin is odd */
+    int64_t same = k == CROPS ? 0 : ((k - CROPS - 1) ^ 1) + 1, channels = card->pre.channels;
+    place.offset_x = spare_x - place.offset_x;
+    if (k > CROPS || place.offset_x == centre->offset_x) memcpy(to.data, (uint8_t *)views->data + (size_t)same * bytes, bytes);
+    else OD_TRY(ldr_image_to_tensor(px, &card->pre, &place, card->nhwc, &to, a, st));
+    bool planes = !card->nhwc && to.layout == ENG_ROW;
+    mirror_rows(to.data, centre->input_height * (planes ? channels : 1), centre->input_width, size * (size_t)(planes ? 1 : channels));
     return OD_OK;
 }
 
