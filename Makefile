@@ -38,6 +38,14 @@ $(B)/server/page/page_bytes.h: $(PAGE)
 	@sh server/page/join.sh $(@D)
 $(B)/server/page/page.o: $(B)/server/page/page_bytes.h
 
+# Names of the decoders' parameters, as they read them: one number by srv_number, or a list.
+DECODERS := $(wildcard server/tasks/*.c server/tasks/detect/*.c)
+$(B)/server/tasks/parameters.h: $(DECODERS)
+	@mkdir -p $(@D)
+	@grep -ohE '(srv_number|ldr_card_param)\([^,]+, "[a-z0-9_]+"' $(DECODERS) | awk -F'"' '/^ldr/ { list[$$2] } /^srv/ { one[$$2] } END { \
+	  for (n in list) delete one[n]; for (n in list) print "{\"" n "\", false},"; for (n in one) print "{\"" n "\", true}," }' | sort > $@
+$(B)/server/tasks/picture.o: $(B)/server/tasks/parameters.h
+
 $(B)/%.o: %.c | $(B)/proto/onnx.pb-c.h
 	@mkdir -p $(@D)
 	$(CC) $(ALL_C) -MMD -MP -c -o $@ $<

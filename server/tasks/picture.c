@@ -2,7 +2,6 @@
 #include "engine/base/cpu.h"
 #include "server/tasks/parts.h"
 
-#include <limits.h>
 #include <string.h>
 
 static const srv_task *task_of(const ldr_card *card)
@@ -73,25 +72,21 @@ static od_code check_outputs(const ldr_card *card, const eng_model *m, const srv
     return task->check(&w);
 }
 
-/* All names of the decoders' parameters, and how many numbers they have. */
-static const struct { const char *name; int least, most; } parameters[] = {
-    {"activation", 1, 1}, {"align_corners", 1, 1}, {"anchors", 1, INT_MAX}, {"background", 1, 1}, {"bins", 1, 1}, {"centered", 1, 1}, {"clip", 1, 1},
-    {"cubic", 1, 1}, {"default_boxes", 1, 1}, {"edge_twice", 1, 1}, {"enlarge", 1, 2}, {"first_class", 1, 1}, {"in_strides", 1, 1}, {"kernel", 1, 1},
-    {"keypoints", 2, 2}, {"label_ids_to_fuse", 0, INT_MAX}, {"mask_threshold", 1, 1}, {"mean", 1, 1}, {"normalize", 1, 1}, {"normalized", 1, 1},
-    {"offset", 1, 1}, {"overlap_mask_area_threshold", 1, 1}, {"priors", 1, INT_MAX}, {"ratio_counts", 1, INT_MAX}, {"ratios", 0, INT_MAX},
-    {"reg_max", 1, 1}, {"round", 1, 1}, {"scale", 1, 1}, {"sigma", 1, 1}, {"sizes", 1, INT_MAX}, {"sizes_first", 1, 1}, {"soft_nms", 1, 1},
-    {"strides", 1, INT_MAX}, {"variances", 2, 2}};
+/* The names of parameters that decoders read, made of their sources: see the Makefile. */
+static const struct { const char *name; bool one; } parameters[] = {
+#include "server/tasks/parameters.h"
+};
 
 static od_code check_parameters(const ldr_card *card, od_status *st)
 {
     for (int i = 0; i < card->n_params; i++) {
         const struct ldr_card_param *p = &card->params[i];
+        const double *x = p->values;
         size_t at = 0;
         while (at < OD_COUNT(parameters) && strcmp(p->name, parameters[at].name) != 0) at++;
         if (at == OD_COUNT(parameters)) return od_fail(st, OD_BAD_MODEL, "'parameters': no decoder has '%.60s'", p->name);
-        if (p->n < parameters[at].least || p->n > parameters[at].most)
-            return od_fail(st, OD_BAD_MODEL, "'%s' are %d numbers; %d are wanted", p->name, p->n, p->n < parameters[at].least ? parameters[at].least : parameters[at].most);
-        const double *x = p->values;
+        int pair = !strcmp(p->name, "variances") || !strcmp(p->name, "keypoints") ? 2 : 0, want = parameters[at].one ? 1 : pair;
+        if (want && p->n != want) return od_fail(st, OD_BAD_MODEL, "'%s' are %d numbers; %d are wanted", p->name, p->n, want);
         if (!strcmp(p->name, "soft_nms") && !(x[0] >= 0 && x[0] <= 100))
             return od_fail(st, OD_BAD_MODEL, "'soft_nms' is %g; a number from 0 to 100 is wanted", x[0]);
         if (!strcmp(p->name, "keypoints") && !(x[0] >= 1 && x[0] <= 10000 && (x[1] == 2 || x[1] == 3)))

@@ -153,11 +153,3 @@ def test_every_key_of_a_card_is_among_these(root):
     here = json.dumps([card for _, card, _ in BAD])
     missing = {k for k in keys if f'"{k}"' not in here}
     assert missing <= {"antialias", "resize_height", "margin", "align_corners", "max_queue_delay_us", "timeout_us", "versions"}, missing  # nothing in a graph says otherwise
-
-
-def test_every_parameter_that_decoders_read_is_known(root):
-    known = set(re.findall(r'\{"(\w+)", \d, (?:\d|INT_MAX)\}', (root / "server/tasks/picture.c").read_text()))
-    read = set()
-    for source in (root / "server/tasks").rglob("*.c"):
-        read |= set(re.findall(r'(?:srv_number|ldr_card_param)\([^,]+, "(\w+)"', source.read_text()))
-    assert read == known, (read - known, known - read)
