@@ -312,6 +312,15 @@ typedef struct pad_job {
     int64_t in[3], before[3], extent[3];
 } pad_job;
 
+static void repeat_channels(const float *x, int64_t channels, int64_t times, float *to)
+{
+    if (times == 2)
+        for (int64_t c = 0; c < channels; c++) to[2 * c] = to[2 * c + 1] = x[c];
+    else
+        for (int64_t c = 0; c < channels; c++, to += times)
+            for (int64_t t = 0; t < times; t++) to[t] = x[c];
+}
+
 static void pad_line(void *arg, int64_t line, int slot)
 {
     const pad_job *j = arg;
@@ -330,7 +339,7 @@ static void pad_line(void *arg, int64_t line, int slot)
     if (j->times == 1 && j->x_pitch == j->to_pitch) memcpy(to, from, (size_t)(width * out) * sizeof *to), to += width * out;
     else for (int64_t p = 0; p < width; p++, to += j->to_pitch, from += j->x_pitch) {
         if (j->times == 1) memcpy(to, from, (size_t)out * sizeof *to);
-        else for (int64_t c = 0; c < out; c++) to[c] = from[c / j->times];
+        else repeat_channels(from, j->channels, j->times, to);
     }
     memset(to, 0, (size_t)((j->extent[2] - j->before[2] - width) * j->to_pitch) * sizeof *to);
 }
