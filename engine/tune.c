@@ -191,7 +191,7 @@ eng_winograd_form eng_tune_choose(eng_model *m, const eng_tune_layer *l)
 {
     struct eng_tuning *t = m->probing ? NULL : m->tuning;
     const eng_winograd_window window = {.size = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
-    eng_winograd_form best = eng_winograd_choose(&window, l->items, l->height, l->width, l->channels, l->out);
+    eng_winograd_form best = eng_winograd_choose(&window, 1, l->items, l->height, l->width, l->channels, l->out);
     if (m->forced_form) return (eng_winograd_form)(m->forced_form - 1);
     if (!t || l->items < 1 || l->channels < 8 || l->out < 8) return best; /* nothing but the direct form pays for so few */
     int threads = od_pool_slots(t->pool);

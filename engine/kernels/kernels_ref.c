@@ -170,7 +170,7 @@ static void winograd_out(const eng_winograd_block *k)
             for (int64_t i = 0; i < eng_winograd_there(&w->window, 0, row, w->out_height); i++)
                 for (int64_t j = 0; j < eng_winograd_there(&w->window, 1, col, w->out_width); j++) {
                     int64_t iy = row + i * w->window.dilation[0], ix = col + j * w->window.dilation[1];
-                    int64_t pixel = (item * w->out_height + iy) * w->out_width + ix, n = k->col + c;
+                    int64_t pixel = eng_winograd_pixel(w, item, iy, ix), n = k->col + c;
                     float sum = y[i][j] + (end->bias ? end->bias[n] : 0.0f);
                     end->c[pixel * end->ldc + n] = finish(end, sum, end->add ? end->add[pixel * end->ld_add + n] : 0.0f);
                 }

@@ -104,13 +104,14 @@ WINOGRAD_INLINE void transform_products(const int high, const int wide, const bo
     const int top = all ? 0 : (int)k->part[0].from, bottom = all ? down : (int)k->part[0].to;
     const int left = all ? 0 : (int)k->part[1].from, right = all ? across : (int)k->part[1].to;
     ending e = ending_of(&w->end);
-    e.ldc *= w->window.dilation[1];
-    e.ld_add *= w->window.dilation[1];
+    const int64_t line = eng_winograd_pixel(w, 0, w->window.dilation[0], 0), across_map = eng_winograd_pixel(w, 0, 0, w->window.dilation[1]);
+    e.ldc *= across_map;
+    e.ld_add *= across_map;
     const float *biases = w->end.bias ? w->end.bias + k->col : NULL;
     for (int64_t t = 0; t < k->tiles; t++) {
         int64_t item, row, col;
         eng_winograd_tile_at(w, &grid, k->first + t, &item, &row, &col);
-        const int64_t pixel = (item * w->out_height + row) * w->out_width + col;
+        const int64_t pixel = eng_winograd_pixel(w, item, row, col);
         const int rows = (int)eng_winograd_there(&w->window, 0, row, w->out_height);
         const int cols = (int)eng_winograd_there(&w->window, 1, col, w->out_width);
         for (int64_t c = 0; c < k->cols && cols; c += VL) {
@@ -126,7 +127,7 @@ WINOGRAD_INLINE void transform_products(const int high, const int wide, const bo
                 for (int i = 0; i < high; i++) half[i][j] = out[i];
             }
             for (int i = 0; i < rows; i++) {
-                const int64_t at = pixel + i * w->window.dilation[0] * w->out_width;
+                const int64_t at = pixel + i * line;
                 product_1d(wide, half[i], out);
                 for (int j = 0; j < wide; j++) out[j] = v_add(out[j], bias);
                 if (cols == wide) end_pixels(&e, wide, at, k->col + c, k->cols - c, out);

@@ -120,6 +120,15 @@ static void gather(const pack_job *p, int64_t panel, int64_t first, int64_t n, f
     const eng_winograd_weights *from = &p->w;
     const int64_t taps = p->window->size[0] * p->window->size[1], width = od_min_i64(ENG_NR, from->out - panel * ENG_NR);
     if (width < ENG_NR || from->merged > 1) memset(to, 0, (size_t)(n * taps) * sizeof *to);
+    if (from->apart[0]) {
+        const int64_t *apart = from->apart, *size = p->window->size;
+        for (int64_t c = 0; c < n; c++)
+            for (int64_t t = 0; t < taps; t++) {
+                const float *w = from->w + panel * ENG_NR * apart[0] + (first + c) * apart[1] + t / size[1] * apart[2] + t % size[1] * apart[3];
+                for (int64_t j = 0; j < width; j++) to[c * taps + t][j] = w[j * apart[0]];
+            }
+        return;
+    }
     if (from->merged == 1) {
         const float *w = from->w + ((panel * ENG_NR - from->first) * from->channels + first) * taps;
         eng_transposes_get()->by_log2[2]((char *)to, sizeof *to, (const char *)w, from->channels * taps * (int64_t)sizeof *w, width, n * taps);
@@ -344,8 +353,8 @@ static double taps_on_map(const eng_winograd_window *w, int axis, int64_t out)
 
 /* Cycles at 32 flops each, from measurements: what the products reach of the peak, what a tile's transforms
  * take for each channel; and weights come from the last cache at 10 bytes a cycle, those that no cache keeps from one run
- * to the next at 5.4. `taps` of a window read no padding. */
-static double cost(const eng_winograd_window *w, double taps, double pixels, double tiles, double channels, double out)
+ * to the next at 5.4. `taps` of a window read no padding; `times` are run in turn. */
+static double cost(const eng_winograd_window *w, double times, double taps, double pixels, double tiles, double channels, double out)
 {
     double weights = 4.0 * channels * out, products, transforms = 0.0;
     if (w->form == ENG_WINOGRAD_NONE) {
@@ -357,12 +366,12 @@ static double cost(const eng_winograd_window *w, double taps, double pixels, dou
         products = 1.05 * 2 * n * tiles * channels * out / 32;
         transforms = tiles * (n * channels + once * out) * each + tiles * (n - once) * out * 0.15; /* and sums of parts */
     }
-    double memory = weights / (weights > 8e6 ? 5.4 : 10);
+    double memory = weights / (weights * times > 8e6 ? 5.4 : 10);
     return (products > memory ? products : memory) + transforms;
 }
 
-eng_winograd_form eng_winograd_choose(const eng_winograd_window *window, int64_t items, int64_t out_height, int64_t out_width,
-                                      int64_t channels, int64_t out)
+eng_winograd_form eng_winograd_choose(const eng_winograd_window *window, int64_t times, int64_t items, int64_t out_height,
+                                      int64_t out_width, int64_t channels, int64_t out)
 {
     eng_winograd_form best = ENG_WINOGRAD_NONE;
     eng_winograd w = {.window = *window, .items = od_max_i64(items, 1), .out_height = out_height, .out_width = out_width};
@@ -378,7 +387,7 @@ eng_winograd_form eng_winograd_choose(const eng_winograd_window *window, int64_t
     for (int i = 0; i < 3; i++) {
         w.window.form = forms[i];
         if (forms[i] == ENG_WINOGRAD_F2 && line) continue; /* there is none along one axis */
-        double tiles = i ? (double)eng_winograd_tiles(&w) : 0.0, now = cost(&w.window, taps, pixels, tiles, (double)channels, n);
+        double tiles = i ? (double)eng_winograd_tiles(&w) : 0.0, now = cost(&w.window, (double)times, taps, pixels, tiles, (double)channels, n);
         if (i && now >= least * (best ? 1.0 : 0.9)) continue;
         least = now;
         best = forms[i];

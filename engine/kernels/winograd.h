@@ -31,24 +31,29 @@ typedef struct eng_winograd {
     int64_t x_pitch; /* floats from pixel to pixel */
     int64_t items, height, width, channels, top, left; /* input, and its padding in front */
     int64_t out_height, out_width, out;
+    /* Where outputs are only some pixels of a map: its extents, and how far apart they are; end.c and end.add are the first
+     * one's. Zeros: they are all of it. */
+    int64_t map[2], step[2];
     const float *weights; /* of eng_winograd_pack */
-    eng_gemm end;         /* c, ldc, bias, add, ld_add and the epilogue; rows are output pixels */
+    eng_gemm end;         /* c, ldc, bias, add, ld_add and the epilogue; rows are pixels of that map */
 } eng_winograd;
 
-/* Which form is cheapest for maps of this many output pixels, ENG_WINOGRAD_NONE where the direct sum is. window->form is not
- * read. items 0: unknown, taken as 1. */
-eng_winograd_form eng_winograd_choose(const eng_winograd_window *window, int64_t items, int64_t out_height, int64_t out_width,
-                                      int64_t channels, int64_t out);
+/* Which form is cheapest for `times` convolutions, one after the other and with weights each, of maps of this many output
+ * pixels, ENG_WINOGRAD_NONE where the direct sum is. window->form is not read. items 0: unknown, taken as 1. */
+eng_winograd_form eng_winograd_choose(const eng_winograd_window *window, int64_t times, int64_t items, int64_t out_height,
+                                      int64_t out_width, int64_t channels, int64_t out);
 
 /* Floats of packed weights, [part][coefficient][panel][channel][16]. */
 int64_t eng_winograd_floats(const eng_winograd_window *window, int64_t channels, int64_t out);
 
 /* Weights [out][channels / merged][rows][columns]: of `merged` groups taken as one, each output reads its own group's
- * channels and has zeros for the others. */
+ * channels and has zeros for the others. Or, merged being 1, at any distances: of outputs, channels, rows and columns, the
+ * latter two maybe backwards. */
 typedef struct eng_winograd_weights {
     const float *w;
     int64_t channels, out, merged;
     int64_t first, count; /* `w` begins with that output, and has so many; count 0: has all. Of one group, first a multiple of ENG_NR */
+    int64_t apart[4]; /* zeros: as above */
 } eng_winograd_weights;
 
 /* Transform weights, in double. */
@@ -126,6 +131,13 @@ static inline void eng_winograd_tile_at(const eng_winograd *w, const eng_winogra
     *item = line / g->across[0];
     *col = eng_winograd_start(&w->window, g, 1, tile - line * g->across[1]);
     *row = eng_winograd_start(&w->window, g, 0, line - *item * g->across[0]);
+}
+
+/* The map's pixel that is output pixel (row, col) of an item. */
+static inline int64_t eng_winograd_pixel(const eng_winograd *w, int64_t item, int64_t row, int64_t col)
+{
+    if (!w->step[0]) return (item * w->out_height + row) * w->out_width + col;
+    return (item * w->map[0] + row * w->step[0]) * w->map[1] + col * w->step[1];
 }
 
 /* How many of a tile's output pixels along an axis, from `start` on, there are. */

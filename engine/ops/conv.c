@@ -148,7 +148,7 @@ static void choose_winograd(const eng_graph *g, const eng_node *n, conv_params *
     rows = od_ceil_div(rows, to.stride[0]);
     cols = od_ceil_div(cols, to.stride[1]);
     const eng_tune_layer layer = {items, rows, cols, inputs, outputs};
-    to.form = usual ? eng_tune_choose(g->model, &layer) : eng_winograd_choose(&to, items, rows, cols, inputs, outputs);
+    to.form = usual ? eng_tune_choose(g->model, &layer) : eng_winograd_choose(&to, 1, items, rows, cols, inputs, outputs);
     if (to.form) p->form.winograd = to;
 }
 

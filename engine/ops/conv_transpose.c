@@ -1,11 +1,12 @@
 /* conv_transpose.c - ConvTranspose, on channels-last tensors of one to three spatial axes.
  * An output coordinate o meets tap k at input coordinate (o + before - k * dilation) / stride where that
  * is whole. So outputs with the same remainder of o by the stride, a phase, use the same taps and are an
- * ordinary convolution of stride 1: a matrix product whose rows are pointers to pixels (kernels.h). With
+ * ordinary convolution of stride 1: a matrix product whose rows are pointers to pixels (kernels.h), or of two taps
+ * and more along a line or a plane, one through Winograd's transforms (winograd.h). With
  * P = stride / gcd(stride, dilation) the taps of a phase are k0, k0 + P, k0 + 2 P ...; k0 names them, and
  * weights are packed in the order of k0. With few output channels panels would be mostly padding: there
  * one product gives the contributions of all taps, which are then added up for each output pixel. */
-#include "engine/kernels/kernels.h"
+#include "engine/kernels/winograd.h"
 #include "engine/ops/conv.h"
 #include "engine/ops/ops.h"
 #include "engine/packed.h"
@@ -16,10 +17,12 @@ enum { BLOCK = 96, FEW = 8, SHORT_ROW = 12 }; /* pixels of a block; few output c
 
 typedef struct pack_form {
     int64_t period[3], group; /* P of each axis */
+    int64_t winograd[2][2];   /* eng_winograd_form of phases with the most taps (0), or one less (1), of the last two axes */
 } pack_form;
 
 typedef struct params {
     eng_window window;
+    pack_form form;
     int64_t group, out_pad[3], out_shape[3]; /* out_shape 0: follows */
     const float *packed;                     /* NULL: not constant */
 } params;
@@ -68,17 +71,68 @@ static bool is_few(const weights *s)
     return s->group == 1 && s->n <= FEW && s->taps > 1;
 }
 
-static int64_t packed_floats(const weights *s)
-{
-    if (is_depthwise(s)) return s->taps * s->group;
-    if (is_few(s)) return eng_packed_floats(s->per_group, s->taps * s->n);
-    return s->group * s->taps * eng_packed_floats(s->per_group, s->n);
-}
-
 /* How many taps k0, k0 + period .. an axis of `k` taps has. */
 static int64_t class_size(int64_t k, int64_t period, int64_t k0)
 {
     return k0 < k ? (k - k0 - 1) / period + 1 : 0;
+}
+
+/* The window of the taps that k0 names, of two axes; form ENG_WINOGRAD_NONE: it is a product with pointers. */
+static eng_winograd_window window_of(const weights *s, const pack_form *f, const int64_t *k0)
+{
+    eng_winograd_window win = {.stride = {1, 1}, .dilation = {1, 1}};
+    int less[2];
+    for (int a = 0; a < 2; a++) {
+        win.size[a] = class_size(s->k[a + 1], f->period[a + 1], k0[a + 1]);
+        less[a] = win.size[a] < class_size(s->k[a + 1], f->period[a + 1], 0);
+    }
+    win.form = f->winograd[less[0]][less[1]];
+    return win;
+}
+
+static bool has_winograd(const pack_form *f)
+{
+    return f->winograd[0][0] || f->winograd[0][1] || f->winograd[1][0] || f->winograd[1][1];
+}
+
+static int64_t class_floats(const weights *s, const pack_form *f, const int64_t *k0)
+{
+    int64_t taps = 1;
+    const eng_winograd_window win = window_of(s, f, k0);
+    if (win.form) return eng_winograd_floats(&win, s->per_group, s->n);
+    for (int i = 0; i < 3; i++) taps *= class_size(s->k[i], f->period[i], k0[i]);
+    return taps * eng_packed_floats(s->per_group, s->n);
+}
+
+/* The next k0 in the order of packed weights. false: there is none. */
+static bool next_class(const weights *s, const pack_form *f, int64_t *k0)
+{
+    for (int i = 2; i >= 0; k0[i--] = 0)
+        if (++k0[i] < od_min_i64(f->period[i], s->k[i])) return true;
+    return false;
+}
+
+static int64_t packed_floats(const weights *s, const pack_form *f)
+{
+    int64_t k0[3] = {0}, n = 0;
+    if (is_depthwise(s)) return s->taps * s->group;
+    if (is_few(s)) return eng_packed_floats(s->per_group, s->taps * s->n);
+    if (!has_winograd(f)) return s->group * s->taps * eng_packed_floats(s->per_group, s->n);
+    do n += class_floats(s, f, k0);
+    while (next_class(s, f, k0));
+    return n;
+}
+
+/* A convolution reads from the lowest pixel on: the last tap first. */
+static void pack_winograd(const weights *s, const float *w, const pack_form *f, const int64_t *k0, float **to)
+{
+    const eng_winograd_window win = window_of(s, f, k0);
+    const int64_t row = f->period[1] * s->k[2], col = f->period[2];
+    const eng_winograd_weights from = {.w = w + k0[1] * s->k[2] + k0[2] + (win.size[0] - 1) * row + (win.size[1] - 1) * col,
+                                       .channels = s->per_group, .out = s->n, .merged = 1,
+                                       .apart = {s->taps, s->n * s->taps, -row, -col}};
+    eng_winograd_pack(&win, &from, *to, NULL);
+    *to += eng_winograd_floats(&win, s->per_group, s->n);
 }
 
 /* Input channels c .. end, counted from `w` on, of a panel's columns from p on, at one tap. What lies behind the last column
@@ -92,11 +146,15 @@ static void pack_channels(const weights *s, const float *w, int64_t c, int64_t e
     }
 }
 
-/* `w`: the input channels of `part`, which is whole where there are groups. */
+/* `w`: the input channels of `part`, which is whole where there are groups, or transforms. */
 static void pack_class(const weights *s, const float *w, const eng_pack_part *part, const pack_form *f, const int64_t *k0, int64_t g, float **to)
 {
     enum { NEAR = 64 }; /* channels whose weights stay in a cache while all taps are taken from them */
     int64_t count[3], taps = 1, depth = is_depthwise(s) ? 1 : s->per_group, here = od_min_i64(depth, part->count);
+    if (window_of(s, f, k0).form) {
+        pack_winograd(s, w, f, k0, to);
+        return;
+    }
     for (int i = 0; i < 3; i++) taps *= count[i] = class_size(s->k[i], f->period[i], k0[i]);
     for (int64_t p = 0; p < (is_depthwise(s) ? 1 : s->n); p += ENG_NR) {
         for (int64_t c = 0; c < here; c += NEAR)
@@ -127,12 +185,10 @@ static void pack(const eng_tensor *w, const eng_pack_part *part, const void *arg
                     to[p * s.per_group + (part->first + c) * ENG_NR + j - p] = weight_at(&s, from, c, j % s.n, j / s.n);
         return;
     }
-    int64_t k0[3], classes[3];
-    for (int i = 0; i < 3; i++) classes[i] = od_min_i64(f->period[i], s.k[i]);
+    int64_t k0[3] = {0};
     for (int64_t g = 0; g < (is_depthwise(&s) ? 1 : s.group); g++)
-        for (k0[0] = 0; k0[0] < classes[0]; k0[0]++)
-            for (k0[1] = 0; k0[1] < classes[1]; k0[1]++)
-                for (k0[2] = 0; k0[2] < classes[2]; k0[2]++) pack_class(&s, from, part, f, k0, g, &to);
+        do pack_class(&s, from, part, f, k0, g, &to);
+        while (next_class(&s, f, k0));
 }
 
 static pack_form form_of(const params *p)
@@ -148,6 +204,30 @@ static pack_form form_of(const params *p)
         f.period[i] = p->window.stride[i] / a;
     }
     return f;
+}
+
+/* Phases that are convolutions along a line or a plane may go through Winograd's transforms. */
+static void choose_winograd(const eng_graph *g, const eng_node *n, const eng_tensor *w, const weights *s, params *p)
+{
+    enum { SIDE = 28 }; /* of a map that is not known */
+    if (w->rank > 4 || s->group > 1 || s->merged > 1 || is_few(s)) return;
+    for (int i = 0; i < 3; i++)
+        if (p->window.dilation[i] > 1) return;
+    const int64_t phases = p->window.stride[1] * p->window.stride[2];
+    int64_t map[2] = {w->rank == 4 ? SIDE : 1, w->rank == 4 ? SIDE : SIDE * SIDE}, items = 1;
+    const eng_tensor *x = g->probe && n->in[0] < g->n_probe ? &g->probe[n->in[0]] : NULL;
+    if (x && x->rank == w->rank) {
+        items = od_max_i64(x->dims[0], 1);
+        for (int a = 4 - w->rank; a < 2; a++)
+            if (x->dims[a + w->rank - 2] > 0) map[a] = x->dims[a + w->rank - 2];
+    }
+    for (int i = 0; i < 4; i++) {
+        const int less[2] = {i / 2, i % 2};
+        eng_winograd_window win = {.stride = {1, 1}, .dilation = {1, 1}};
+        for (int a = 0; a < 2; a++) win.size[a] = (s->k[a + 1] + (less[a] ? 0 : p->form.period[a + 1] - 1)) / p->form.period[a + 1];
+        if (win.size[0] > 0 && win.size[1] > 0)
+            p->form.winograd[less[0]][less[1]] = eng_winograd_choose(&win, phases, items, map[0], map[1], s->per_group, s->n);
+    }
 }
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
@@ -180,13 +260,15 @@ od_code eng_conv_transpose_prepare(eng_graph *g, eng_node *n, od_pool *pool, od_
     OD_TRY(read_axis_list(n, "output_shape", p->out_shape, true, st));
     p->group = eng_node_int(n, "group", 1);
     if (p->group < 1) return od_fail(st, OD_BAD_ARGUMENT, "group is %" PRId64, p->group);
+    p->form = form_of(p);
     const eng_tensor *w = eng_node_weights(g, n, 1);
     if (!w || w->dtype != ENG_FLOAT || w->rank < 3 || w->rank > 5 || !eng_tensor_count(w) || w->dims[0] % p->group || g->model->probing)
         return OD_OK; /* not constant, or infer refuses it */
-    pack_form f = form_of(p);
     weights s = merge_weights(w, p->group);
-    return eng_model_pack(g, n, 1, "conv_transpose", &f, sizeof f, (size_t)packed_floats(&s) * sizeof(float),
-                          s.group == 1 && s.merged == 1 ? 1 : 0, pack, &p->packed, st);
+    choose_winograd(g, n, w, &s, p);
+    const size_t bytes = (size_t)packed_floats(&s, &p->form) * sizeof(float);
+    const bool in_parts = s.group == 1 && s.merged == 1 && !has_winograd(&p->form);
+    return eng_model_pack(g, n, 1, "conv_transpose", &p->form, sizeof p->form, bytes, in_parts ? 1 : 0, pack, &p->packed, st);
 }
 
 static od_code check_inputs(const eng_ctx *c, int64_t group, od_status *st)
@@ -574,31 +656,75 @@ static void set_job(const eng_ctx *c, job *j)
     }
 }
 
+static od_code run_all(eng_ctx *c, job *j, od_status *st)
+{
+    const int64_t phases = j->n_phases[0] * j->n_phases[1] * j->n_phases[2];
+    cut(j);
+    j->slots = od_arena_alloc(c->scratch, j->slot_bytes * (size_t)od_pool_slots(c->pool));
+    if (!j->slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
+    if (is_depthwise(&j->s)) od_pool_for(c->pool, j->items * j->phases[0][0].extent * j->phases[1][0].extent * phases, run_depthwise, j);
+    else od_pool_for(c->pool, j->items * phases * j->blocks * j->s.group * j->splits, run_block, j);
+    return OD_OK;
+}
+
+/* One after the other: those of two axes, the first of which is of rows. */
+static od_code run_phase(eng_ctx *c, const job *j, const pack_form *f, int64_t row, int64_t col, od_status *st)
+{
+    phase of[3] = {j->phases[0][0], j->phases[1][row], j->phases[2][col]};
+    int64_t k0[3] = {0};
+    job one = *j;
+    for (int i = 0; i < 3; i++) {
+        one.phases[i] = &of[i];
+        one.n_phases[i] = 1;
+        of[i].before = 0;
+    }
+    for (; k0[1] != of[1].k0 || k0[2] != of[2].k0; next_class(&j->s, f, k0)) one.packed += class_floats(&j->s, f, k0);
+    one.y += (row * j->win.out[2] + col) * j->y_pitch;
+    if (j->add) one.add += (row * j->win.out[2] + col) * j->add_pitch;
+    const eng_winograd_window win = window_of(&j->s, f, k0);
+    if (!win.form || !of[1].taps || !of[2].taps) return run_all(c, &one, st);
+    eng_winograd w = {.window = win, .x = j->x, .x_pitch = j->x_pitch, .items = j->items, .height = j->win.in[1], .width = j->win.in[2],
+                      .channels = j->s.per_group, .top = of[1].taps - 1 - of[1].base, .left = of[2].taps - 1 - of[2].base,
+                      .out_height = of[1].extent, .out_width = of[2].extent, .out = j->s.n, .map = {j->win.out[1], j->win.out[2]},
+                      .step = {j->win.stride[1], j->win.stride[2]}, .weights = one.packed, .end = gemm_of(j)};
+    w.end.bias = j->bias;
+    w.end.c = one.y;
+    w.end.ldc = j->y_pitch;
+    w.end.add = one.add;
+    w.end.ld_add = j->add_pitch;
+    return eng_winograd_run(&w, c->pool, c->scratch, st);
+}
+
+static od_code run_phases(eng_ctx *c, const job *j, const pack_form *f, od_status *st)
+{
+    for (int64_t row = 0; row < j->n_phases[1]; row++)
+        for (int64_t col = 0; col < j->n_phases[2]; col++) {
+            od_arena_mark mark = od_arena_save(c->scratch);
+            OD_TRY(run_phase(c, j, f, row, col, st));
+            od_arena_rewind(c->scratch, mark);
+        }
+    return OD_OK;
+}
+
 static od_code run_float(eng_ctx *c, od_status *st)
 {
     const params *p = c->node->params;
     job j = {.packed = p->packed};
-    pack_form f = form_of(p);
     OD_TRY(fit(c, &j.win, st));
     set_job(c, &j);
     if (!eng_tensor_count(c->out[0])) return OD_OK;
     if (!j.packed) {
-        float *to = od_arena_array(c->scratch, float, packed_floats(&j.s));
+        float *to = od_arena_array(c->scratch, float, packed_floats(&j.s, &p->form));
         if (!to) return od_fail(st, OD_NO_MEMORY, "no memory to pack weights");
         eng_pack_part whole = eng_pack_all(c->in[1]);
-        pack(c->in[1], &whole, &f, to);
+        pack(c->in[1], &whole, &p->form, to);
         j.packed = to;
     }
-    OD_TRY(find_phases(&j, &f, c->scratch, st));
+    OD_TRY(find_phases(&j, &p->form, c->scratch, st));
     if (is_few(&j.s)) return run_few(c, &j, st);
-    cut(&j);
     j.zeros = od_arena_array(c->scratch, float, od_max_i64(j.s.per_group * j.s.group, j.s.n) + 2 * ENG_NR);
-    j.slots = od_arena_alloc(c->scratch, j.slot_bytes * (size_t)od_pool_slots(c->pool));
-    if (!j.zeros || !j.slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
-    int64_t phases = j.n_phases[0] * j.n_phases[1] * j.n_phases[2];
-    if (is_depthwise(&j.s)) od_pool_for(c->pool, j.items * j.phases[0][0].extent * j.phases[1][0].extent * phases, run_depthwise, &j);
-    else od_pool_for(c->pool, j.items * phases * j.blocks * j.s.group * j.splits, run_block, &j);
-    return OD_OK;
+    if (!j.zeros) return od_fail(st, OD_NO_MEMORY, "no memory for a pixel of zeros");
+    return has_winograd(&p->form) ? run_phases(c, &j, &p->form, st) : run_all(c, &j, st);
 }
 
 /* Doubles are rare enough for the definition itself. */

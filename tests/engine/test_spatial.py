@@ -243,6 +243,21 @@ def test_transposed_depthwise_convolutions_agree(beside, rng):
                {"w": floats(rng, 21, 1, k, k)})
 
 
+@pytest.mark.parametrize("size", [(9, 14), (40, 33)])
+def test_phases_of_transposed_convolutions_go_through_winograds_transforms(beside, rng, size):
+    for k, stride, pads, extra in [((4, 4), (2, 2), (1, 1, 1, 1), (0, 0)), ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1)), ((6, 6), (2, 2), (2, 2, 2, 2), (0, 0)),
+                                   ((5, 5), (2, 2), (0, 3, 4, 1), (1, 0)), ((3, 3), (1, 1), (0, 0, 0, 0), (0, 0)), ((7, 3), (3, 1), (5, 2, 6, 0), (0, 0)),
+                                   ((9, 6), (4, 3), (2, 0, 2, 1), (3, 2)), ((1, 4), (1, 2), (0, 1, 0, 1), (0, 0)), ((2, 5), (2, 2), (0, 9, 1, 2), (0, 1))]:
+        for cout in (33, 64):
+            shape = (2, 40, *size)
+            w = floats(rng, 40, cout, *k) / np.float32(np.sqrt(40 * k[0] * k[1]))
+            beside([node("ConvTranspose", ["x", "w", "b"], ["c"], strides=stride, pads=pads, output_padding=extra), node("LeakyRelu", ["c"])],
+                   {"x": floats(rng, *shape)}, {"w": w, "b": floats(rng, cout)}, threads=2, atol=3e-5)
+    for k, stride in [((4,), (2,)), ((16,), (8,)), ((6,), (3,))]:
+        beside(node("ConvTranspose", ["x", "w"], strides=stride, pads=[1, 1]), {"x": floats(rng, 2, 48, size[0] * size[1])},
+               {"w": floats(rng, 48, 32, *k) / np.float32(10)}, threads=2, atol=3e-5)
+
+
 def test_an_output_shape_sets_the_pads(beside, rng):
     for shape, auto in itertools.product([(13, 10), (14, 11)], ["NOTSET", "SAME_UPPER"]):
         beside(node("ConvTranspose", ["x", "w"], strides=[2, 2], output_shape=shape, auto_pad=auto), {"x": floats(rng, 1, 4, 6, 5)},

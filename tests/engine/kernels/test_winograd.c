@@ -157,6 +157,60 @@ TEST(windows_of_any_size_stride_and_dilation_agree_with_the_sum) {
     for (size_t i = 0; i < OD_COUNT(lines); i++) agrees_with_the_sum(&lines[i], 4);
 }
 
+/* The phases of a transposed convolution: every second row, every third pixel. */
+static void agrees_when_spread(const eng_kernels *kernels, const shape *s, int form)
+{
+    float *k = guard_floats(weights_of(s));
+    eng_winograd dense = make(s, k, form), w = dense;
+    const int64_t tiles = eng_winograd_tiles(&w), plane = tiles * 48, n = eng_winograd_side(&w.window, 0) * eng_winograd_side(&w.window, 1);
+    w.map[0] = w.out_height * 2 + 1, w.map[1] = w.out_width * 3 + 2;
+    w.step[0] = 2, w.step[1] = 3;
+    const int64_t floats = (eng_winograd_pixel(&w, w.items - 1, w.out_height - 1, w.out_width - 1)) * w.end.ldc + w.out;
+    dense.end.bias = w.end.bias = guard_floats(s->out);
+    dense.end.c = guard_floats(c_floats(&dense));
+    w.end.c = guard_floats(floats);
+    for (int64_t i = 0; i < floats; i++) w.end.c[i] = 77.0f;
+    eng_winograd_block b = {.w = &dense, .tiles = tiles, .part = {{.to = eng_winograd_side(&w.window, 0)}, {.to = eng_winograd_side(&w.window, 1)}},
+                            .m = guard_floats(n * plane), .m_plane = plane, .m_pitch = 48, .cols = s->out};
+    kernels->winograd_out(&b);
+    b.w = &w;
+    kernels->winograd_out(&b);
+    int64_t set = 0, other = 0;
+    for (int64_t item = 0, at = 0; item < w.items; item++)
+        for (int64_t y = 0; y < w.out_height; y++)
+            for (int64_t x = 0; x < w.out_width; x++, at++)
+                for (int64_t c = 0; c < w.out; c++, set++)
+                    CHECK(w.end.c[eng_winograd_pixel(&w, item, y, x) * w.end.ldc + c] == dense.end.c[at * dense.end.ldc + c]);
+    for (int64_t i = 0; i < floats; i++) other += w.end.c[i] == 77.0f;
+    CHECK_EQ(set + other, floats);
+    guard_release();
+}
+
+TEST(outputs_may_be_some_pixels_of_a_map) {
+    static const shape shapes[] = {MAP(2, 5, 6, 17, 9, 1), MAP(1, 13, 9, 40, 47, 1), {.items = 1, .height = 6, .width = 19, .channels = 8, .out = 24, .size = {1, 2}}};
+    for (size_t i = 0; i < OD_COUNT(shapes); i++)
+        for (int form = 2 + 2 * (i == 2); form <= 4; form += 2) {
+            agrees_when_spread(&eng_kernels_ref, &shapes[i], form);
+            agrees_when_spread(eng_kernels_get(), &shapes[i], form);
+        }
+}
+
+TEST(weights_may_lie_at_any_distances) {
+    const eng_winograd_window win = {.form = ENG_WINOGRAD_F4, .size = {2, 3}, .stride = {1, 1}, .dilation = {1, 1}};
+    enum { OUT = 19, CHANNELS = 11, TAPS = 6 };
+    float *w = guard_floats(OUT * CHANNELS * TAPS), *turned = guard_floats(OUT * CHANNELS * TAPS);
+    const int64_t floats = eng_winograd_floats(&win, CHANNELS, OUT);
+    float *want = guard_floats(floats), *got = guard_floats(floats);
+    for (int o = 0; o < OUT; o++) /* channels outermost, taps backwards */
+        for (int c = 0; c < CHANNELS; c++)
+            for (int t = 0; t < TAPS; t++) turned[(c * OUT + o) * TAPS + TAPS - 1 - t] = w[(o * CHANNELS + c) * TAPS + t];
+    eng_winograd_pack(&win, &(eng_winograd_weights){.w = w, .channels = CHANNELS, .out = OUT, .merged = 1}, want, NULL);
+    eng_winograd_pack(&win, &(eng_winograd_weights){.w = turned + TAPS - 1, .channels = CHANNELS, .out = OUT, .merged = 1,
+                                                    .apart = {TAPS, OUT * TAPS, -3, -1}}, got, NULL);
+    CHECK(!memcmp(want, got, (size_t)floats * sizeof *want));
+    guard_release();
+}
+
 TEST(errors_stay_far_below_what_a_layer_may_have) {
     static const int64_t channels[] = {64, 256, 512};
     for (int i = 0; i < 3; i++)
@@ -269,20 +323,20 @@ TEST(transforms_of_all_variants_agree_with_their_matrices) {
 
 TEST(large_maps_take_f4_and_small_ones_with_many_weights_f2) {
     const eng_winograd_window usual = {.size = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}};
-    CHECK_EQ(eng_winograd_choose(&usual, 1, 56, 56, 64, 64), ENG_WINOGRAD_F4);
-    CHECK_EQ(eng_winograd_choose(&usual, 1, 14, 14, 256, 256), ENG_WINOGRAD_F4);
-    CHECK_EQ(eng_winograd_choose(&usual, 1, 7, 7, 512, 512), ENG_WINOGRAD_F2);
-    CHECK_EQ(eng_winograd_choose(&usual, 8, 7, 7, 512, 512), ENG_WINOGRAD_F4);
-    CHECK_EQ(eng_winograd_choose(&usual, 1, 224, 224, 3, 64), ENG_WINOGRAD_NONE);
+    CHECK_EQ(eng_winograd_choose(&usual, 1, 1, 56, 56, 64, 64), ENG_WINOGRAD_F4);
+    CHECK_EQ(eng_winograd_choose(&usual, 1, 1, 14, 14, 256, 256), ENG_WINOGRAD_F4);
+    CHECK_EQ(eng_winograd_choose(&usual, 1, 1, 7, 7, 512, 512), ENG_WINOGRAD_F2);
+    CHECK_EQ(eng_winograd_choose(&usual, 1, 8, 7, 7, 512, 512), ENG_WINOGRAD_F4);
+    CHECK_EQ(eng_winograd_choose(&usual, 1, 1, 224, 224, 3, 64), ENG_WINOGRAD_NONE);
 }
 
 TEST(what_saves_no_products_is_summed_directly) {
     const eng_winograd_window patches = {.size = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}}, large = {.size = {9, 9}, .stride = {1, 1}, .dilation = {1, 1}},
                               both = {.size = {3, 3}, .stride = {2, 2}, .dilation = {2, 2}}, far = {.size = {3, 3}, .stride = {1, 1}, .dilation = {27, 27}};
-    CHECK_EQ(eng_winograd_choose(&patches, 1, 56, 56, 64, 64), ENG_WINOGRAD_NONE);
-    CHECK_EQ(eng_winograd_choose(&both, 1, 56, 56, 64, 64), ENG_WINOGRAD_NONE);
-    CHECK_EQ(eng_winograd_choose(&far, 1, 28, 28, 64, 64), ENG_WINOGRAD_NONE); /* most of its taps read padding */
-    CHECK_EQ(eng_winograd_choose(&large, 1, 32, 32, 64, 64), ENG_WINOGRAD_F4);
+    CHECK_EQ(eng_winograd_choose(&patches, 1, 1, 56, 56, 64, 64), ENG_WINOGRAD_NONE);
+    CHECK_EQ(eng_winograd_choose(&both, 1, 1, 56, 56, 64, 64), ENG_WINOGRAD_NONE);
+    CHECK_EQ(eng_winograd_choose(&far, 1, 1, 28, 28, 64, 64), ENG_WINOGRAD_NONE); /* most of its taps read padding */
+    CHECK_EQ(eng_winograd_choose(&large, 1, 1, 32, 32, 64, 64), ENG_WINOGRAD_F4);
 }
 
 TEST_MAIN
