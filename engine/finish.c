@@ -506,6 +506,7 @@ od_code eng_model_finish(eng_model *m, const eng_load_options *options, od_statu
     static const eng_load_options usual;
     missing lacks = {.n = 0};
     if (!options) options = &usual;
+    eng_lazies_settle(m);
     OD_TRY(for_graphs(m->graph, check_schemas, NULL, st)); /* captures and passes add inputs and attributes */
     if (options->class_map) OD_TRY(eng_class_map_add(m, st));
     OD_TRY(resolve_graph(m->graph, st));

@@ -2,9 +2,10 @@
 #include "engine/base/pages.h"
 #include "engine/graph.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-/* A run of bytes that were left out; the table is in ascending order of them. */
+/* A run of bytes that were left out; the table is in ascending order of them, from eng_lazies_settle on. */
 typedef struct entry {
     char *bytes;
     size_t size;
@@ -16,6 +17,7 @@ struct eng_lazies {
     entry *all;
     int n, cap;
     od_status failure;
+    bool mixed; /* the table is not in order yet, or runs overlap */
 };
 
 od_code eng_model_leave_out(eng_model *m, void *bytes, size_t size, uint64_t where, od_status *st)
@@ -30,6 +32,7 @@ od_code eng_model_leave_out(eng_model *m, void *bytes, size_t size, uint64_t whe
         l->all = more;
         l->cap = cap;
     }
+    l->mixed |= l->n && (char *)bytes < l->all[l->n - 1].bytes + l->all[l->n - 1].size;
     l->all[l->n++] = (entry){.bytes = bytes, .size = size, .where = where};
     od_pages_guard(bytes, size, true);
     return OD_OK;
@@ -62,6 +65,27 @@ static entry *next(const eng_model *m, const eng_tensor *t, int *at)
         return &l->all[i];
     }
     return NULL;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const entry *x = a, *y = b;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+void eng_lazies_settle(eng_model *m)
+{
+    struct eng_lazies *l = m->lazies;
+    int kept = 0;
+    if (!l || !l->mixed) return;
+    qsort(l->all, (size_t)l->n, sizeof *l->all, by_place);
+    for (int i = 0; i < l->n; i++) {
+        entry *e = &l->all[i], *last = kept ? &l->all[kept - 1] : NULL;
+        if (!last || e->bytes >= last->bytes + last->size) l->all[kept++] = *e;
+        else if (e->bytes + e->size > last->bytes + last->size) last->size = (size_t)(e->bytes + e->size - last->bytes);
+    }
+    l->n = kept;
+    l->mixed = false;
 }
 
 bool eng_lazies_move(eng_model *m)

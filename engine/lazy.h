@@ -14,6 +14,9 @@
 /* Are bytes of the constant `t` still in the file? */
 bool eng_lazy(const eng_model *m, const eng_tensor *t);
 
+/* Before anything is asked of bytes that were left out in any order, or overlap. */
+void eng_lazies_settle(eng_model *m);
+
 /* What is told of left out bytes goes from where it lies into m->arena. false: no memory, nothing has changed. */
 bool eng_lazies_move(eng_model *m);
 

@@ -150,7 +150,8 @@ od_code eng_graph_set_constant(eng_graph *g, int v, const eng_tensor *t, od_stat
 
 /* For loaders: `size` bytes at `bytes` will be a constant's, but are not there yet. eng_model_finish asks model->lazy_read for
  * them, from `where` on, if it wants them, and the processor catches who touches them before. `bytes` lie in pages of the
- * model's backing that nothing else uses but for those they begin and end in, and behind all that were left out so far. OD_NO_MEMORY. */
+ * model's backing that nothing else uses but for those they begin and end in. Where bytes of several calls overlap, `where` differs by as
+ * much as `bytes`. OD_NO_MEMORY. */
 od_code eng_model_leave_out(eng_model *m, void *bytes, size_t size, uint64_t where, od_status *st);
 
 /* The name of that output, the last one: [N, classes, H, W], how much each place says for each class; its mean over

@@ -122,7 +122,7 @@ static od_code read_all(int fd, void *to, size_t size, int64_t offset, od_status
     return OD_OK;
 }
 
-od_code ldr_external_read(ldr_external *x, const Onnx__TensorProto *p, size_t size, void *to, od_status *st)
+od_code ldr_external_find(ldr_external *x, const Onnx__TensorProto *p, size_t size, int64_t *out, od_status *st)
 {
     const char *location = NULL;
     int64_t offset = 0, length = (int64_t)size;
@@ -142,5 +142,13 @@ od_code ldr_external_read(ldr_external *x, const Onnx__TensorProto *p, size_t si
         return od_fail(st, OD_BAD_MODEL,
                        "external data at bytes %" PRId64 " to %" PRId64 "+%zu of '%.60s', which has %" PRId64, offset,
                        offset, size, location, x->size);
+    *out = offset;
+    return OD_OK;
+}
+
+od_code ldr_external_read(ldr_external *x, const Onnx__TensorProto *p, size_t size, void *to, od_status *st)
+{
+    int64_t offset;
+    OD_TRY(ldr_external_find(x, p, size, &offset, st));
     return read_all(x->fd, to, size, offset, st);
 }

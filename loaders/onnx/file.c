@@ -3,6 +3,7 @@
 #include "loaders/onnx/wire.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,15 +15,23 @@ struct ldr_hole {
     size_t at, size;
 };
 
+enum { NUMBER_SHIFT = 56 }; /* above an offset: which file beside the model's, from 1 on */
+
 void ldr_file_close(ldr_file *f)
 {
     f->fd = -1;
+    for (int i = 0; i < f->n_beside; i++) {
+        if (f->beside[i].fd >= 0) close(f->beside[i].fd);
+        f->beside[i].fd = -1;
+    }
 }
 
 void ldr_file_destroy(void *file)
 {
     ldr_file *f = file;
     if (!f) return;
+    ldr_file_close(f);
+    for (int i = 0; i < f->n_beside; i++) od_pages_free(f->beside[i].bytes, f->beside[i].size);
     od_pages_free(f->bytes, f->size);
     free(f->holes);
     free(f);
@@ -51,8 +60,11 @@ od_code ldr_file_copy(ldr_file **out, const void *bytes, size_t size, od_status 
 od_code ldr_file_read(void *file, uint64_t where, size_t size, void *to, od_status *st)
 {
     const ldr_file *f = file;
+    const uint64_t number = where >> NUMBER_SHIFT;
+    const int fd = number ? f->beside[number - 1].fd : f->fd;
+    where &= ((uint64_t)1 << NUMBER_SHIFT) - 1;
     for (char *at = to; size;) {
-        ssize_t n = pread(f->fd, at, size, (off_t)where);
+        ssize_t n = pread(fd, at, size, (off_t)where);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return od_fail(st, OD_IO, "%s", n ? strerror(errno) : "the file shrank while it was read");
         at += n;
@@ -137,14 +149,43 @@ static od_code walk(scan *s, size_t at, size_t end, int depth)
 }
 
 /* Clocks of file systems may stand still for some milliseconds, some for two seconds. */
-static void identify(ldr_file *f, const struct stat *i)
+static bool is_still(const struct stat *i)
 {
     enum { STILL = 3 };
     time_t now = time(NULL);
-    if (now - i->st_mtim.tv_sec < STILL || now - i->st_ctim.tv_sec < STILL) return;
-    snprintf(f->identity, sizeof f->identity, "%llx-%llx-%llx-%llx.%lx-%llx.%lx", (unsigned long long)i->st_dev, (unsigned long long)i->st_ino,
-             (unsigned long long)i->st_size, (unsigned long long)i->st_mtim.tv_sec, (unsigned long)i->st_mtim.tv_nsec,
-             (unsigned long long)i->st_ctim.tv_sec, (unsigned long)i->st_ctim.tv_nsec);
+    return now - i->st_mtim.tv_sec >= STILL && now - i->st_ctim.tv_sec >= STILL;
+}
+
+/* Add to what is known of the files. */
+static void identify(ldr_file *f, const struct stat *i)
+{
+    size_t at = strlen(f->identity);
+    snprintf(f->identity + at, sizeof f->identity - at, " %llx-%llx-%llx-%llx.%lx-%llx.%lx", (unsigned long long)i->st_dev,
+             (unsigned long long)i->st_ino, (unsigned long long)i->st_size, (unsigned long long)i->st_mtim.tv_sec,
+             (unsigned long)i->st_mtim.tv_nsec, (unsigned long long)i->st_ctim.tv_sec, (unsigned long)i->st_ctim.tv_nsec);
+}
+
+bool ldr_file_beside(ldr_file *f, int fd, const ldr_beside **out, uint64_t *where)
+{
+    struct stat info;
+    int i = 0;
+    if (fstat(fd, &info) || info.st_size <= 0 || (uint64_t)info.st_size >> NUMBER_SHIFT) return false;
+    while (i < f->n_beside && (f->beside[i].device != info.st_dev || f->beside[i].inode != info.st_ino)) i++;
+    if (i == f->n_beside) {
+        if (i == LDR_BESIDE_MAX) return false;
+        ldr_beside b = {.size = (size_t)info.st_size, .device = info.st_dev, .inode = info.st_ino};
+        if ((b.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0) return false;
+        if (!(b.bytes = od_pages_alloc(b.size))) {
+            close(b.fd);
+            return false;
+        }
+        f->beside[f->n_beside++] = b;
+        if (*f->identity && is_still(&info)) identify(f, &info);
+        else *f->identity = '\0';
+    }
+    *out = &f->beside[i];
+    *where = (uint64_t)(i + 1) << NUMBER_SHIFT;
+    return true;
 }
 
 od_code ldr_file_open(ldr_file **out, int fd, size_t hole_min, od_status *st)
@@ -155,7 +196,7 @@ od_code ldr_file_open(ldr_file **out, int fd, size_t hole_min, od_status *st)
     if (info.st_size == 0) return od_fail(st, OD_BAD_MODEL, "an empty file");
     OD_TRY(create(out, (size_t)info.st_size, st));
     (*out)->fd = fd;
-    identify(*out, &info);
+    if (is_still(&info)) identify(*out, &info);
     scan s = {.f = *out, .step = STEP_MIN, .hole_min = hole_min, .st = st};
     return walk(&s, 0, (*out)->size, 0);
 }

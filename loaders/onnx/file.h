@@ -11,6 +11,16 @@
 
 #include "engine/base/status.h"
 
+enum { LDR_BESIDE_MAX = 16 };
+
+/* A file beside the model's, with tensors' bytes. They have their places too, and stay in it until they are wanted. */
+typedef struct ldr_beside {
+    uint8_t *bytes;
+    size_t size;
+    int fd;
+    uint64_t device, inode;
+} ldr_beside;
+
 typedef struct ldr_file {
     uint8_t *bytes; /* of the whole file */
     size_t size;
@@ -19,7 +29,9 @@ typedef struct ldr_file {
     int n_holes, cap_holes;
     /* Of the file as it was opened: device, inode, size, and when bytes and inode changed last; another once bytes are written.
      * "": it was changed so short a time before that it may be again without telling. */
-    char identity[128];
+    char identity[128 * (1 + LDR_BESIDE_MAX)]; /* and of the files beside it */
+    ldr_beside beside[LDR_BESIDE_MAX];
+    int n_beside;
 } ldr_file;
 
 /* Raw data of at least so many bytes are left out. */
@@ -40,6 +52,10 @@ void ldr_file_destroy(void *file);
 
 /* Do the bytes at `at`, which lie in f->bytes, begin what was left out? */
 bool ldr_file_hole(const ldr_file *f, const uint8_t *at);
+
+/* The places of the bytes of the file `fd`, which stays the caller's, and what to add to an offset in it for ldr_file_read; the
+ * same whenever it is the same file. false: there are too many such files, or no memory. */
+bool ldr_file_beside(ldr_file *f, int fd, const ldr_beside **out, uint64_t *where);
 
 /* Read `size` bytes of the file from `where` on. OD_IO: also when it has become shorter. Any thread. */
 od_code ldr_file_read(void *file, uint64_t where, size_t size, void *to, od_status *st);

@@ -87,15 +87,15 @@ static od_code take_file(ldr_file *f, const char *folder, const eng_load_options
     b.model->backing = f;
     b.model->backing_free = ldr_file_destroy;
     b.model->lazy_read = ldr_file_read;
-    b.model->identity = *f->identity ? f->identity : NULL;
     b.source.model = b.model;
     b.source.arena = &b.model->arena;
     f = NULL;
     if ((rc = build(&b, b.model->backing, st)) != OD_OK) goto done;
+    const ldr_file *file = b.model->backing;
+    if (b.source.in_place && *file->identity) b.model->identity = file->identity;
     if (!b.source.in_place) {
         ldr_file_destroy(b.model->backing);
         b.model->backing = NULL;
-        b.model->identity = NULL;
         b.model->backing_free = NULL;
     }
     ldr_heap_fini(&heap); /* before the weights are packed: that takes memory too */

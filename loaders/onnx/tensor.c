@@ -111,11 +111,30 @@ static od_code read_raw(const Onnx__TensorProto *p, ldr_source *src, int64_t cou
     return OD_OK;
 }
 
+/* Leave the bytes of an initializer of the main graph in the other file, if they lie there as they must in memory. */
+static od_code leave_external(const Onnx__TensorProto *p, ldr_source *src, size_t size, eng_tensor *t, bool *left, od_status *st)
+{
+    int64_t offset;
+    const ldr_beside *file;
+    uint64_t where;
+    OD_TRY(ldr_external_find(src->external, p, size, &offset, st));
+    if ((size_t)offset % eng_dtype_size(t->dtype) || !ldr_file_beside(src->file, src->external->fd, &file, &where)) return OD_OK;
+    if ((uint64_t)offset > file->size || size > file->size - (uint64_t)offset) return OD_OK; /* it has shrunk: reading says so */
+    t->data = file->bytes + offset;
+    src->in_place = *left = true;
+    return eng_model_leave_out(src->model, t->data, size, where + (uint64_t)offset, st);
+}
+
 static od_code read_external(const Onnx__TensorProto *p, ldr_source *src, int64_t count, eng_tensor *t, od_status *st)
 {
     size_t stored = stored_bytes(t->dtype, count);
     bool packed = stored_bits(t->dtype) < 8;
     if (!src->external) return od_fail(st, OD_UNSUPPORTED, "external data is not allowed here");
+    if (src->floor && !packed && stored >= LDR_HOLE_MIN && may_wait(t)) {
+        bool left = false;
+        OD_TRY(leave_external(p, src, stored, t, &left, st));
+        if (left) return OD_OK;
+    }
     OD_TRY(take_memory(src, t, stored, st));
     OD_TRY(ldr_external_read(src->external, p, stored, t->data, st));
     if (packed) {

@@ -44,8 +44,11 @@ od_code ldr_tensor_type(int32_t onnx_type, eng_dtype *out, od_status *st);
 void ldr_external_init(ldr_external *x, const char *folder);
 void ldr_external_fini(ldr_external *x);
 
-/* Read `size` bytes that `p` says are in another file. The path must be relative and stay inside the
- * folder, also through symbolic links. */
+/* Open, as x->fd, the other file that `p` says `size` bytes are in, and tell where in it. The path must be relative and stay inside
+ * the folder, also through symbolic links. */
+od_code ldr_external_find(ldr_external *x, const Onnx__TensorProto *p, size_t size, int64_t *offset, od_status *st);
+
+/* The same, and read them. */
 od_code ldr_external_read(ldr_external *x, const Onnx__TensorProto *p, size_t size, void *to, od_status *st);
 
 #endif
