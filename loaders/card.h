@@ -48,6 +48,8 @@ typedef struct ldr_card {
         const double *values;
     } *params;
     int n_params;
+    const struct ldr_card_param *constants; /* numbers of inputs beside the picture, by the inputs' names */
+    int n_constants;
     const struct ldr_card_head {
         const char *name;    /* several answers of a classifier, each with classes of its own */
         int output;          /* index of the graph output they are in */

@@ -295,19 +295,20 @@ static od_code read_outputs(reader *r, const cJSON *j)
     return OD_OK;
 }
 
-static od_code read_params(reader *r, const cJSON *j)
+/* Numbers or arrays of them by name. */
+static od_code read_numbers(reader *r, const cJSON *j, const struct ldr_card_param **out, int *n_out)
 {
     int n = cJSON_IsObject(j) ? cJSON_GetArraySize(j) : -1, at = 0;
-    if (n < 0 || n > 100) return bad(r, "parameters", "an object of at most 100 keys");
+    if (n < 0 || n > 100) return bad(r, j->string, "an object of at most 100 keys");
     OD_TRY(no_key_twice(r, j));
     struct ldr_card_param *params = od_arena_array(r->a, struct ldr_card_param, n);
-    if (!params) return od_fail(r->st, OD_NO_MEMORY, "'parameters'");
+    if (!params) return od_fail(r->st, OD_NO_MEMORY, "'%s'", j->string);
     for (const cJSON *k = j->child; k; k = k->next, at++) {
         int count = cJSON_IsArray(k) ? cJSON_GetArraySize(k) : 1, i = 0;
         if (count > PARAM_VALUES_MAX) return bad(r, k->string, "an array of at most 100000 numbers");
         double *values = od_arena_array(r->a, double, count);
         params[at].name = od_arena_strdup(r->a, k->string, strlen(k->string));
-        if (!values || !params[at].name) return od_fail(r->st, OD_NO_MEMORY, "'parameters'");
+        if (!values || !params[at].name) return od_fail(r->st, OD_NO_MEMORY, "'%s'", j->string);
         for (const cJSON *v = cJSON_IsArray(k) ? k->child : k; v && i < count; v = v->next) {
             if (!cJSON_IsNumber(v)) return bad(r, k->string, "a number or an array of numbers");
             values[i++] = v->valuedouble;
@@ -315,8 +316,17 @@ static od_code read_params(reader *r, const cJSON *j)
         params[at].n = count;
         params[at].values = values;
     }
-    r->card->params = params;
-    r->card->n_params = n;
+    *out = params;
+    *n_out = n;
+    return OD_OK;
+}
+
+static od_code read_constants(reader *r, const cJSON *j)
+{
+    OD_TRY(read_numbers(r, j, &r->card->constants, &r->card->n_constants));
+    for (int i = 0; i < r->card->n_constants; i++)
+        if (ldr_card_input_at(r->m, r->card->constants[i].name) < 0)
+            return od_fail(r->st, OD_BAD_MODEL, "'constants': the model has no input '%.60s'", r->card->constants[i].name);
     return OD_OK;
 }
 
@@ -376,7 +386,8 @@ static od_code card_key(reader *r, const cJSON *j, bool *taken)
     if (!strcmp(j->string, "outputs")) return read_outputs(r, j);
     if (!strcmp(j->string, "then")) return read_then(r, j);
     if (!strcmp(j->string, "heads")) return read_heads(r, j);
-    if (!strcmp(j->string, "parameters")) return read_params(r, j);
+    if (!strcmp(j->string, "parameters")) return read_numbers(r, j, &r->card->params, &r->card->n_params);
+    if (!strcmp(j->string, "constants")) return read_constants(r, j);
     if (!strcmp(j->string, "preprocess")) return read_preprocess(r, j);
     if (!strcmp(j->string, "batching"))
         return read_object(r, "batching", j, ldr_batching_fields, ldr_batching_fields_count, r->card, NULL);
@@ -499,6 +510,13 @@ static void write_preprocess(cJSON *card, const ldr_preprocess *p)
         if (is_read(ldr_preprocess_fields[i].key, p->fit)) write_field(to, &ldr_preprocess_fields[i], p);
 }
 
+static void write_numbers(cJSON *card, const char *key, const struct ldr_card_param *list, int n)
+{
+    cJSON *to = n ? cJSON_AddObjectToObject(card, key) : NULL;
+    for (int i = 0; i < n; i++)
+        cJSON_AddItemToObject(to, list[i].name, list[i].n == 1 ? cJSON_CreateNumber(list[i].values[0]) : cJSON_CreateDoubleArray(list[i].values, list[i].n));
+}
+
 static cJSON *card_to_json(const ldr_card *card, const eng_model *m)
 {
     const eng_graph *g = m->graph;
@@ -516,14 +534,8 @@ static cJSON *card_to_json(const ldr_card *card, const eng_model *m)
         for (int i = 0; i < card->n_outputs; i++)
             cJSON_AddItemToArray(names, cJSON_CreateString(g->values[g->outputs[card->outputs[i]]].name));
     }
-    if (card->n_params) {
-        cJSON *params = cJSON_AddObjectToObject(j, "parameters");
-        for (int i = 0; i < card->n_params; i++) {
-            const struct ldr_card_param *p = &card->params[i];
-            cJSON_AddItemToObject(params, p->name,
-                                  p->n == 1 ? cJSON_CreateNumber(p->values[0]) : cJSON_CreateDoubleArray(p->values, p->n));
-        }
-    }
+    write_numbers(j, "parameters", card->params, card->n_params);
+    write_numbers(j, "constants", card->constants, card->n_constants);
     cJSON *heads = card->n_heads ? cJSON_AddArrayToObject(j, "heads") : NULL;
     for (int i = 0; i < card->n_heads; i++) {
         const struct ldr_card_head *h = &card->heads[i];

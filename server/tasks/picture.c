@@ -2,6 +2,7 @@
 #include "engine/base/cpu.h"
 #include "server/tasks/parts.h"
 
+#include <math.h>
 #include <string.h>
 
 static const srv_task *task_of(const ldr_card *card)
@@ -33,11 +34,65 @@ static extra extra_of(const char *name)
     return EXTRA_NONE;
 }
 
+/* What the card gives an input beside the picture, or NULL. */
+static const struct ldr_card_param *constant_of(const ldr_card *card, const char *name)
+{
+    for (int i = 0; i < card->n_constants; i++)
+        if (!strcmp(card->constants[i].name, name)) return &card->constants[i];
+    return NULL;
+}
+
+static bool is_settable(const eng_value *v)
+{
+    return v->dtype == ENG_FLOAT || v->dtype == ENG_INT64 || v->dtype == ENG_INT32 || v->dtype == ENG_BOOL;
+}
+
+/* Extents for `n` numbers: of those that are free the first is the batch, the last takes what is left, others are one. */
+static bool constant_dims(const eng_value *v, int64_t n, int64_t *dims)
+{
+    int64_t rest = n;
+    int last = -1;
+    for (int d = 0; d < v->rank; d++) {
+        dims[d] = v->dims[d];
+        if (dims[d] >= 0) continue;
+        dims[d] = 1;
+        if (d > 0 || v->rank == 1) last = d;
+    }
+    for (int d = 0; d < v->rank; d++) {
+        if (dims[d] < 1 || rest % dims[d]) return false;
+        rest /= dims[d];
+    }
+    if (last >= 0) dims[last] = rest;
+    return last >= 0 || rest == 1;
+}
+
+static od_code check_constants(const ldr_card *card, const eng_model *m, od_status *st)
+{
+    const eng_graph *g = m->graph;
+    int64_t dims[ENG_MAX_RANK];
+    for (int i = 0; i < g->n_inputs; i++) {
+        const eng_value *v = &g->values[g->inputs[i]];
+        const struct ldr_card_param *c = constant_of(card, v->name);
+        if (!c) continue;
+        if (i == card->input) return od_fail(st, OD_BAD_MODEL, "'constants': '%.60s' takes the picture", v->name);
+        if (v->rank < 0 || !is_settable(v))
+            return od_fail(st, OD_BAD_MODEL, "'constants': '%.60s' is %s; float, int64, int32 or bool of known rank is wanted", v->name,
+                           eng_dtype_name(v->dtype));
+        double most = v->dtype == ENG_INT32 ? INT32_MAX : 0x1p53;
+        for (int k = 0; k < c->n; k++)
+            if (!(fabs(c->values[k]) <= most)) return od_fail(st, OD_BAD_MODEL, "'constants': '%.60s' has %.9g", v->name, c->values[k]);
+        if (c->n < 1 || !constant_dims(v, c->n, dims)) return od_fail(st, OD_BAD_MODEL, "'constants': %d numbers do not fill '%.60s'", c->n, v->name);
+    }
+    return OD_OK;
+}
+
 static od_code check_inputs(const ldr_card *card, const eng_model *m, od_status *st)
 {
     const eng_graph *g = m->graph;
+    OD_TRY(check_constants(card, m, st));
     for (int i = 0; i < g->n_inputs; i++) {
         const eng_value *v = &g->values[g->inputs[i]];
+        if (constant_of(card, v->name)) continue;
         if (i != card->input && !v->constant && extra_of(v->name) == EXTRA_NONE)
             return od_fail(st, OD_BAD_MODEL, "the model wants '%s' beside the picture, and nothing gives it", v->name);
     }
@@ -135,11 +190,19 @@ static void set_element(eng_tensor *t, int64_t i, double x)
     }
 }
 
+static od_code make_constant(const eng_value *v, const struct ldr_card_param *c, eng_tensor *t, od_arena *a, od_status *st)
+{
+    *t = (eng_tensor){.dtype = v->dtype, .rank = v->rank};
+    if (!constant_dims(v, c->n, t->dims)) return od_fail(st, OD_BAD_SHAPE, "%d numbers do not fill input '%s'", c->n, v->name);
+    OD_TRY(give_bytes(t, v->name, a, st));
+    for (int64_t i = 0; i < c->n; i++) set_element(t, i, c->values[i]);
+    return OD_OK;
+}
+
 static od_code make_extra(const eng_value *v, const ldr_placement *p, eng_tensor *t, od_arena *a, od_status *st)
 {
     extra what = extra_of(v->name);
-    bool known = v->dtype == ENG_FLOAT || v->dtype == ENG_INT64 || v->dtype == ENG_INT32 || v->dtype == ENG_BOOL;
-    if (what == EXTRA_NONE || !known || v->rank < 1)
+    if (what == EXTRA_NONE || !is_settable(v) || v->rank < 1)
         return od_fail(st, OD_UNSUPPORTED, "input '%s': nothing gives it", v->name);
     *t = (eng_tensor){.dtype = v->dtype, .rank = v->rank};
     for (int d = 0; d < v->rank; d++) {
@@ -194,6 +257,8 @@ static od_code make_inputs(const ldr_card *card, const eng_model *m, const ldr_p
                 t->rank = 3;
                 memmove(t->dims, t->dims + 1, 3 * sizeof *t->dims);
             }
+        } else if (constant_of(card, v->name)) {
+            OD_TRY(make_constant(v, constant_of(card, v->name), t, a, st));
         } else if (v->constant) { /* its default holds */
             *t = *v->constant;
             t->data = NULL;

@@ -312,6 +312,65 @@ def test_queries(onnxd, pictures, tmp_path, name):
         assert kind == "semantic" or found >= 5
 
 
+class Asked(torch.nn.Module):
+    """A OneFormer that has its task's tokens already."""
+
+    def __init__(self, net, tokens):
+        super().__init__()
+        self.net, self.config, self.tokens = net, net.config, tokens
+
+    def forward(self, pixel_values):
+        return self.net(pixel_values=pixel_values, task_inputs=self.tokens)
+
+
+class TwoInputs(torch.nn.Module):
+    def __init__(self, spread):
+        super().__init__()
+        self.spread = spread
+
+    def forward(self, pixel_values, task_inputs):
+        self.spread.net.tokens = task_inputs
+        out = self.spread(pixel_values)
+        return out.class_queries_logits, out.masks_queries_logits
+
+
+def test_oneformer(onnxd, pictures, tmp_path):
+    """The tokens of the task stand in the card: the tokenizer's files, which would tell them, come from the hub only."""
+    torch.manual_seed(3)
+    model = hf.OneFormerForUniversalSegmentation(hf.OneFormerConfig(
+        backbone_config=hf.SwinConfig(**SWIN, out_features=["stage1", "stage2", "stage3", "stage4"]), num_queries=40, conv_dim=32, mask_dim=32,
+        hidden_dim=32, encoder_feedforward_dim=48, encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=48,
+        text_encoder_width=32, is_training=False, **NAMES)).eval()
+    processor = hf.Mask2FormerImageProcessor(size={"height": 160, "width": 192}, do_resize=True)  # OneFormer's own asks the hub for names of classes
+    tokens = torch.randint(0, 49408, (1, 77))
+    tokens[0, 6:] = 0
+    batch = [processor(images=im, return_tensors="pt")["pixel_values"][0] for im in opened(pictures)]
+    asked = TwoInputs(Spread(Asked(model, tokens.float()), batch, "class_queries_logits", "masks_queries_logits")).eval().requires_grad_(False)
+    path = tmp_path / "model.onnx"
+    torch.onnx.export(asked, (batch[0][None], tokens.float()), path, dynamo=False, opset_version=17, input_names=["pixel_values", "task_inputs"],
+                      output_names=["class_queries_logits", "masks_queries_logits"], dynamic_axes={"task_inputs": {0: "batch", 1: "tokens"}})
+    steps = {"fit": "stretch", "rescale": 1 / 255, "mean": processor.image_mean, "std": processor.image_std}
+    keys = {"task": "segment", "outputs": ["class_queries_logits", "masks_queries_logits"], "preprocess": steps,
+            "constants": {"task_inputs": tokens[0].tolist()}}
+    found = 0
+    for kind, decoder in (("panoptic", "maskformer-panoptic"), ("semantic", "maskformer")):
+        (tmp_path / "model.json").write_text(json.dumps({**keys, "decoder": decoder}))
+        for im, x, said in zip(opened(pictures), batch, answers(onnxd, path, pictures, "--score-threshold", 0.4)):
+            with torch.no_grad():
+                classes, masks = asked(x[None], tokens.float())
+            out = types.SimpleNamespace(class_queries_logits=classes, masks_queries_logits=masks)
+            own = hf.OneFormerImageProcessor
+            if kind == "semantic":
+                want = own.post_process_semantic_segmentation(None, out, target_sizes=[im.size[::-1]])[0]
+                same_segmentation("transformers oneformer, semantic", said, want.numpy())
+                continue
+            result = own.post_process_panoptic_segmentation(None, out, threshold=0.4, target_sizes=[im.size[::-1]])[0]
+            want = {s["id"]: (result["segmentation"] == s["id"]).numpy() for s in result["segments_info"]}
+            found += len(want)
+            same_segments("transformers oneformer, panoptic", said, want, result["segments_info"])
+    assert found >= 5
+
+
 @pytest.mark.parametrize("name", ["dpt", "glpn", "depth_anything"])
 def test_depth(onnxd, pictures, tmp_path, name):
     torch.manual_seed(1)

@@ -367,3 +367,37 @@ def test_heads_that_are_not_there_are_refused(onnxd, tmp_path, rng, heads, said)
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
     done = subprocess.run([onnxd, "predict", tmp_path / "model.onnx", tmp_path / "picture.png"], capture_output=True, text=True)
     assert done.returncode == 1 and said in done.stderr, done.stderr
+
+
+def save_with_second(folder, kind, shape):
+    """The sum of a second input's numbers, as many classes as it has rows."""
+    import onnx
+    from onnx import TensorProto, helper
+    nodes = [helper.make_node("Cast", ["more"], ["f"], to=TensorProto.FLOAT), helper.make_node("ReduceSum", ["f", "axes"], ["out"], keepdims=0)]
+    graph = helper.make_graph(nodes, "sums", [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3, 8, 8]),
+                                              helper.make_tensor_value_info("more", kind, shape)],
+                              [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3])], [onnx.numpy_helper.from_array(np.array([2]), "axes")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
+
+
+@pytest.mark.parametrize("kind, shape", [(1, [1, 3, 2]), (7, ["n", 3, "k"]), (6, [1, 3, "k"])])
+def test_constants_fill_inputs_beside_the_picture(onnxd, tmp_path, kind, shape):
+    save_with_second(tmp_path, kind, shape)
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    card = {"task": "classify", "decoder": "probabilities", "constants": {"more": [1, 2, 30, 40, 5, 6]}, "preprocess": {"fit": "stretch"}}
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    for _ in range(2):
+        done = subprocess.run([onnxd, "predict", tmp_path / "model.onnx", tmp_path / "picture.png", "--json"], capture_output=True, text=True)
+        assert [(c["index"], c["score"]) for c in json.loads(done.stdout)["classes"]] == [(1, 70), (2, 11), (0, 3)], done.stderr
+        shown = subprocess.run([onnxd, "inspect", tmp_path / "model.onnx", "--card"], capture_output=True, text=True, check=True).stdout
+        (tmp_path / "model.json").write_text(shown)  # and it can be saved
+
+
+@pytest.mark.parametrize("constants, said", [({"more": [1, 2, 3, 4]}, "4 numbers"), ({"less": [1]}, "no input 'less'"), ({"pixels": [1]}, "takes the picture"),
+                                             ({"more": []}, "0 numbers"), ({"more": [1e300] * 6}, "1e+300"), ({"more": "six"}, "a number or an array"),
+                                             ({}, "nothing gives it")])
+def test_constants_that_do_not_fit_are_refused(onnxd, tmp_path, constants, said):
+    save_with_second(tmp_path, 7, [1, 3, "k"])
+    (tmp_path / "model.json").write_text(json.dumps({"task": "classify", "constants": constants, "preprocess": {"fit": "stretch"}}))
+    done = subprocess.run([onnxd, "inspect", tmp_path / "model.onnx", "--card"], capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
