@@ -2,8 +2,9 @@
  *
  * "yolox": [1, cells, 5 + classes], scores as they are. Parameter strides (8, 16, 32).
  * "yolov5-heads" (also v7), "yolov3" (also v4): one output a level, [1, anchors, rows, columns, 5 + classes] or
- *   [1, anchors * (5 + classes), rows, columns], all numbers raw. Parameter anchors: widths and heights in pixels
- *   of the input, level by level in the order of the outputs (YOLOv5's unless said).
+ *   [1, anchors * (5 + classes), rows, columns], or [1, rows, columns, anchors, 5 + classes], all numbers raw. Parameters anchors:
+ *   widths and heights in pixels of the input, level by level in the order of the outputs (YOLOv5's unless said); activation (1; 0:
+ *   scores as they are); of "yolov3" scale_x_y (1), of each level or of all, by which v4 lets centres reach over their cells.
  * "nanodet": [1, cells, classes + 4 * (reg_max + 1)], scores as they are, distances as distributions. Parameters
  *   reg_max (7), strides (8, 16, 32, 64).
  * "fcos": class maps of all levels, then distance maps, then centreness maps. Parameters in_strides (1: distances
@@ -100,6 +101,8 @@ typedef struct head {
     const float *x;
     int64_t anchors, rows, columns, numbers; /* numbers: 5 + classes */
     int64_t anchor_step, number_step, cell_step;
+    bool scores; /* not logits */
+    float scale; /* of the centres' reach */
 } head;
 
 static const double *anchors_of(const srv_answer *w, int64_t *each)
@@ -116,7 +119,11 @@ static od_code shape_head(const srv_answer *w, int i, head *h)
     const eng_tensor *t = &w->outputs[i];
     anchors_of(w, &h->anchors);
     if (h->anchors < 1) return od_fail(w->st, OD_BAD_MODEL, "'anchors' are too few for %d outputs", w->n_outputs);
-    if (t->rank == 5) {
+    if (t->rank == 5 && t->dims[3] == h->anchors && t->dims[1] != h->anchors) {
+        OD_TRY(srv_want(w, i, 5, (int64_t[]){1, -1, -1, -1, -1}));
+        h->rows = t->dims[1], h->columns = t->dims[2], h->numbers = t->dims[4];
+        h->number_step = 1, h->anchor_step = h->numbers, h->cell_step = h->anchors * h->numbers;
+    } else if (t->rank == 5) {
         OD_TRY(srv_want(w, i, 5, (int64_t[]){1, h->anchors, -1, -1, -1}));
         h->rows = t->dims[2], h->columns = t->dims[3], h->numbers = t->dims[4];
         h->number_step = 1, h->cell_step = h->numbers, h->anchor_step = h->rows * h->columns * h->numbers;
@@ -144,20 +151,29 @@ static od_code check_heads(const srv_answer *w)
     return OD_OK;
 }
 
+static float scale_of(const srv_answer *w, int level)
+{
+    int n;
+    const double *scale = ldr_card_param(w->card, "scale_x_y", &n);
+    return n > 0 ? (float)scale[level < n ? level : n - 1] : 1;
+}
+
 static void decode_cell(const srv_answer *w, const head *h, const float *x, const double *anchor, int64_t cell, bool v3,
                         int64_t source, srv_boxes *out)
 {
     int64_t k = h->number_step, best = 5;
-    float object = srv_sigmoid(x[4 * k]);
+    float object = h->scores ? x[4 * k] : srv_sigmoid(x[4 * k]);
     if (!((double)object > w->score_threshold)) return;
     for (int64_t c = 6; c < h->numbers; c++)
         if (x[c * k] > x[best * k]) best = c;
-    float score = object * srv_sigmoid(x[best * k]);
+    float score = object * (h->scores ? x[best * k] : srv_sigmoid(x[best * k]));
     if (!((double)score > w->score_threshold)) return;
     float sx = (float)w->place->input_width / (float)h->columns, sy = (float)w->place->input_height / (float)h->rows;
     float gx = (float)(cell % h->columns), gy = (float)(cell / h->columns), aw = (float)anchor[0], ah = (float)anchor[1];
     float px = srv_sigmoid(x[0]), py = srv_sigmoid(x[k]);
     if (v3) {
+        px = px * h->scale - (h->scale - 1) / 2;
+        py = py * h->scale - (h->scale - 1) / 2;
         srv_boxes_add(out, srv_box_around((px + gx) * sx, (py + gy) * sy, expf(x[2 * k]) * aw, expf(x[3 * k]) * ah, score,
                                           best - 5, source));
     } else {
@@ -176,6 +192,8 @@ static od_code decode_heads(const srv_answer *w, srv_boxes *out)
         head h = {0};
         OD_TRY(shape_head(w, i, &h));
         if (!(h.x = srv_floats(w, i))) return w->st->code;
+        h.scores = srv_number(w, "activation", 1) == 0;
+        h.scale = scale_of(w, i);
         for (int64_t a = 0; a < h.anchors; a++)
             for (int64_t cell = 0; cell < h.rows * h.columns; cell++)
                 decode_cell(w, &h, h.x + a * h.anchor_step + cell * h.cell_step, anchors + 2 * (i * h.anchors + a), cell, v3,

@@ -4,7 +4,7 @@
  *   masks [N, 1, rows, columns] at the input's size, or keypoints [N, points, 3].
  * "tf-od": TensorFlow Object Detection: boxes [1, N, 4] (y, x, y, x relative), classes, scores, perhaps a count.
  *   Classes count from parameter first_class (1) on.
- * "scored-boxes": boxes [1, N, 4] and scores [1, N, classes]. Parameters, all 0 unless said: normalized (boxes are
+ * "scored-boxes": boxes [1, N, 4] (or [1, N, 1, 4], as a YOLOv4 has them) and scores [1, N, classes]. Parameters, all 0 unless said: normalized (boxes are
  *   relative to the input), centered (centre and size instead of corners), background (1: score 0 is of nothing),
  *   activation (1: sigmoid, 2: softmax of the scores).
  * "ultraface": the same with scores first, normalized, with background. */
@@ -127,7 +127,8 @@ static od_code check_scored(const srv_answer *w)
     const eng_tensor *scores = &w->outputs[s.scores];
     int64_t rows = scores->rank == 3 ? scores->dims[1] : -1, classes = scores->rank == 3 ? scores->dims[2] : -1;
     OD_TRY(srv_want(w, s.scores, 3, (int64_t[]){1, -1, -1}));
-    OD_TRY(srv_want(w, s.boxes, 3, (int64_t[]){1, rows, 4}));
+    bool four = w->outputs[s.boxes].rank == 4;
+    OD_TRY(srv_want(w, s.boxes, four ? 4 : 3, four ? (int64_t[]){1, rows, 1, 4} : (int64_t[]){1, rows, 4}));
     if (s.activation < SRV_AS_THEY_ARE || s.activation > SRV_SOFTMAX)
         return od_fail(w->st, OD_BAD_MODEL, "'activation' is %d; 0, 1 (sigmoid) or 2 (softmax) is wanted", s.activation);
     if (classes >= 0 && classes < 1 + s.background)

@@ -242,11 +242,11 @@ def test_tensorflow_object_detection_is_found_by_names(onnxd, tmp_path, rng):
     same(got, corners[:15], s[:15], c[:15] - 1, nms=False)
 
 
-@pytest.mark.parametrize("activation", [0, 1, 2])
-def test_scored_boxes(onnxd, tmp_path, rng, activation):
+@pytest.mark.parametrize("activation, shape", [(0, (1, 80, 4)), (0, (1, 80, 1, 4)), (1, (1, 80, 4)), (2, (1, 80, 4))])
+def test_scored_boxes(onnxd, tmp_path, rng, activation, shape):
     b, x = some_boxes(rng, 80), rng.normal(size=(80, 4)) * 2
     p = [x / 4, sigmoid(x), softmax(x)][activation]
-    got = predict(onnxd, tmp_path, {"b": f32(b[None] / SIDE), "s": f32(x[None] / (1 if activation else 4))},
+    got = predict(onnxd, tmp_path, {"b": f32(b.reshape(shape) / SIDE), "s": f32(x[None] / (1 if activation else 4))},
                   {"decoder": "scored-boxes", "parameters": {"normalized": 1, "centered": 1, "background": 1, "activation": activation}})
     same(got, [around(*b[i // 3]) for i in range(240)], p[:, 1:].ravel(), [i % 3 for i in range(240)])
 
@@ -291,6 +291,25 @@ def test_anchor_heads(onnxd, tmp_path, rng, name, flat):
                     scores.append(sigmoid(r[4]) * sigmoid(r[5:]).max())
                     labels.append(int(r[5:].argmax()))
     got = predict(onnxd, tmp_path, outputs, {"decoder": name, "parameters": {"anchors": anchors.ravel().tolist()}})
+    same(got, boxes, scores, labels)
+
+
+def test_yolov4_heads(onnxd, tmp_path, rng):
+    """Numbers last, scores that are sigmoids already, centres that reach over their cells (Bochkovskiy et al., "YOLOv4", section 3.4)."""
+    anchors, scale, outputs, boxes, scores, labels = rng.uniform(5, 40, (2, 3, 2)), [1.2, 1.05], {}, [], [], []
+    for level, stride in enumerate((8, 16)):
+        n = SIDE // stride
+        x = rng.normal(size=(1, n, n, 3, 7)) * 1.5
+        x[..., 4:] = sigmoid(x[..., 4:])
+        outputs[f"out{level}"] = f32(x)
+        for gy, gx, a in np.ndindex(n, n, 3):
+            r = x[0, gy, gx, a]
+            cx, cy = ((sigmoid(r[:2]) - 0.5) * scale[level] + 0.5 + [gx, gy]) * stride
+            boxes.append(around(cx, cy, *(np.exp(r[2:4]) * anchors[level, a])))
+            scores.append(r[4] * r[5:].max())
+            labels.append(int(r[5:].argmax()))
+    got = predict(onnxd, tmp_path, outputs, {"decoder": "yolov3", "parameters": {"anchors": anchors.ravel().tolist(), "scale_x_y": scale,
+                                                                                "activation": 0}})
     same(got, boxes, scores, labels)
 
 
