@@ -97,6 +97,8 @@ BAD = [
     ("anchors", detect("yolov3", parameters={"anchors": [1, 2, 3]}), "'anchors' are too few"), ("ssd", detect("ssd", parameters={"priors": [1, 2, 3]}), "10 boxes need 40"),
     ("ssd", detect("ssd", parameters={"priors": [1] * 40, "variances": [1]}), "'variances' are 1"), ("ssd", detect("ssd", parameters={"priors": [1] * 40, "activation": 7}), "'activation' is 7"),
     ("queries", {"task": "segment", "decoder": "maskformer", "parameters": {"enlarge": [0]}}, "'enlarge'"),
+    # constants
+    ("beside", classify(constants={"k": 1}), "1 numbers do not fill 'k'"), ("beside", classify(constants={"q": 1}), "no input 'q'"),
     # preprocess
     ("classes", steps(width=40), "'width' is 40; the model's input has 32"), ("classes", steps(height=40), "'height' is 40; the model's input has 32"),
     ("classes", steps(colors="gray"), "makes 1 channels"), ("gray", steps(colors="rgb"), "makes 3 channels"), ("bytes", steps(rescale=0.5), "uint8"), ("bytes", steps(mean=1), "uint8"),
