@@ -55,9 +55,48 @@ static float no_weight(float *row, int64_t n)
     return nan ? NAN : 0.0f;
 }
 
+enum { FEW = 4 };
+
+/* The row in `count` vectors, a constant, the last of which has `rest`: it stays in registers. */
+static inline __attribute__((always_inline)) float exp_few(const int count, float *row, int64_t n, float scale, const float *mask,
+                                                           int64_t mask_stride, const float *more, vpart rest)
+{
+    const vf lowest = VM(-INFINITY);
+    const bool early = mask || more || scale <= 0.0f;
+    vf x[FEW], top = lowest, sum = v_zero(), s = VM(scale);
+#pragma GCC unroll 4
+    for (int v = 0; v < count; v++) {
+        const vpart part = v + 1 < count ? v_first(VL) : rest;
+        x[v] = v + 1 < count ? v_load(row + v * VL) : v_load_part(row + v * VL, rest);
+        if (early) x[v] = masked(x[v], s, mask, mask_stride, more, v * VL, part);
+        top = v_max(v + 1 < count ? x[v] : v_pick_part(rest, x[v], lowest), top); /* which passes over NaN */
+    }
+    if (early) s = VM(1.0f);
+    const float largest = v_top(top);
+    const vf down = VM(early ? -largest : -largest * scale);
+#pragma GCC unroll 4
+    for (int v = 0; v < count; v++) {
+        if (largest != -INFINITY) x[v] = exp_below_zero(v_fma(x[v], s, down));
+        if (v + 1 < count) v_store(row + v * VL, x[v]);
+        else v_store_part(row + v * VL, rest, x[v]);
+        sum = v_add(sum, v + 1 < count ? x[v] : v_only(rest, x[v]));
+    }
+    return largest == -INFINITY ? no_weight(row, n) : v_sum(sum);
+}
+
 /* Without a mask the scale is applied as the exponential is taken, so that the row is read once less. */
 static float exp_row(float *row, int64_t n, float scale, const float *mask, int64_t mask_stride, const float *more)
 {
+#define CASE(N) \
+    case N: return exp_few(N, row, n, scale, mask, mask_stride, more, v_first(n - (N - 1) * VL))
+    switch (od_ceil_div(n, VL)) {
+        CASE(1);
+        CASE(2);
+        CASE(3);
+        CASE(4);
+    default: break;
+    }
+#undef CASE
     const vf lowest = VM(-INFINITY);
     const bool early = mask || more || scale <= 0.0f;
     const int64_t whole = n / VL * VL;
