@@ -54,7 +54,7 @@ static int by_place(const void *a, const void *b)
 static void join_extents(compaction *c)
 {
     int n = 0;
-    qsort(c->extents, (size_t)c->n, sizeof *c->extents, by_place);
+    if (c->n) qsort(c->extents, (size_t)c->n, sizeof *c->extents, by_place);
     for (int i = 0; i < c->n; i++) {
         extent *last = n ? &c->extents[n - 1] : NULL;
         if (last && c->extents[i].from < last->to) {
