@@ -1,7 +1,8 @@
 /* kernels_depthwise.h - depthwise convolution: a template for kernels_*.c, after kernels_rows.h.
  * A strip is some neighbouring output pixels of a row. For each vector of channels a line of the window's weights
  * is in registers, and each input pixel is loaded once a line for all the outputs that it is part of. Windows are
- * three, five or seven wide; a wider one has lines of threes and fives side by side. */
+ * three, five or seven wide; a wider one has lines of threes and fives side by side. With registers for twice the
+ * sums, the strip below is made along with it: a line of input that both read then comes from its cache once. */
 
 enum {
     DW_LONG = 8, DW_STRIP = 7, DW_SHORT = 4, /* pixels of a strip */
@@ -17,31 +18,40 @@ static inline const float *dw_weights(const eng_depthwise *d, int64_t c)
     return d->w + c / ENG_NR * d->size[0] * d->size[1] * d->size[2] * ENG_NR + c % ENG_NR;
 }
 
-/* The input of one strip: lines of the window that lie on the map, with their weights. */
+/* The input of one strip, or of two below each other: lines of the window that lie on the map, with their weights. */
 typedef struct dw_lines {
-    int n;
+    int n, both, second;         /* lines; the first that two strips share, and the first of the lower one alone */
     int64_t left;                /* the column where the strip's first window begins: may lie outside */
-    int64_t tap[DW_LINES];       /* the line's first */
+    int64_t tap[DW_LINES];       /* the line's first, */
+    int64_t below[DW_LINES];     /* and for the lower strip */
     const float *line[DW_LINES]; /* what that reads for a window at column 0 */
     int wide[DW_LINES];          /* if DW_MIXED: 3 or 5 */
-    const float *pixel[DW_EDGES][DW_PIXELS]; /* if not inside: each input pixel, in the padding one of zeros */
+    const float *pixel[DW_EDGES][DW_PIXELS]; /* if not inside, and of two strips: each input pixel, in the padding one of zeros */
 } dw_lines;
 
-/* Add a line of windows to `strip` sums: of pixels x, x + pitch ..., or of those pointed to. */
+/* Add a line of windows to `strip` sums, or to those of the strip below, or to both: of pixels x, x + pitch ..., or of
+ * those pointed to. */
 DW_INLINE void dw_line(const int kw, const int stride, const int strip, const bool inside, const float *x, int64_t pitch,
-                       const float *const *pixels, int64_t c, bool whole, vpart part, const float *weights, vf *sum)
+                       const float *const *pixels, int64_t c, bool whole, vpart part, const float *weights, vf *sum, const float *below,
+                       vf *lower)
 {
-    vf w[7];
+    vf w[7], l[7];
 #pragma GCC unroll 8
-    for (int t = 0; t < kw; t++) w[t] = v_load(weights + t * ENG_NR);
+    for (int t = 0; t < kw; t++) {
+        if (sum) w[t] = v_load(weights + t * ENG_NR);
+        if (lower) l[t] = v_load(below + t * ENG_NR);
+    }
 #pragma GCC unroll 32
     for (int j = 0; j < (strip - 1) * stride + kw; j++) {
         const float *p = (inside ? x + j * pitch : pixels[j]) + c;
         vf v = whole ? v_load(p) : v_load_part(p, part);
         v_hold(v);
 #pragma GCC unroll 8
-        for (int i = 0; i < strip; i++)
-            if (j >= i * stride && j < i * stride + kw) sum[i] = v_fma(v, w[j - i * stride], sum[i]);
+        for (int i = 0; i < strip; i++) {
+            if (j < i * stride || j >= i * stride + kw) continue;
+            if (sum) sum[i] = v_fma(v, w[j - i * stride], sum[i]);
+            if (lower) lower[i] = v_fma(v, l[j - i * stride], lower[i]);
+        }
     }
 }
 
@@ -61,11 +71,36 @@ DW_INLINE void dw_strip(const int kw, const int stride, const int strip, const b
         for (int r = 0; r < lines->n; r++) {
             const float *x = lines->line[r] + lines->left * pitch, *w = weights + lines->tap[r] * ENG_NR;
             const float *const *pixels = kw ? lines->pixel[r] : NULL;
-            if (kw) dw_line(kw, stride, strip, inside, x, pitch, pixels, c, whole, part, w, sum);
-            else if (lines->wide[r] == 3) dw_line(3, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum);
-            else dw_line(5, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum);
+            if (kw) dw_line(kw, stride, strip, inside, x, pitch, pixels, c, whole, part, w, sum, NULL, NULL);
+            else if (lines->wide[r] == 3) dw_line(3, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum, NULL, NULL);
+            else dw_line(5, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum, NULL, NULL);
         }
         end_pixels(e, strip, pixel, c, to - c, sum);
+    }
+}
+
+/* Channels `from` .. to - 1, whole vectors, of a strip and of the one below it. Pixels are always pointed to: to work
+ * out where they are takes more instructions. */
+DW_INLINE void dw_pair(const int kw, const int stride, const int strip, const eng_depthwise *d, const dw_lines *lines, const ending *e,
+                       int64_t pixel, int64_t from, int64_t to)
+{
+    for (int64_t c = from; c < to; c += VL) {
+        const vpart part = v_first(VL);
+        vf sum[DW_LONG], lower[DW_LONG];
+        vf bias = d->end.bias ? v_load(d->end.bias + c) : v_zero();
+#pragma GCC unroll 8
+        for (int i = 0; i < strip; i++) sum[i] = lower[i] = bias;
+        const float *w = dw_weights(d, c);
+        int r = 0;
+        for (; r < lines->both; r++)
+            dw_line(kw, stride, strip, false, NULL, 0, lines->pixel[r], c, true, part, w + lines->tap[r] * ENG_NR, sum, NULL, NULL);
+        for (; r < lines->second; r++)
+            dw_line(kw, stride, strip, false, NULL, 0, lines->pixel[r], c, true, part, w + lines->tap[r] * ENG_NR, sum,
+                    w + lines->below[r] * ENG_NR, lower);
+        end_pixels(e, strip, pixel, c, VL, sum);
+        for (; r < lines->n; r++)
+            dw_line(kw, stride, strip, false, NULL, 0, lines->pixel[r], c, true, part, NULL, NULL, w + lines->below[r] * ENG_NR, lower);
+        end_pixels(e, strip, pixel + d->out[2], c, VL, lower);
     }
 }
 
@@ -91,13 +126,32 @@ static void dw_find_lines(const eng_depthwise *d, int64_t row, bool mixed, dw_li
         }
 }
 
-/* Where a strip that is not inside finds its pixels. */
+/* The same for output rows `row` and row + 1 of a window of one plane. Sums take their lines in the order of one row's. */
+static void dw_find_pair(const eng_depthwise *d, int64_t row, dw_lines *lines)
+{
+    const int64_t high = d->size[1], kw = d->size[2], step = d->dilation[1], y = row % d->out[1] * d->stride[1] - d->before[1];
+    const int64_t apart = d->stride[1] % step ? high : od_min_i64(d->stride[1] / step, high); /* taps from row to row */
+    const float *plane = d->x + row / d->out[1] * d->in[1] * d->x_line;
+    lines->n = lines->both = lines->second = 0;
+    for (int64_t t = 0; t < high + apart; t++) {
+        const int64_t iy = t < high ? y + t * step : y + d->stride[1] + (t - apart) * step;
+        if (iy >= 0 && iy < d->in[1]) {
+            lines->line[lines->n] = plane + iy * d->x_line;
+            lines->tap[lines->n] = t * kw;
+            lines->below[lines->n++] = (t - apart) * kw;
+        }
+        if (t < apart) lines->both = lines->n;
+        if (t < high) lines->second = lines->n;
+    }
+}
+
+/* Where a strip finds its pixels, if they are pointed to. */
 static void dw_find_pixels(const eng_depthwise *d, int reach, dw_lines *lines)
 {
     for (int r = 0; r < lines->n; r++) {
         const float *x = lines->line[r] + lines->left * d->x_pitch;
         for (int64_t j = 0; j < reach; j++, x += d->x_pitch)
-            lines->pixel[r][j] = lines->left + j >= 0 && lines->left + j < d->in[2] ? x : d->zeros;
+            lines->pixel[r][j] = (uint64_t)(lines->left + j) < (uint64_t)d->in[2] ? x : d->zeros;
     }
 }
 
@@ -127,6 +181,25 @@ static dw_strip_fn *const dw_strips[4][2][4] = {{DW_STRIPS(3, 1), DW_STRIPS(3, 2
                                                 {DW_STRIPS(5, 1), DW_STRIPS(5, 2)},
                                                 {DW_STRIPS(7, 1), DW_STRIPS(7, 2)},
                                                 {DW_STRIPS(DW_MIXED, 1), DW_STRIPS(DW_MIXED, 2)}};
+
+typedef void dw_pair_fn(const eng_depthwise *d, const dw_lines *lines, const ending *e, int64_t pixel, int64_t from, int64_t to);
+
+#define DW_DEFINE_PAIR(KW, STRIDE, STRIP)                                                                                 \
+    static void dw_pair_##KW##_##STRIDE##_##STRIP(const eng_depthwise *d, const dw_lines *lines, const ending *e,           \
+                                                  int64_t pixel, int64_t from, int64_t to)                                \
+    {                                                                                                                     \
+        dw_pair(KW, STRIDE, STRIP, d, lines, e, pixel, from, to);                                                          \
+    }
+#define DW_DEFINE_PAIRS(KW) DW_DEFINE_PAIR(KW, 1, 8) DW_DEFINE_PAIR(KW, 1, 7) DW_DEFINE_PAIR(KW, 2, 8) DW_DEFINE_PAIR(KW, 2, 7)
+#define DW_PAIR(KW) {{dw_pair_##KW##_1_8, dw_pair_##KW##_1_7}, {dw_pair_##KW##_2_8, dw_pair_##KW##_2_7}}
+#if defined(__AVX512F__) /* elsewhere registers do not suffice */
+DW_DEFINE_PAIRS(3)
+DW_DEFINE_PAIRS(5)
+DW_DEFINE_PAIRS(7)
+static dw_pair_fn *const dw_pairs[3][2][2] = {DW_PAIR(3), DW_PAIR(5), DW_PAIR(7)};
+#else
+static dw_pair_fn *const dw_pairs[3][2][2];
+#endif
 
 /* The same for a window of any extents, strides and dilations. */
 DW_INLINE void dw_any(const int strip, const bool inside, const eng_depthwise *d, const ending *e, int64_t row, int64_t col,
@@ -183,42 +256,70 @@ static int dw_kind(int64_t width)
     return od_ceil_div(width, DW_LONG) * DW_LONG < od_ceil_div(width, DW_STRIP) * DW_STRIP ? 0 : 1;
 }
 
+static dw_pair_fn *dw_pair_for(const eng_depthwise *d, int kind)
+{
+    const int64_t kw = d->size[2], stride = d->stride[2];
+    const bool plane = d->size[0] == 1 && d->in[0] == 1 && d->out[0] == 1 && !d->before[0];
+    if (!plane || (kw != 3 && kw != 5 && kw != 7) || stride > 2 || d->dilation[2] > 1 || kind > 1 || 2 * d->size[1] > DW_EDGES) return NULL;
+    return dw_pairs[(kw - 3) / 2][stride - 1][kind];
+}
+
 /* Windows of neighbouring rows share input: a part of the channels of a part of the columns goes down the map
  * whose lines under a window stay in the nearest caches. Parts of columns are as wide as that allows, since the
  * first pixels of a run of memory come late. */
-static void dw_rows(const eng_depthwise *d)
+static void dw_rows(const eng_depthwise *d, const ending *e)
 {
     enum { FLOATS = 20 << 10 };
     static const int strips[] = {DW_LONG, DW_STRIP, DW_SHORT, 1};
-    const ending e = ending_of(&d->end);
     const int64_t width = d->out[2], kw = d->size[2], stride = d->stride[2], high = d->size[0] * d->size[1];
     const int kind = dw_kind(width), strip = strips[kind];
     const int64_t reach = (strip - 1) * stride + (kw - 1) * d->dilation[2] + 1;
     const int64_t some = od_max_i64(FLOATS / (high * reach) / ENG_NR, 1) * ENG_NR;
     const int64_t step = od_max_i64(FLOATS / (high * stride * strip * od_min_i64(some, d->to - d->from)), 1) * strip;
     const bool narrow = kw == 3 || kw == 5 || kw == 7, mixed = kw == 6 || kw > 7;
+    dw_pair_fn *const pair = (d->to - d->from) % VL ? NULL : dw_pair_for(d, kind);
     dw_strip_fn *run = NULL;
+    dw_lines lines;
     if ((narrow || mixed) && stride <= 2 && d->dilation[2] == 1 && high * (mixed ? kw / 3 : 1) <= (mixed ? DW_LINES : DW_EDGES))
         run = dw_strips[mixed ? 3 : (kw - 3) / 2][stride - 1][kind];
     for (int64_t from = d->from; from < d->to; from += some) {
         int64_t to = od_min_i64(from + some, d->to);
         for (int64_t begin = 0; begin < width; begin += step)
-            for (int64_t row = d->first; row < d->last; row++) {
-                dw_lines lines;
-                if (run) dw_find_lines(d, row, mixed, &lines);
+            for (int64_t row = d->first, rows; row < d->last; row += rows) {
+                rows = pair && row + 1 < d->last && (row + 1) % d->out[1] ? 2 : 1;
+                if (rows == 2) dw_find_pair(d, row, &lines);
+                else if (run) dw_find_lines(d, row, mixed, &lines);
                 for (int64_t at = begin; at < od_min_i64(begin + step, width); at += strip) {
                     const int64_t col = od_min_i64(at, width - strip), left = col * stride - d->before[2]; /* the last may do pixels again */
                     const bool inside = left >= 0 && left + reach <= d->in[2];
                     lines.left = left;
                     if (!run || (mixed && !inside)) {
-                        dw_any_strip(d, strip, reach, &e, row, col, from, to);
+                        dw_any_strip(d, strip, reach, e, row, col, from, to);
                         continue;
                     }
-                    if (!inside) dw_find_pixels(d, (int)reach, &lines);
-                    run(d, &lines, inside, &e, row * width + col, from, to);
+                    if (!inside || rows == 2) dw_find_pixels(d, (int)reach, &lines);
+                    if (rows == 2) pair(d, &lines, e, row * width + col, from, to);
+                    else run(d, &lines, inside, e, row * width + col, from, to);
                 }
             }
     }
+}
+
+/* Vectors that are all whole, then the one that is not. */
+static void dw_channels(const eng_depthwise *d)
+{
+    const ending e = ending_of(&d->end);
+    const int64_t part = (d->to - d->from) % VL;
+    if (!part || part == d->to - d->from || !dw_pair_for(d, dw_kind(d->out[2]))) {
+        dw_rows(d, &e);
+        return;
+    }
+    eng_depthwise some = *d;
+    some.to -= part;
+    dw_rows(&some, &e);
+    some.from = some.to;
+    some.to = d->to;
+    dw_rows(&some, &e);
 }
 
 /* Every dilation-th pixel of a line, read by every dilation-th window, is a line without dilation. */
@@ -242,7 +343,7 @@ static void dw_phases(const eng_depthwise *d)
             p.end.ldc *= step;
             if (p.end.add) p.end.add += from * d->end.ld_add;
             p.end.ld_add *= step;
-            dw_rows(&p);
+            dw_channels(&p);
         }
 }
 
@@ -252,7 +353,7 @@ static void depthwise(const eng_depthwise *d)
     const int64_t kw = d->size[2];
     if (!own.x_line) own.x_line = d->in[2] * d->x_pitch;
     if (d->dilation[2] > 1 && d->stride[2] == 1 && (kw == 3 || kw == 5 || kw == 7)) dw_phases(&own);
-    else dw_rows(&own);
+    else dw_channels(&own);
 }
 
 /* Four pixels of a vector of channels share each weight. */

@@ -4,6 +4,11 @@
 
 #include <math.h>
 
+static inline vf hard_swish(vf x)
+{
+    return v_mul(x, v_min(VM(1.0f), v_max(v_zero(), v_fma(x, VM(1.0f / 6), VM(0.5f)))));
+}
+
 static inline vf apply(eng_act act, vf alpha, vf beta, vf x)
 {
     const vf zero = v_zero(), one = VM(1.0f);
@@ -14,7 +19,7 @@ static inline vf apply(eng_act act, vf alpha, vf beta, vf x)
     case ENG_ACT_SIGMOID: return vm_sigmoid(x);
     case ENG_ACT_SILU: return vm_silu(vm_silu_for(alpha), x);
     case ENG_ACT_HARD_SIGMOID: return v_min(one, v_max(zero, v_fma(alpha, x, beta)));
-    case ENG_ACT_HARD_SWISH: return v_mul(x, v_min(one, v_max(zero, v_fma(x, VM(1.0f / 6), VM(0.5f)))));
+    case ENG_ACT_HARD_SWISH: return hard_swish(x);
     case ENG_ACT_GELU_ERF: return vm_gelu_erf(x);
     case ENG_ACT_GELU_TANH: return vm_gelu_tanh(x);
     case ENG_ACT_TANH: return vm_tanh(x);
@@ -222,30 +227,39 @@ static __attribute__((noinline)) void finish_tile(int rows, int width, const flo
 #undef CASE
 }
 
-/* The same for kernels that have a vector of channels of some neighbouring pixels: what bounds alone do is done
- * in registers, the rest by finish_tile. */
+/* The same for kernels that have a vector of channels of some neighbouring pixels: what takes few registers is done
+ * in them, the rest by finish_tile. */
 typedef struct ending {
     const eng_gemm *g;
     int64_t ldc, ld_add; /* from one of the pixels to the next */
     bool clamp, later;
     vf bottom, top;
+    vm_silu_of silu;
 } ending;
 
 static inline ending ending_of(const eng_gemm *g)
 {
     return (ending){.g = g, .ldc = g->ldc, .ld_add = g->ld_add, .clamp = g->act == ENG_ACT_RELU || g->act == ENG_ACT_CLIP,
-                    .later = g->act > ENG_ACT_CLIP || g->residual == ENG_RES_AFTER_ACT,
-                    .bottom = VM(g->act == ENG_ACT_RELU ? 0.0f : g->alpha), .top = VM(g->act == ENG_ACT_RELU ? INFINITY : g->beta)};
+                    .later = (g->act > ENG_ACT_CLIP && g->act != ENG_ACT_HARD_SWISH) || g->residual == ENG_RES_AFTER_ACT,
+                    .bottom = VM(g->act == ENG_ACT_RELU ? 0.0f : g->alpha), .top = VM(g->act == ENG_ACT_RELU ? INFINITY : g->beta),
+                    .silu = vm_silu_for(VM(g->alpha))};
 }
 
 /* Store `cols` channels from `c` on of `pixels` pixels, the first of which is `pixel`. */
 static inline __attribute__((always_inline)) void end_pixels(const ending *e, const int pixels, int64_t pixel, int64_t c, int64_t cols,
                                                              const vf *sums)
 {
+    enum { MANY = 7 }; /* pixels that are worth a copy of SiLU */
     const eng_gemm *g = e->g;
     const vpart part = v_first(cols);
     float *to = g->c + pixel * g->ldc + c;
     const float *add = g->add ? g->add + pixel * g->ld_add + c : NULL;
+    if (pixels >= MANY && VL == 16 && cols >= VL && g->act == ENG_ACT_SILU && !g->residual) {
+        const vm_silu_of silu = e->silu;
+#pragma GCC unroll 8
+        for (int i = 0; i < pixels; i++) v_store(to + i * e->ldc, vm_silu(silu, sums[i]));
+        return;
+    }
     if (e->later) {
         _Alignas(64) float t[8 * VL];
         tile_end end = end_of(g);
@@ -262,6 +276,7 @@ static inline __attribute__((always_inline)) void end_pixels(const ending *e, co
         vf y = sums[i];
         if (g->residual) y = v_add(y, v_load_part(add + i * e->ld_add, part));
         if (e->clamp) y = v_min(e->top, v_max(e->bottom, y));
+        if (g->act == ENG_ACT_HARD_SWISH) y = hard_swish(y);
         if (cols >= VL) v_store(to + i * e->ldc, y);
         else v_store_part(to + i * e->ldc, part, y);
     }

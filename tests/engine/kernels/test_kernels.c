@@ -303,6 +303,35 @@ TEST(depthwise_windows_of_all_kinds_agree_and_touch_nothing_else) {
                                     (eng_act)(count % ENG_ACTS), (eng_residual)(count % 3));
 }
 
+TEST(depthwise_bits_do_not_depend_on_how_rows_are_cut) {
+    static const int64_t sizes[][4] = {{3, 1, 7, 7}, {3, 2, 9, 15}, {5, 1, 6, 16}, {5, 2, 15, 15}, {7, 1, 8, 9}, {7, 2, 17, 33}};
+    static const eng_act acts[] = {ENG_ACT_NONE, ENG_ACT_CLIP, ENG_ACT_SILU, ENG_ACT_HARD_SWISH, ENG_ACT_TANH};
+    enum { CHANNELS = 40 };
+    const eng_kernels *k[4];
+    int n = variants(k);
+    for (size_t s = 0; s < OD_COUNT(sizes) * OD_COUNT(acts); s++) {
+        const int64_t *z = sizes[s % OD_COUNT(sizes)], side = z[0], stride = z[1], h = z[2], w = z[3], oh = (h - 1) / stride + 1, ow = (w - 1) / stride + 1;
+        const int64_t floats = oh * ow * CHANNELS;
+        float *zeros = guard_bytes(CHANNELS * sizeof *zeros), *whole = guard_floats(floats), *cut = guard_floats(floats);
+        memset(zeros, 0, CHANNELS * sizeof *zeros);
+        eng_depthwise d = {.x = guard_floats(h * w * CHANNELS), .x_pitch = CHANNELS, .in = {1, h, w}, .out = {1, oh, ow}, .size = {1, side, side},
+                           .stride = {1, stride, stride}, .dilation = {1, 1, 1}, .before = {0, side / 2, side / 2}, .channels = CHANNELS,
+                           .w = guard_floats(eng_packed_floats(side * side, CHANNELS)), .zeros = zeros, .to = CHANNELS};
+        d.end = (eng_gemm){.bias = guard_floats(CHANNELS), .ldc = CHANNELS, .act = acts[s / OD_COUNT(sizes)], .alpha = 0.5f, .beta = 0.9f};
+        for (int v = 0; v < n; v++) {
+            d.first = 0, d.last = oh, d.end.c = whole;
+            k[v]->depthwise_f32(&d);
+            d.end.c = cut;
+            for (d.first = 0; d.first < oh; d.first = d.last) {
+                d.last = od_min_i64(d.first + 1 + d.first % 3, oh);
+                k[v]->depthwise_f32(&d);
+            }
+            CHECK(memcmp(whole, cut, (size_t)floats * sizeof *whole) == 0);
+        }
+        guard_release();
+    }
+}
+
 /* ---- rows ---------------------------------------------------------------------------------- */
 
 static const float specials[] = {0.0f, -0.0f, 1e-30f, -1e-6f, 0.3f, -0.9f, 1.0f, 5.0f, -5.0f, 20.0f, -30.0f, 88.0f, -88.0f,
