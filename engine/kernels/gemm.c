@@ -99,28 +99,33 @@ static void multiply_part(void *arg, int64_t chunk, int slot)
     eng_kernels_get()->gemm_f32(&part);
 }
 
-/* Of the largest part times the parts that a thread has. Each part makes the sums of its rows and columns for itself. */
+/* Of the largest part times the parts that a thread has. Each part makes the sums of its rows and columns for itself;
+ * half a tile takes a little more than half of one's time. */
 static int64_t time_of_parts(const product *p, int64_t threads)
 {
     int64_t rows = od_ceil_div(p->g->m / p->row_unit, p->row_parts) * p->row_unit + p->g->m % p->row_unit;
-    int64_t cols = od_ceil_div(od_ceil_div(p->g->n, p->col_unit), p->col_parts) * p->col_unit;
-    return od_ceil_div(p->row_parts * p->col_parts, threads) * (rows * cols + (p->work ? 4 * rows + 5 * cols : 0));
+    int64_t cols = od_ceil_div(od_ceil_div(p->g->n, p->col_unit), p->col_parts) * p->col_unit, halves = cols % WIDE ? 2 : 0;
+    return od_ceil_div(p->row_parts * p->col_parts, threads) * (rows * (cols + halves) + (p->work ? 4 * rows + 5 * cols : 0));
 }
 
-/* Rows are cut first: threads then find what they wrote before. Where that is uneven, more is cut of the columns. */
+/* Rows are cut first: threads then find what they wrote before. Where that is uneven, more is cut of the columns, and
+ * where these are, as few parts of them as there are threads and half tiles are tried. */
 static void cut(product *p, int64_t parts, int64_t threads)
 {
     enum { ROWS = 48 }; /* of a part at least: B passes through once a part */
     int64_t most = od_min_i64(parts, od_max_i64(p->g->m / ROWS, 1)), least = INT64_MAX / 8;
+    const int64_t unit = p->col_unit, half = p->work || p->g->n % ENG_NR ? unit : ENG_NR;
     most -= most > 1 && most % 2; /* halves of a map for two threads */
     product best = *p;
-    for (p->row_parts = most; p->row_parts > 0; p->row_parts /= 2) {
-        p->col_parts = od_min_i64(od_ceil_div(parts, p->row_parts), od_ceil_div(p->g->n, p->col_unit));
-        int64_t time = time_of_parts(p, threads);
-        if (time >= (p->work ? least : least / 8 * 7)) continue;
-        least = time;
-        best = *p;
-    }
+    for (p->row_parts = most; p->row_parts > 0; p->row_parts /= 2)
+        for (int i = 0; i < 3; i++) {
+            p->col_unit = i == 2 ? half : unit;
+            p->col_parts = od_min_i64(od_ceil_div(i ? threads : parts, p->row_parts), od_ceil_div(p->g->n, p->col_unit));
+            int64_t time = time_of_parts(p, threads);
+            if (time >= (p->work ? least : least / 8 * 7)) continue;
+            least = time;
+            best = *p;
+        }
     *p = best;
 }
 

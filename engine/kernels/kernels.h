@@ -67,7 +67,7 @@ static inline bool eng_gemm_wants_work(const eng_gemm *g)
 {
     const int64_t m = g->m, n = g->n, k = g->length;
     if (!eng_gemm_work_cols(g) || g->segments != 1 || g->places || g->offsets || g->depth || k % 32) return false;
-    if (m < 96) return m >= 48 && n >= 256 && k >= (m < 64 ? 384 : 256);
+    if (m < 96) return m >= 48 && n >= (m < 64 ? 384 : 256) && k >= (m < 64 ? 384 : 256);
     return k >= 192 ? n >= 96 : k >= 128 ? n >= 128 : k >= 96 && n >= 256 && m >= 384;
 }
 
