@@ -75,12 +75,14 @@ static void cut(chain *h, int64_t threads)
     int64_t over = (d->size[1] - 1) * d->dilation[1] + 1 - d->stride[1]; /* lines that a band reads beside its own */
     int64_t line = (h->expands ? d->stride[1] * h->in_line : 0) + (h->projects ? d->out[2] * d->channels : 0);
     int64_t fit = (BYTES / (int64_t)sizeof(float) - (h->expands ? od_max_i64(over, 0) * h->in_line : 0)) / od_max_i64(line, 1);
-    int64_t wanted = threads > 1 ? od_ceil_div(threads * 2, h->items) : 1;
+    const bool costly = h->expands && h->lines * h->items < 16 * threads * over; /* each part makes those again */
+    int64_t wanted = threads > 1 ? od_ceil_div(costly ? threads : threads * 2, h->items) : 1;
     wanted += wanted > 1 && wanted % 2; /* so that two threads have a half each */
     h->part = od_ceil_div(h->lines, od_min_i64(wanted, h->lines));
     h->parts = od_ceil_div(h->lines, h->part);
     h->band = od_min_i64(od_max_i64(fit, 1), h->part);
     h->band = od_ceil_div(h->part, od_ceil_div(h->part, h->band));
+    h->band += h->band > 1 && h->band % 2; /* depthwise kernels like pairs of lines */
     h->held = (h->band - 1) * d->stride[1] + (d->size[1] - 1) * d->dilation[1] + 1;
     h->held_bytes = h->expands ? ((size_t)(h->held * h->in_line) * sizeof(float) + 63) & ~(size_t)63 : 0;
     h->slot_bytes = h->held_bytes;
