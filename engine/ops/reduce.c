@@ -207,13 +207,13 @@ static void reduce_part(const reduce_job *j, const float *x, int64_t width, int6
     if (join_of(j->kind) == ENG_RED_SUM) *acc = (float)total;
 }
 
-/* Unit = (output run, tile, part). */
+/* Unit = (output run, part, tile): threads so read the parts of a map that they wrote. */
 static void reduce_units(void *arg, int64_t chunk, int slot)
 {
     const reduce_job *j = arg;
     (void)slot;
     for (int64_t u = j->units * chunk / j->chunks; u < j->units * (chunk + 1) / j->chunks; u++) {
-        int64_t part = u % j->parts, tile = u / j->parts % j->tiles, out = u / j->parts / j->tiles;
+        int64_t tile = u % j->tiles, part = u / j->tiles % j->parts, out = u / j->tiles / j->parts;
         const float *x = (const float *)(const void *)j->x + offset_of(&j->kept, out) + tile * j->tile;
         int64_t at = j->inner_kept ? out * j->inner + tile * j->tile : out;
         int64_t width = j->inner_kept ? od_min_i64(j->tile, j->inner - tile * j->tile) : 1;
