@@ -1,9 +1,12 @@
 /* cumulative.c - CumSum and CumProd along an axis that is an input. */
+#include "engine/kernels/elementwise.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/lines.h"
 #include "engine/ops/ops.h"
 
 #include <string.h>
+
+enum { WIDE = 16 }; /* lines side by side that are worth a call for each step */
 
 typedef struct cum_job cum_job;
 typedef void cum_fn(const cum_job *j, int64_t outer);
@@ -36,6 +39,23 @@ struct cum_job {
 ENG_FOR_INTS(CUMULATE)
 CUMULATE(float, , float, , )
 CUMULATE(double, , double, , )
+
+/* Lines of floats that lie side by side. */
+static void cumulate_rows(const cum_job *j, int64_t outer)
+{
+    const int64_t n = j->l.n, w = j->l.inner, step = j->reverse ? -w : w;
+    const int64_t begin = (outer * n + (j->reverse ? n - 1 : 0)) * w;
+    const float *from = (const float *)j->x + begin - (j->exclusive ? step : 0);
+    float *to = (float *)j->y + begin;
+    eng_bin_f32 *join = eng_elementwise_table()->bin[j->product ? ENG_BIN_MUL : ENG_BIN_ADD];
+    if (j->exclusive) for (int64_t k = 0; k < w; k++) to[k] = (float)j->product;
+    else memcpy(to, from, (size_t)w * sizeof *to);
+    for (int64_t i = 1; i < n; i++) {
+        from += step;
+        to += step;
+        join(to, 1, to - step, 1, from, 1, w);
+    }
+}
 
 #define CASE(T, TAG, W, L, S) \
     case TAG: return cumulate_##T;
@@ -72,6 +92,7 @@ static od_code run(eng_ctx *c, bool product, od_status *st)
     OD_TRY(eng_axis(eng_tensor_int(c->in[1], 0), x->rank, false, &axis, st));
     cum_job j = {.l = eng_lines_of(x, axis), .product = product, .exclusive = eng_node_int(c->node, "exclusive", 0),
                  .reverse = eng_node_int(c->node, "reverse", 0), .fn = fn_for(x->dtype), .x = x->data, .y = c->out[0]->data};
+    if (x->dtype == ENG_FLOAT && j.l.inner >= WIDE) j.fn = cumulate_rows;
     if (eng_tensor_count(x)) od_pool_for(eng_tensor_count(x) > 16384 ? c->pool : NULL, j.l.outer, cumulate_outer, &j);
     return OD_OK;
 }
