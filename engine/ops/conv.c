@@ -451,62 +451,30 @@ static od_code run_points(eng_ctx *c, const conv_job *j, od_status *st)
     return OD_OK;
 }
 
-/* Few enough channels for a window to be the same offsets everywhere. */
-static bool is_few(const conv_form *f, int64_t channels)
-{
-    enum { FEW = 16, NARROW = 4 }; /* channels; outputs that the kernel sums along channels instead */
-    return f->merged && groups_of(f) == 1 && channels < FEW && f->taps > 1 && (f->out > NARROW || channels < NARROW);
-}
-
-/* Windows of a few planes, one a channel, as an image mostly comes, are offsets as well. */
-static bool takes_planes(const eng_ctx *c)
-{
-    const conv_params *p = c->node->params;
-    const eng_tensor *x = c->in[0];
-    return p && p->packed && !p->form.winograd.form && x->rank == 4 && x->layout == ENG_ROW && x->dtype == ENG_FLOAT &&
-           is_few(&p->form, x->dims[1]);
-}
-
-void eng_conv_layout(const eng_ctx *c, eng_layout *want_in, eng_layout *want_out)
-{
-    const eng_node *n = c->node;
-    for (int i = 0; i < c->n_in; i++) want_in[i] = ENG_ROW;
-    if (!c->in[0] || c->in[0]->rank < 3) return;
-    want_in[0] = takes_planes(c) ? ENG_ROW : ENG_CL;
-    *want_out = ENG_CL;
-    if (n->fused.residual) want_in[n->fused.residual_in] = ENG_CL;
-}
-
 static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
 {
-    eng_window *w = &j->win;
-    const int64_t channels = j->channels;
-    const bool planes = takes_planes(c);
+    enum { FEW = 16, NARROW = 4 }; /* channels; outputs that the kernel sums along channels instead */
+    const eng_window *w = &j->win;
     if (eng_conv_in_place(j)) {
         eng_gemm g = eng_conv_product(j);
         eng_gemm_parallel(&g, c->scratch, c->pool);
         return OD_OK;
     }
-    j->few = is_few(&j->form, channels);
-    if (planes) { /* the first axis counts them, and windows begin in the first one */
-        w->in[0] = channels;
-        j->channels = j->x_pitch = 1;
-        OD_TRY(pad_input(c, j, 1, 1, 1, st));
-    } else if (j->few) OD_TRY(pad_input(c, j, 0, 1, channels, st));
+    j->few = groups_of(&j->form) == 1 && j->channels < FEW && j->form.taps > 1 && (j->form.out > NARROW || j->channels < NARROW);
+    if (j->few) OD_TRY(pad_input(c, j, 0, 1, j->channels, st));
     else crop_window(j);
     j->segments = j->few ? 1 : w->size[0] * w->size[1] * w->size[2];
-    j->length = j->few ? j->form.taps * channels : inputs_of(&j->form);
+    j->length = j->few ? j->form.taps * j->channels : inputs_of(&j->form);
     cut_blocks(j, od_pool_slots(c->pool));
-    int64_t taps = w->size[0] * w->size[1] * w->size[2], each = j->few ? channels : 1; /* offsets of a tap */
-    const int64_t apart = planes ? w->in[1] * w->in[2] : 1; /* from channel to channel */
+    int64_t taps = w->size[0] * w->size[1] * w->size[2], each = j->few ? j->channels : 1; /* offsets of a tap */
     int64_t *offsets = od_arena_array(c->scratch, int64_t, taps * each), *places = od_arena_array(c->scratch, int64_t, taps);
-    j->zeros = od_arena_array(c->scratch, float, od_max_i64(j->length, channels));
+    j->zeros = od_arena_array(c->scratch, float, od_max_i64(j->length, j->channels));
     j->slots = od_arena_alloc(c->scratch, j->slot_bytes * (size_t)od_pool_slots(c->pool));
     if (!offsets || !places || !j->zeros || !j->slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
     for (int64_t s = 0; s < taps; s++) {
         int64_t line = s / w->size[2], z = line / w->size[1], y = line % w->size[1], x = s % w->size[2];
         int64_t at = ((z * w->dilation[0] * w->in[1] + y * w->dilation[1]) * w->in[2] + x * w->dilation[2]) * j->x_pitch;
-        for (int64_t k = 0; k < each; k++) offsets[s * each + k] = at + k * apart;
+        for (int64_t k = 0; k < each; k++) offsets[s * each + k] = at + k;
         int64_t tap = ((z + j->skipped[0]) * j->whole[1] + y + j->skipped[1]) * j->whole[2] + x + j->skipped[2];
         places[s] = tap * inputs_of(&j->form) * ENG_NR;
     }
