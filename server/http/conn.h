@@ -57,6 +57,7 @@ struct srv_http {
     pthread_cond_t wake;
     srv_conn *conns;
     bool stop, watching;
+    atomic_bool watch_lazy; /* the watcher looks but seldom */
     pthread_t watcher;
 };
 
@@ -82,6 +83,8 @@ void srv_reply_encode(srv_request *r);
 /* watcher.c: the thread that looks at deadlines and at clients that have gone. */
 od_code srv_watcher_start(srv_http *h, od_status *st);
 void srv_watcher_stop(srv_http *h);
+/* A request goes to a worker: its client may leave. Cheap when the watcher is awake. */
+void srv_watcher_wake(srv_http *h);
 
 /* tls.c: what GnuTLS asks for a certificate; and nothing is left of those that were used. */
 gnutls_certificate_retrieve_function2 srv_tls_choose;

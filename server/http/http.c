@@ -493,6 +493,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *mhd, const c
     if (atomic_load(&c->progress) == SRV_PROGRESS_RUNNING) {
         dispatch(c);
         if (atomic_load(&c->progress) != SRV_PROGRESS_DONE) {
+            srv_watcher_wake(c->request.http);
             MHD_suspend_connection(c->mhd);
             int running = SRV_PROGRESS_RUNNING;
             if (!atomic_compare_exchange_strong(&c->progress, &running, SRV_PROGRESS_SUSPENDED)) MHD_resume_connection(c->mhd);

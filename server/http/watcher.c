@@ -8,8 +8,8 @@
 #include <time.h>
 
 enum {
-    TICK_MS = 20,        /* while requests are with handlers: how soon a client's leaving is seen */
-    LAZY_MS = 500,       /* while connections are only open */
+    TICK_MS = 20,        /* while requests are with workers: how soon a client's leaving is seen */
+    LAZY_MS = 500,       /* when none has been for so long, and connections are only open */
     SETTLED_MS = 15      /* requests younger than this are not looked at */
 };
 
@@ -63,24 +63,39 @@ static bool look_at(srv_http *h, srv_conn *c, int64_t now)
 static void *watch(void *arg)
 {
     srv_http *h = arg;
+    int64_t lazy_at = 0;
     pthread_mutex_lock(&h->lock);
     while (!h->stop) {
         int64_t now = od_now_ns();
         bool working = false;
+        atomic_store(&h->watch_lazy, now >= lazy_at); /* before the look: what is given to a worker behind it says so */
         for (srv_conn *c = h->conns; c; c = c->next) working |= look_at(h, c, now);
         if (!h->conns) {
             pthread_cond_wait(&h->wake, &h->lock);
             continue;
         }
+        if (working) {
+            lazy_at = now + LAZY_MS * (int64_t)1000000;
+            atomic_store(&h->watch_lazy, false);
+        }
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
-        int64_t ns = until.tv_nsec + (working ? TICK_MS : LAZY_MS) * (int64_t)1000000;
+        int64_t ns = until.tv_nsec + (now < lazy_at ? TICK_MS : LAZY_MS) * (int64_t)1000000;
         until.tv_sec += ns / 1000000000;
         until.tv_nsec = ns % 1000000000;
         pthread_cond_timedwait(&h->wake, &h->lock, &until);
     }
     pthread_mutex_unlock(&h->lock);
     return NULL;
+}
+
+void srv_watcher_wake(srv_http *h)
+{
+    if (!atomic_load(&h->watch_lazy)) return;
+    pthread_mutex_lock(&h->lock);
+    atomic_store(&h->watch_lazy, false);
+    pthread_cond_signal(&h->wake);
+    pthread_mutex_unlock(&h->lock);
 }
 
 od_code srv_watcher_start(srv_http *h, od_status *st)
