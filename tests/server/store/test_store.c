@@ -153,6 +153,14 @@ TEST(all_versions_are_served_when_that_is_wanted)
     end();
 }
 
+/* The newest is loaded first: are `n` served soon? */
+static bool has_versions(const char *name, int n)
+{
+    int64_t list[SRV_VERSIONS_MOST];
+    for (int i = 0; i < 2000 && srv_store_versions(store, name, list, SRV_VERSIONS_MOST) < n; i++) sleep_ms(5);
+    return srv_store_versions(store, name, list, SRV_VERSIONS_MOST) == n;
+}
+
 TEST(a_card_or_a_configuration_says_which_versions_are_served)
 {
     static const char card[] = "{\"versions\": [1, 7]}", all[] = "{\"versions\": \"all\"}", bad[] = "{\"versions\": 0}";
@@ -176,6 +184,7 @@ TEST(a_card_or_a_configuration_says_which_versions_are_served)
     files_model("bad/1/model.onnx", 1, 0);
     start((srv_store_options){.control = SRV_CONTROL_POLL, .loaders = 2});
     CHECK(becomes("m", 7) && becomes("t", 2) && becomes("two", 3) && becomes("bad", 1));
+    CHECK(has_versions("m", 2) && has_versions("two", 2));
     CHECK_EQ(answer("m", 1), 1);
     CHECK_CODE(ask("m", 9, &c, &st), OD_UNAVAILABLE);
     CHECK_CODE(ask("m", 3, &c, &st), OD_UNAVAILABLE);
@@ -187,7 +196,7 @@ TEST(a_card_or_a_configuration_says_which_versions_are_served)
     CHECK(list[0] == 7 && list[1] == 1);
     files_write("m/model.json", all, sizeof all - 1);
     CHECK(becomes("m", 9));
-    for (int i = 0; i < 400 && srv_store_versions(store, "m", list, SRV_VERSIONS_MOST) < 5; i++) sleep_ms(5);
+    CHECK(has_versions("m", 5));
     CHECK_EQ(answer("m", 3), 3);
     files_write("bad/model.json", bad, sizeof bad - 1);
     for (int i = 0; i < 400 && !*line("bad", 1).reason; i++) sleep_ms(5);
