@@ -70,7 +70,7 @@ struct srv_request {
     const char *query;          /* behind '?', not decoded; "" */
     const char *captures[SRV_CAPTURES]; /* decoded segments that "{}" matched */
     int n_captures;
-    char *body;                 /* malloc'd; SRV_JSON_PAD zero bytes follow; decoded already */
+    char *body;                 /* SRV_JSON_PAD zero bytes follow; decoded already */
     size_t body_len;
     size_t header_part;         /* Inference-Header-Content-Length */
     bool has_header_part;
