@@ -47,7 +47,7 @@ typedef struct eng_ctx {
     od_arena *memory;  /* lives as long as the run's outputs; see eng_run_alloc */
     od_pool *pool;
     void *stash;
-    const struct eng_ctx *ahead; /* what makes in[0], which has no data: this node makes it in parts (eng_conv_joins) */
+    const struct eng_ctx *ahead; /* what makes in[0], which has no data: this node makes it in parts (eng_conv_joins, eng_products_join) */
     struct eng_rows *rows;       /* NULL, but for a step of a Chain: see eng_walk_go */
     struct eng_session *session; /* for eng_subgraph_run; NULL while a plan is made */
 } eng_ctx;

@@ -1,5 +1,6 @@
 /* plan_memory.c - where the values of a plan lie: which share bytes, and at which offsets. */
 #include "engine/ops/conv.h"
+#include "engine/ops/product.h"
 #include "engine/plan.h"
 
 #include <stdlib.h>
@@ -207,7 +208,7 @@ static void place_concats(eng_plan *plan)
     plan->n_steps = kept;
 }
 
-/* ---- convolutions in parts ------------------------------------------------------------------ */
+/* ---- steps in parts ------------------------------------------------------------------------- */
 
 static eng_ctx ctx_of(const eng_plan *plan, const eng_step *s, const eng_tensor **in, eng_tensor **out)
 {
@@ -216,10 +217,10 @@ static eng_ctx ctx_of(const eng_plan *plan, const eng_step *s, const eng_tensor 
     return (eng_ctx){.node = s->node, .n_in = s->n_in, .n_out = 1, .in = in, .out = out};
 }
 
-/* Leave a convolution to the one that reads it where that can make it in parts: its output then needs no place. */
-static void join_convs(eng_plan *plan)
+/* Leave a convolution or product to the one that reads it where that can make it in parts: its output then needs no place. */
+static void join_steps(eng_plan *plan)
 {
-    enum { INPUTS = 4 };
+    enum { INPUTS = 5 };
     for (int i = 1; i < plan->n_steps; i++) {
         eng_step *s = &plan->steps[i], *f = NULL;
         const eng_tensor *in[3][INPUTS];
@@ -235,7 +236,7 @@ static void join_convs(eng_plan *plan)
             before = ctx_of(plan, &plan->steps[f->ahead], in[2], &out[2]);
             first.ahead = &before;
         }
-        if (!eng_conv_joins(&first, &second)) continue;
+        if (!eng_conv_joins(&first, &second) && !eng_products_join(&first, &second)) continue;
         f->left = true;
         s->ahead = (int)(f - plan->steps);
         s->macs += f->macs;
@@ -301,7 +302,7 @@ static od_code place_blocks(eng_plan *plan, od_arena *scratch, od_status *st)
 od_code eng_plan_place(eng_plan *plan, od_arena *scratch, od_status *st)
 {
     place_concats(plan);
-    join_convs(plan);
+    join_steps(plan);
     find_lifetimes(plan);
     share_in_place(plan);
     return place_blocks(plan, scratch, st);

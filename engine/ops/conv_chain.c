@@ -3,6 +3,7 @@
  * much as what comes in and goes out. The middle one is always there. */
 #include "engine/ops/conv_job.h"
 #include "engine/ops/ops.h"
+#include "engine/ops/product.h"
 
 #include <string.h>
 
@@ -93,6 +94,7 @@ static void cut(chain *h, int64_t threads)
 od_code eng_conv_chain_run(eng_ctx *c, od_status *st)
 {
     conv_job j;
+    if (eng_products_join(c->ahead, c)) return eng_product_chain_run(c, st);
     chain h = {.items = c->in[0]->dims[0]};
     eng_ctx middle = *c, expand;
     h.projects = c->ahead->ahead || ((const conv_params *)c->node->params)->form.merged;
@@ -128,7 +130,7 @@ od_code eng_conv_chain_run(eng_ctx *c, od_status *st)
 
 /* ---- which ----------------------------------------------------------------------------------- */
 
-static bool plain_conv(const eng_ctx *c, conv_job *j)
+bool eng_conv_is_packed(const eng_ctx *c, conv_job *j)
 {
     const conv_params *p = c->node->params;
     od_status st;
@@ -149,7 +151,7 @@ bool eng_conv_joins(const eng_ctx *first, const eng_ctx *second)
         WEIGHTS = 256 << 10, /* bytes, read once a band */
     };
     conv_job a, b;
-    if (!plain_conv(first, &a) || !plain_conv(second, &b)) return false;
+    if (!eng_conv_is_packed(first, &a) || !eng_conv_is_packed(second, &b)) return false;
     const bool expands = eng_conv_in_place(&a) && is_middle(&b), projects = is_middle(&a) && eng_conv_in_place(&b);
     const eng_gemm product = eng_conv_product(expands ? &a : &b);
     if ((!expands && !projects) || (expands && first->ahead)) return false;

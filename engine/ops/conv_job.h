@@ -46,6 +46,9 @@ typedef struct conv_job {
 /* Work out a Conv of floats, all but its scratch. Without pixels nothing is to be done. */
 od_code eng_conv_setup(eng_ctx *c, conv_job *j, od_status *st);
 
+/* Work out a Conv of floats whose weights are packed and which has pixels; false: it is none. Data may be missing. */
+bool eng_conv_is_packed(const eng_ctx *c, conv_job *j);
+
 /* A window of one tap that stays where it is, without groups: the input is the product's A as it is. */
 bool eng_conv_in_place(const conv_job *j);
 eng_gemm eng_conv_product(const conv_job *j); /* then */

@@ -130,26 +130,41 @@ static od_code pack_scaled(eng_ctx *c, eng_product *g, float alpha, od_status *s
     return OD_OK;
 }
 
-od_code eng_matmul_run(eng_ctx *c, od_status *st)
+static od_code setup(const eng_ctx *c, eng_product *g, od_status *st)
 {
     const matmul_params *p = c->node->params;
     const eng_epilogue *f = &c->node->fused;
-    eng_product g;
     int rank;
     int64_t dims[ENG_MAX_RANK];
-    OD_TRY(describe(c, p, &g, &rank, dims, st));
-    g.a = c->in[0]->data;
-    g.b = c->in[1]->data;
-    g.c = c->out[0]->data;
+    OD_TRY(describe(c, p, g, &rank, dims, st));
+    g->a = c->in[0]->data;
+    g->b = c->in[1]->data;
+    g->c = c->out[0]->data;
+    g->packed = p->packed;
+    g->bias = c->n_in > 2 && c->in[2] ? c->in[2]->data : NULL;
+    g->act = f->act;
+    g->alpha = f->alpha;
+    g->beta = f->beta;
+    g->residual = f->residual;
+    if (f->residual) g->add = c->in[f->residual_in]->data;
+    if (f->scale_in) g->scale = c->in[f->scale_in]->data;
+    return OD_OK;
+}
+
+bool eng_matmul_rows(const eng_ctx *c, eng_gemm *g)
+{
+    eng_product p;
+    od_status st;
+    return c->in[0]->dtype == ENG_FLOAT && setup(c, &p, &st) == OD_OK && eng_product_rows(&p, g);
+}
+
+od_code eng_matmul_run(eng_ctx *c, od_status *st)
+{
+    const matmul_params *p = c->node->params;
+    eng_product g;
+    if (c->ahead) return eng_product_chain_run(c, st);
+    OD_TRY(setup(c, &g, st));
     if (c->in[0]->dtype != ENG_FLOAT) return eng_product_plain(&g, c->in[0]->dtype, c->pool, st);
-    g.packed = p->packed;
-    g.bias = c->n_in > 2 && c->in[2] ? c->in[2]->data : NULL;
-    g.act = f->act;
-    g.alpha = f->alpha;
-    g.beta = f->beta;
-    g.residual = f->residual;
-    if (f->residual) g.add = c->in[f->residual_in]->data;
-    if (f->scale_in) g.scale = c->in[f->scale_in]->data;
     if (!g.packed && p->alpha != 1.0f) OD_TRY(pack_scaled(c, &g, p->alpha, st));
     return eng_product_run(&g, c->scratch, c->pool, st);
 }

@@ -185,6 +185,17 @@ static void fold_batches(eng_product *p)
     }
 }
 
+bool eng_product_rows(const eng_product *whole, eng_gemm *g)
+{
+    eng_product p = *whole;
+    fold_batches(&p);
+    if (!p.packed || p.batch_rank || (p.a_col != 1 && p.k != 1)) return false;
+    *g = (eng_gemm){.m = p.m, .n = p.n, .segments = 1, .length = p.k, .a = p.a, .lda = p.a_row, .b = p.packed, .bias = p.bias,
+                    .scale = p.scale, .c = p.c, .ldc = p.c_row, .act = p.act, .alpha = p.alpha, .beta = p.beta,
+                    .residual = p.residual, .add = p.add, .ld_add = p.add_row};
+    return true;
+}
+
 static void run_unit(const product_job *j, int64_t unit, int slot)
 {
     const eng_product *p = &j->p;
@@ -320,14 +331,12 @@ od_code eng_product_run(const eng_product *p, od_arena *scratch, od_pool *pool, 
         eng_product_pack(p, 1.0f, to, pool);
         j.p.packed = to;
     }
-    fold_batches(&j.p);
-    if (!j.p.batch_rank && (p->a_col == 1 || p->k == 1)) {
-        eng_gemm g = {.m = j.p.m, .n = p->n, .segments = 1, .length = p->k, .a = p->a, .lda = p->a_row, .b = j.p.packed, .bias = p->bias, .scale = p->scale,
-                      .c = p->c, .ldc = p->c_row, .act = p->act, .alpha = p->alpha, .beta = p->beta, .residual = p->residual,
-                      .add = p->add, .ld_add = p->add_row};
+    eng_gemm g;
+    if (eng_product_rows(&j.p, &g)) {
         eng_gemm_parallel(&g, scratch, pool);
         return OD_OK;
     }
+    fold_batches(&j.p);
     int64_t number = 1;
     for (int i = j.p.batch_rank - 1; i >= 0; i--) {
         if (!j.p.b_step[i]) continue;

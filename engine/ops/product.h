@@ -4,6 +4,7 @@
 #ifndef ENG_OPS_PRODUCT_H
 #define ENG_OPS_PRODUCT_H
 
+#include "engine/kernels/kernels.h"
 #include "engine/op.h"
 
 typedef struct eng_product {
@@ -36,6 +37,20 @@ od_code eng_product_pack_constant(const eng_product *p, float factor, eng_graph 
 
 /* Compute. Packs B into scratch when `packed` is NULL. OD_NO_MEMORY. */
 od_code eng_product_run(const eng_product *p, od_arena *scratch, od_pool *pool, od_status *st);
+
+/* The same as one product of dense rows of A, where B is packed and its batches differ in nothing but these rows. */
+bool eng_product_rows(const eng_product *p, eng_gemm *g);
+
+/* What a MatMul computes, as such a product. Data may be missing. */
+bool eng_matmul_rows(const eng_ctx *c, eng_gemm *g);
+
+/* May `second`, which alone reads output 0 of `first`, make that itself, a band of rows at a time in the nearest cache?
+ * So run two products (MatMul, or Conv of one tap) of which the first one makes more than that holds. Shapes are known,
+ * data is not. */
+bool eng_products_join(const eng_ctx *first, const eng_ctx *second);
+
+/* Run `c` and what its c->ahead is. OD_NO_MEMORY. */
+od_code eng_product_chain_run(eng_ctx *c, od_status *st);
 
 /* The plain loops for double and integers, without bias and epilogue: a, b, c point to `type`. Sums of
  * integers wrap. OD_BAD_TYPE. */
