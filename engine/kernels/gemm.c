@@ -108,12 +108,22 @@ static int64_t time_of_parts(const product *p, int64_t threads)
     return od_ceil_div(p->row_parts * p->col_parts, threads) * (rows * (cols + halves) + (p->work ? 4 * rows + 5 * cols : 0));
 }
 
+/* B passes through once a part: parts have few rows only where it stays near, or where a thread would else have no rows of
+ * its own. Rows that another thread wrote cost more than that. */
+static int64_t row_parts_for(const product *p, int64_t threads)
+{
+    enum { ROWS = 48, FEWEST = 24, NEAR = 1 << 16, NEAR_ENOUGH = 1 << 19 }; /* floats of B: some of a second-level cache; about all */
+    const int64_t m = p->g->m, floats = eng_packed_floats(p->g->segments * p->g->length, p->g->n);
+    if (p->work || floats > NEAR_ENOUGH) return od_max_i64(m / ROWS, 1);
+    if (floats <= NEAR) return od_max_i64(m / FEWEST, 1);
+    return od_max_i64(m / ROWS, od_max_i64(od_min_i64(m / FEWEST, threads), 1));
+}
+
 /* Rows are cut first: threads then find what they wrote before. Where that is uneven, more is cut of the columns, and
  * where these are, as few parts of them as there are threads and half tiles are tried. */
 static void cut(product *p, int64_t parts, int64_t threads)
 {
-    enum { ROWS = 48 }; /* of a part at least: B passes through once a part */
-    int64_t most = od_min_i64(parts, od_max_i64(p->g->m / ROWS, 1)), least = INT64_MAX / 8;
+    int64_t most = od_min_i64(parts, row_parts_for(p, threads)), least = INT64_MAX / 8;
     const int64_t unit = p->col_unit, half = p->work || p->g->n % ENG_NR ? unit : ENG_NR;
     most -= most > 1 && most % 2; /* halves of a map for two threads */
     product best = *p;

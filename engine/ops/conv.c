@@ -506,7 +506,7 @@ static void run_band(void *arg, int64_t chunk, int slot)
     eng_depthwise d = eng_conv_depthwise(j);
     const int64_t rows = d.last;
     (void)slot;
-    d.first = rows * band / j->bands, d.last = rows * (band + 1) / j->bands;
+    d.first = od_ceil_div(rows * band, j->bands), d.last = od_ceil_div(rows * (band + 1), j->bands);
     d.from = part * j->part, d.to = od_min_i64((part + 1) * j->part, j->form.out);
     eng_kernels_get()->depthwise_f32(&d);
 }
@@ -532,7 +532,7 @@ static od_code run_depthwise(eng_ctx *c, conv_job *j, od_status *st)
     if (!j->zeros) return od_fail(st, OD_NO_MEMORY, "no memory for a pixel of zeros");
     j->bands = od_ceil_div(rows, od_max_i64(od_ceil_div(rows, wanted), od_min_i64(ROWS, rows)));
     j->bands += j->bands > 1 && j->bands % 2; /* so that two threads have a half of the map each, in every operator the same */
-    int64_t parts = od_min_i64(od_ceil_div(wanted, j->bands), od_ceil_div(j->form.out, PART));
+    int64_t parts = od_min_i64(od_ceil_div(threads > 1 ? threads * 2 : 1, j->bands), od_ceil_div(j->form.out, PART));
     j->part = od_ceil_div(od_ceil_div(j->form.out, parts), ENG_NR) * ENG_NR;
     j->parts = od_ceil_div(j->form.out, j->part);
     od_pool_for(c->pool, j->bands * j->parts, run_band, j);
