@@ -226,9 +226,10 @@ bench-ort: .venv/ready ## measure the engine beside ONNX Runtime, by turns; writ
 	@.venv/bin/python tests/bench/ort.py --onnxd $(B)/onnxd --markdown docs/performance.md --plot docs/performance.svg
 
 # The float kernels for AArch64, which this machine need not be: their tests under emulation.
-NEON_SRC = $(filter-out %_avx2.c %_avx512.c,$(filter engine/kernels/kernels%.c engine/kernels/gemm.c engine/kernels/move.c engine/kernels/transpose_ref.c engine/kernels/winograd.c,$(SRC))) \
+NEON_SRC = $(filter-out %_avx2.c %_avx512.c,$(filter engine/kernels/kernels%.c engine/kernels/attention%.c engine/kernels/reduce%.c engine/kernels/gemm.c \
+           engine/kernels/move.c engine/kernels/transpose_ref.c engine/kernels/winograd.c,$(SRC))) \
            $(wildcard engine/base/*.c)
-NEON_TEST = test_kernels test_winograd
+NEON_TEST = test_kernels test_winograd test_reduce
 
 neon: ## run the tests of the float kernels for AArch64 under qemu
 	@sh tools/deps.sh build neon

@@ -5,7 +5,7 @@
 
 #include "engine/kernels/attention_rows.h"
 
-const eng_attention_kernels eng_attention_neon = {pack, exp_row, scale_rows};
+const eng_attention_kernels eng_attention_neon = {pack, exp_row, weigh_rows, dots, scale_rows};
 #else
 const eng_attention_kernels eng_attention_neon = {0};
 #endif

@@ -120,4 +120,20 @@ static inline float v_top(vf x)
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
 }
 
+/* Lane i of every four is the sum, the largest, of vector i. */
+#define V_QUARTERS(OP, a, b, c, d)                                                                             \
+    __m256 ab = OP(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));                                        \
+    __m256 cd = OP(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));                                        \
+    __m256 x = OP(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));                           \
+    return OP(x, _mm256_permute2f128_ps(x, x, 1))
+static inline vf v_sums(vf a, vf b, vf c, vf d) { V_QUARTERS(_mm256_add_ps, a, b, c, d); }
+static inline vf v_tops(vf a, vf b, vf c, vf d) { V_QUARTERS(_mm256_max_ps, a, b, c, d); }
+#define v_one_of_four(x, i) _mm256_permute_ps(x, (i) * 0x55) /* lane i of every four, in all of them; i is a constant */
+static inline vf v_four(const float *a, const float *b, const float *c, const float *d) /* in every four lanes */
+{
+    __m128 x = _mm_setr_ps(*a, *b, *c, *d);
+    return _mm256_set_m128(x, x);
+}
+static inline void v_store_four(float *p, vf x) { _mm_storeu_ps(p, _mm256_castps256_ps128(x)); }
+
 #endif

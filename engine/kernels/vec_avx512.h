@@ -83,4 +83,20 @@ static inline void v_store_part(float *p, vpart k, vf x) { _mm512_mask_storeu_ps
 static inline float v_sum(vf x) { return _mm512_reduce_add_ps(x); }
 static inline float v_top(vf x) { return _mm512_reduce_max_ps(x); }
 
+/* One step of v_sums and v_tops: quarters of each become two pairs, and pairs then all four. */
+#define V_QUARTERS(OP, a, b, c, d)                                                                             \
+    __m512 ab = OP(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));                                        \
+    __m512 cd = OP(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));                                        \
+    __m512 x = OP(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));                           \
+    x = OP(x, _mm512_shuffle_f32x4(x, x, 0x4e));                                                               \
+    return OP(x, _mm512_shuffle_f32x4(x, x, 0xb1))
+static inline vf v_sums(vf a, vf b, vf c, vf d) { V_QUARTERS(_mm512_add_ps, a, b, c, d); }
+static inline vf v_tops(vf a, vf b, vf c, vf d) { V_QUARTERS(_mm512_max_ps, a, b, c, d); }
+#define v_one_of_four(x, i) _mm512_permute_ps(x, (i) * 0x55)
+static inline vf v_four(const float *a, const float *b, const float *c, const float *d)
+{
+    return _mm512_broadcast_f32x4(_mm_setr_ps(*a, *b, *c, *d));
+}
+static inline void v_store_four(float *p, vf x) { _mm_storeu_ps(p, _mm512_castps512_ps128(x)); }
+
 #endif

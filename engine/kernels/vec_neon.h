@@ -88,4 +88,14 @@ static inline vf v_only(vpart k, vf x) { return v_pick_part(k, x, v_zero()); }
 static inline float v_sum(vf x) { return vaddvq_f32(x); }
 static inline float v_top(vf x) { return vmaxvq_f32(x); }
 
+static inline vf v_sums(vf a, vf b, vf c, vf d) { return vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)); }
+static inline vf v_tops(vf a, vf b, vf c, vf d) { return vpmaxq_f32(vpmaxq_f32(a, b), vpmaxq_f32(c, d)); }
+#define v_one_of_four(x, i) vdupq_laneq_f32(x, i)
+static inline vf v_four(const float *a, const float *b, const float *c, const float *d)
+{
+    const float four[VL] = {*a, *b, *c, *d};
+    return vld1q_f32(four);
+}
+static inline void v_store_four(float *p, vf x) { vst1q_f32(p, x); }
+
 #endif

@@ -25,22 +25,40 @@ static inline vf vm_exp(vf x)
     return v_pick(v_is_nan(x), x, v_scale(p, n));
 }
 
-/* 2^(a b) as a power of steps times *rest, for -125.6 .. 125.6: e^x within -87 .. 87, where log2(e) in one float is
- * good to 1e-6. */
+/* 2^(a b) as a power of steps times *rest, for -127 .. 125.6: e^x within -88 .. 87, where log2(e) in one float is
+ * good to 1e-6. -127 itself, and what rounds to it, gives zero. */
 #define V_TO_STEPS (12582912.0f / V_STEPS) /* added to this number, another is rounded to steps, and the last bits count them */
+#if defined(__AVX512F__)
+#define V_REST 1.0f, 0.693157315f, 0.240226492f /* of 2^x between half steps */
+#elif defined(__AVX2__)
+#define V_REST 1.0f, 0.693147063f, 0.240226567f, 0.0555299297f, 0.00961571373f
+#else
+#define V_REST 1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151206f, 0.00132647192f
+#endif
 static inline vf vm_exp2_parts(vf a, vf b, vf *rest)
 {
-#if defined(__AVX512F__)
-    static const float c[] = {1.0f, 0.693157315f, 0.240226492f}; /* between half steps */
-#elif defined(__AVX2__)
-    static const float c[] = {1.0f, 0.693147063f, 0.240226567f, 0.0555299297f, 0.00961571373f};
-#else
-    static const float c[] = {1.0f, 0.693147004f, 0.240222424f, 0.0555073358f, 0.00967151206f, 0.00132647192f};
-#endif
+    static const float c[] = {V_REST};
     const vf to_steps = VM(V_TO_STEPS);
     vf u = v_fma(a, b, to_steps);
     *rest = vm_poly(v_fma(a, b, v_sub(to_steps, u)), c, sizeof c / sizeof *c);
     return v_power(u);
+}
+
+#define VM_EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++)
+/* x[i] = 2^(x[i] b), step by step for all four: one after the other they would fill the processor's queues with what waits. */
+static inline void vm_exp2_four(vf x[4], vf b)
+{
+    static const float c[] = {V_REST};
+    enum { N = sizeof c / sizeof *c };
+    const vf to_steps = VM(V_TO_STEPS);
+    vf u[4], y[4];
+    VM_EACH(i) u[i] = v_fma(x[i], b, to_steps);
+    VM_EACH(i) y[i] = v_sub(to_steps, u[i]);
+    VM_EACH(i) x[i] = v_fma(x[i], b, y[i]);
+    VM_EACH(i) u[i] = v_power(u[i]);
+    VM_EACH(i) y[i] = v_fma(x[i], VM(c[N - 1]), VM(c[N - 2]));
+    for (int k = N - 3; k >= 0; k--) VM_EACH(i) y[i] = v_fma(y[i], x[i], VM(c[k]));
+    VM_EACH(i) x[i] = v_mul(u[i], y[i]);
 }
 
 static inline vf vm_exp_tame(vf x)

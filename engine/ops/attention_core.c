@@ -18,7 +18,9 @@ typedef struct job {
     float *panels;                  /* of every head of k and v; NULL: packed in the slot */
     float *slots;                   /* scratch of each thread slot */
     int64_t slot_floats, score_pitch, value_pitch;
+    int64_t key_columns;            /* of the scores, that are made by panels; one behind them, if any, by itself */
     bool pack_q, ranges;            /* q's rows are not dense; not every query sees every key */
+    bool slow, plain;               /* rows go the long way; all keys of all rows have weights alike */
 } job;
 
 static const float *head_of(const eng_att_view *v, int64_t item, int64_t head)
@@ -29,7 +31,7 @@ static const float *head_of(const eng_att_view *v, int64_t item, int64_t head)
 static void pack(const job *j, int64_t item, int64_t head, float *to)
 {
     const eng_att_view *k = &j->a->k, *v = &j->a->v;
-    j->kernels->pack(head_of(k, item, head), k->strides[D], k->strides[L], k->dims[D], k->dims[L], to);
+    j->kernels->pack(head_of(k, item, head), k->strides[D], k->strides[L], k->dims[D], od_min_i64(k->dims[L], j->key_columns), to);
     j->kernels->pack(head_of(v, item, head), v->strides[L], v->strides[D], v->dims[L], v->dims[D], to + j->k_floats);
 }
 
@@ -138,11 +140,12 @@ static void run_block(const job *j, int64_t head, int64_t block, const float *pa
     }
     const float *factor = head_of(&a->factor, item, h), *mask = head_of(&a->mask, item, h);
     const float *window = a->windows.data ? head_of(&a->windows, item % a->window_count, h) : NULL;
-    float scale = a->scale * (factor ? *factor : 1.0f), inverse[BLOCK_MAX];
+    float scale = a->scale * (factor ? *factor : 1.0f), factors[BLOCK_MAX];
     float *out = (float *)(uintptr_t)head_of(&a->out, item, h) + row * a->out.strides[L];
-    bool slow = a->tap || a->softcap > 0.0f || a->allow || a->sinks;
+    if (mask) mask += row * a->mask.strides[L];
+    if (window) window += row * a->windows.strides[L];
     int64_t first = 0, last = keys; /* keys that any row of the block sees */
-    if (j->ranges && !slow) {
+    if (j->ranges && !j->slow) {
         int64_t unused;
         range_of(a, item, row, &first, &unused);
         range_of(a, item, row + rows - 1, &unused, &last);
@@ -150,20 +153,31 @@ static void run_block(const job *j, int64_t head, int64_t block, const float *pa
         if (last < first) first = last = 0;
     }
     /* whole panels of scores: what is behind the last key is not looked at */
-    int64_t columns = od_ceil_div(last - first, ENG_NR) * ENG_NR, width = od_ceil_div(a->v.dims[D], ENG_NR) * ENG_NR;
+    int64_t columns = od_min_i64(j->key_columns, od_ceil_div(last - first, ENG_NR) * ENG_NR);
+    int64_t width = od_ceil_div(a->v.dims[D], ENG_NR) * ENG_NR;
     j->gemm(&(eng_gemm){.m = rows, .n = columns, .segments = 1, .length = a->k.dims[D], .a = q, .lda = lda,
                         .b = panels + first * a->k.dims[D], .c = scores + first, .ldc = j->score_pitch});
-    for (int64_t i = 0; i < rows; i++) {
-        float *s = scores + i * j->score_pitch;
-        const float *m = mask ? mask + (row + i) * a->mask.strides[L] : NULL;
-        const float *w = window ? window + (row + i) * a->windows.strides[L] : NULL;
-        float sum = slow ? weigh(j, item, h, row + i, scale, m, s) : weigh_seen(j, item, row + i, scale, m, w, first, last, s);
-        inverse[i] = sum == 0.0f && !a->nan_when_empty ? 0.0f : 1.0f / sum;
-        keep(a, ENG_ATT_PROBABILITIES, item, h, row + i, s, inverse[i]);
+    if (j->key_columns < keys) {
+        const float *key = head_of(&a->k, item, h / j->group) + j->key_columns * a->k.strides[L];
+        j->kernels->dots(q, lda, rows, key, a->k.dims[D], scores + j->key_columns, j->score_pitch);
     }
+    if (j->plain)
+        j->kernels->weigh_rows(&(eng_scores){.row = scores, .pitch = j->score_pitch, .rows = rows, .n = keys, .scale = scale,
+                                             .mask = mask, .mask_row = a->mask.strides[L], .more = window,
+                                             .more_row = a->windows.strides[L]}, factors);
+    for (int64_t i = 0; i < rows && !j->plain; i++) {
+        float *s = scores + i * j->score_pitch;
+        const float *m = mask ? mask + i * a->mask.strides[L] : NULL;
+        const float *w = window ? window + i * a->windows.strides[L] : NULL;
+        factors[i] = 1.0f / (j->slow ? weigh(j, item, h, row + i, scale, m, s) : weigh_seen(j, item, row + i, scale, m, w, first, last, s));
+    }
+    for (int64_t i = 0; i < rows && !a->nan_when_empty; i++)
+        if (isinf(factors[i])) factors[i] = 0.0f;
+    for (int64_t i = 0; i < rows && a->tap; i++)
+        keep(a, ENG_ATT_PROBABILITIES, item, h, row + i, scores + i * j->score_pitch, factors[i]);
     j->gemm(&(eng_gemm){.m = rows, .n = width, .segments = 1, .length = last - first, .depth = keys, .a = scores + first,
                         .lda = j->score_pitch, .b = panels + j->k_floats + first * ENG_NR, .c = values, .ldc = j->value_pitch});
-    write_rows(j, values, inverse, rows, out);
+    write_rows(j, values, factors, rows, out);
 }
 
 /* Unit = a block of rows, k and v being packed. */
@@ -202,7 +216,11 @@ od_code eng_attention_run(const eng_attention *a, od_arena *scratch, od_pool *po
     j.block = od_ceil_div(a->q.dims[L], j.row_blocks);
     j.ranges = a->causal || a->left >= 0 || a->right >= 0 || a->lengths || a->keys != a->k.dims[L];
     j.pack_q = a->q.strides[D] != 1 && a->q.dims[D] != 1;
-    j.k_floats = eng_packed_floats(a->k.dims[D], a->k.dims[L]);
+    j.slow = a->tap || a->softcap > 0.0f || a->allow || a->sinks;
+    j.plain = !j.slow && !j.ranges && (!a->mask.data || a->mask.strides[D] == 1);
+    bool alone = j.plain && a->k.dims[L] % ENG_NR == 1 && a->k.dims[L] > 1 && a->k.strides[D] == 1;
+    j.key_columns = alone ? a->k.dims[L] - 1 : od_ceil_div(a->k.dims[L], ENG_NR) * ENG_NR;
+    j.k_floats = eng_packed_floats(a->k.dims[D], j.key_columns);
     j.v_floats = eng_packed_floats(a->v.dims[L], a->v.dims[D]);
     j.slot_floats = j.block * (j.score_pitch + j.value_pitch + (j.pack_q ? a->q.dims[D] : 0)) + ENG_NR;
     j.slot_floats = od_ceil_div(j.slot_floats, ENG_NR) * ENG_NR;

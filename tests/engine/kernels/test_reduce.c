@@ -1,6 +1,7 @@
 #include "engine/base/cpu.h"
 #include "engine/kernels/attention.h"
 #include "engine/kernels/reduce.h"
+#include "tests/engine/kernels/guard.h"
 #include "tests/test.h"
 
 static float x[4096], a[4096], b[4096];
@@ -67,6 +68,55 @@ TEST(exponentials_of_a_row_are_the_reference) {
                 float want = eng_attention_ref.exp_row(b, n, scale, mask, how % 3 == 2, more);
                 CHECK_NEAR(have, want, 1e-5);
                 for (int i = 0; i < n + 1; i++) CHECK_NEAR(a[i], b[i], 1e-6);
+            }
+}
+
+/* Scores, masks and what they are made of end where they may not be read. */
+TEST(weights_of_several_rows_are_the_reference) {
+    enum { PITCH = 80, ROWS = 9 };
+    const eng_attention_kernels *k[4];
+    for (int v = variants(k) - 1; v >= 0; v--)
+        for (int n = 1; n < 68; n++)
+            for (int how = 0; how < 12; how++) {
+                const int rows = 1 + (n + how) % ROWS, mask_row = how % 2 ? n : 0;
+                const size_t size = (size_t)((rows - 1) * PITCH + n);
+                float *own = guard_floats((int64_t)size), *ref = guard_floats((int64_t)size), have[16], want[16];
+                float *mask = guard_floats((rows - 1) * mask_row + n), *more = guard_floats((rows - 1) * n + n);
+                for (size_t i = 0; i < size; i++) own[i] *= 30.0f;
+                if (how == 7) own[n / 2] = INFINITY; /* NaN, alone in its row */
+                if (how == 8) own[n - 1] = NAN;
+                for (int i = 0; how == 9 && i < n; i++) more[i] = -INFINITY;
+                for (int i = 0; how == 10 && i < n; i++) own[i] = -INFINITY;
+                memcpy(ref, own, size * sizeof *own);
+                eng_scores s = {.row = own, .pitch = PITCH, .rows = rows, .n = n, .scale = how == 11 ? -0.5f : how == 6 ? 0.0f : 0.25f,
+                                .mask = how % 3 == 1 ? mask : NULL, .mask_row = mask_row, .more = how % 4 == 1 ? more : NULL, .more_row = n};
+                k[v]->weigh_rows(&s, have);
+                s.row = ref;
+                eng_attention_ref.weigh_rows(&s, want);
+                for (int i = 0; i < rows; i++) {
+                    if (isnan(want[i])) CHECK(isnan(have[i]));
+                    else if (isinf(want[i])) CHECK(have[i] == want[i]);
+                    else CHECK_NEAR(have[i], want[i], 1e-5);
+                    for (int c = 0; c < (i + 1 < rows ? PITCH : n) && !isnan(want[i]); c++)
+                        CHECK_NEAR(own[i * PITCH + c], ref[i * PITCH + c], c < n ? 1e-6 : 0);
+                }
+                guard_release();
+            }
+}
+
+TEST(products_of_rows_and_one_more_are_the_reference) {
+    enum { PITCH = 70, ROWS = 9 };
+    const eng_attention_kernels *k[4];
+    for (int v = variants(k) - 1; v >= 0; v--)
+        for (int n = 1; n < PITCH; n++)
+            for (int rows = 1; rows < ROWS; rows++) {
+                float *x_rows = guard_floats((rows - 1) * PITCH + n), *y = guard_floats(n), have[ROWS * 3], want[ROWS * 3];
+                memset(have, 0, sizeof have);
+                memset(want, 0, sizeof want);
+                k[v]->dots(x_rows, PITCH, rows, y, n, have, 3);
+                eng_attention_ref.dots(x_rows, PITCH, rows, y, n, want, 3);
+                for (int i = 0; i < ROWS * 3; i++) CHECK_NEAR(have[i], want[i], 1e-5);
+                guard_release();
             }
 }
 
