@@ -119,15 +119,15 @@ typedef struct eng_kernels {
     void (*erf_f32)(const float *x, float *y, int64_t n);
     void (*softmax_f32)(const float *x, float *y, int64_t n);
     void (*logsoftmax_f32)(const float *x, float *y, int64_t n);
-    /* scale and bias may be NULL: ones and zeros */
-    void (*layernorm_f32)(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n);
+    /* Rows of n that follow each other, each for itself; scale and bias may be NULL: ones and zeros */
+    void (*layernorm_f32)(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n, int64_t rows);
     float (*sum_f32)(const float *x, int64_t n); /* the same order on every call */
 } eng_kernels;
 
 /* The table of a file that defines all of these by the names of its own. */
 #define ENG_KERNELS_TABLE                                                                                          \
     {gemm,    depthwise, depthwise_taps, winograd_in, winograd_out, winograd_weights, act_row, exp_row, log_row,   \
-     tanh_row, erf_row, softmax_row, logsoftmax_row, layernorm_row, sum_row}
+     tanh_row, erf_row, softmax_row, logsoftmax_row, layernorm_rows, sum_row}
 
 const eng_kernels *eng_kernels_get(void);
 

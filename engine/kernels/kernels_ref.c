@@ -218,16 +218,18 @@ static void logsoftmax_row(const float *x, float *y, int64_t n)
     for (int64_t i = 0; i < n; i++) y[i] = x[i] - m - shift;
 }
 
-static void layernorm_row(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n)
+static void layernorm_rows(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n, int64_t rows)
 {
-    double mean = 0.0, var = 0.0;
-    for (int64_t i = 0; i < n; i++) mean += (double)x[i];
-    mean /= (double)n;
-    for (int64_t i = 0; i < n; i++) var += ((double)x[i] - mean) * ((double)x[i] - mean);
-    double inv = 1.0 / sqrt(var / (double)n + (double)eps);
-    for (int64_t i = 0; i < n; i++) {
-        float v = (float)(((double)x[i] - mean) * inv);
-        y[i] = v * (scale ? scale[i] : 1.0f) + (bias ? bias[i] : 0.0f);
+    for (; rows > 0; rows--, x += n, y += n) {
+        double mean = 0.0, var = 0.0;
+        for (int64_t i = 0; i < n; i++) mean += (double)x[i];
+        mean /= (double)n;
+        for (int64_t i = 0; i < n; i++) var += ((double)x[i] - mean) * ((double)x[i] - mean);
+        double inv = 1.0 / sqrt(var / (double)n + (double)eps);
+        for (int64_t i = 0; i < n; i++) {
+            float v = (float)(((double)x[i] - mean) * inv);
+            y[i] = v * (scale ? scale[i] : 1.0f) + (bias ? bias[i] : 0.0f);
+        }
     }
 }
 

@@ -144,34 +144,76 @@ static void logsoftmax_row(const float *x, float *y, int64_t n)
     FOR_ROW(x, y, n, v_sub(v_sub(v, m), shift));
 }
 
-/* y of a vector of deviations from the mean. */
-static inline vf ln_scaled(vf d, vf inverse, const float *scale, const float *bias, int64_t i, bool whole, vpart part)
+/* ---- layer normalization: some rows at a time, which wait for their sums together ------------------ */
+
+enum { LN_ROWS = 4 };
+#define LN_EACH _Pragma("GCC unroll 4") for (int r = 0; r < rows; r++)
+
+/* As sum_row. */
+static inline __attribute__((always_inline)) void ln_means(const int rows, const float *x, int64_t n, float *mean)
 {
-    const vf by = !scale ? inverse : v_mul(inverse, whole ? v_load(scale + i) : v_load_part(scale + i, part));
-    return v_fma(d, by, !bias ? v_zero() : whole ? v_load(bias + i) : v_load_part(bias + i, part));
+    enum { BLOCK = 512 };
+    double total[LN_ROWS] = {0};
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        int64_t end = od_min_i64(at + BLOCK, n), i = at;
+        vf s[LN_ROWS], t[LN_ROWS];
+        LN_EACH s[r] = t[r] = v_zero();
+        for (; i + 2 * VL <= end; i += 2 * VL) {
+            LN_EACH s[r] = v_add(s[r], v_load(x + r * n + i));
+            LN_EACH t[r] = v_add(t[r], v_load(x + r * n + i + VL));
+        }
+        for (; i < end; i += VL) {
+            const vpart part = v_first(end - i);
+            LN_EACH s[r] = v_add(s[r], v_load_part(x + r * n + i, part));
+        }
+        LN_EACH total[r] += (double)v_sum(v_add(s[r], t[r]));
+    }
+    LN_EACH mean[r] = (float)total[r] / (float)n;
 }
 
 /* Whole vectors first, as masks take longer than what is done to the numbers. */
-static void layernorm_row(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n)
+static inline __attribute__((always_inline)) void ln_some(const int rows, const float *x, const float *scale, const float *bias,
+                                                          float eps, float *y, int64_t n)
 {
     const int64_t whole = n / VL * VL;
-    const vpart all = v_first(VL), rest = v_first(n - whole);
-    const vf mean = VM(sum_row(x, n) / (float)n);
-    vf s = v_zero(), t = s;
+    const vpart rest = v_first(n - whole);
+    const vf one = VM(1.0f), zero = v_zero();
+    float means[LN_ROWS];
+    vf mean[LN_ROWS], inverse[LN_ROWS], s[LN_ROWS], t[LN_ROWS];
+    ln_means(rows, x, n, means);
+    LN_EACH mean[r] = VM(means[r]);
+    LN_EACH s[r] = t[r] = zero;
     int64_t i = 0;
     for (; i + 2 * VL <= whole; i += 2 * VL) {
-        vf d = v_sub(v_load(x + i), mean), e = v_sub(v_load(x + i + VL), mean);
-        s = v_fma(d, d, s);
-        t = v_fma(e, e, t);
+        LN_EACH {
+            vf d = v_sub(v_load(x + r * n + i), mean[r]), e = v_sub(v_load(x + r * n + i + VL), mean[r]);
+            s[r] = v_fma(d, d, s[r]);
+            t[r] = v_fma(e, e, t[r]);
+        }
     }
     for (; i < n; i += VL) {
-        vf d = v_only(i < whole ? all : rest, v_sub(v_load_part(x + i, i < whole ? all : rest), mean));
-        s = v_fma(d, d, s);
+        const vpart part = v_first(n - i);
+        LN_EACH {
+            vf d = v_only(part, v_sub(v_load_part(x + r * n + i, part), mean[r]));
+            s[r] = v_fma(d, d, s[r]);
+        }
     }
-    const vf inverse = VM(1.0f / sqrtf(v_sum(v_add(s, t)) / (float)n + eps));
-    for (i = 0; i < whole; i += VL) v_store(y + i, ln_scaled(v_sub(v_load(x + i), mean), inverse, scale, bias, i, true, all));
-    if (whole < n)
-        v_store_part(y + whole, rest, ln_scaled(v_sub(v_load_part(x + whole, rest), mean), inverse, scale, bias, whole, false, rest));
+    LN_EACH inverse[r] = VM(1.0f / sqrtf(v_sum(v_add(s[r], t[r])) / (float)n + eps));
+    for (i = 0; i < whole; i += VL) {
+        const vf by = scale ? v_load(scale + i) : one, add = bias ? v_load(bias + i) : zero;
+        LN_EACH v_store(y + r * n + i, v_fma(v_sub(v_load(x + r * n + i), mean[r]), v_mul(inverse[r], by), add));
+    }
+    if (whole == n) return;
+    const vf by = scale ? v_load_part(scale + whole, rest) : one, add = bias ? v_load_part(bias + whole, rest) : zero;
+    LN_EACH v_store_part(y + r * n + whole, rest,
+                         v_fma(v_sub(v_load_part(x + r * n + whole, rest), mean[r]), v_mul(inverse[r], by), add));
+}
+
+static void layernorm_rows(const float *x, const float *scale, const float *bias, float eps, float *y, int64_t n, int64_t rows)
+{
+    enum { NEAR = 2048 }; /* numbers of a row, so that the rows stay in the nearest cache */
+    for (; n <= NEAR && rows >= LN_ROWS; rows -= LN_ROWS, x += LN_ROWS * n, y += LN_ROWS * n) ln_some(LN_ROWS, x, scale, bias, eps, y, n);
+    for (; rows > 0; rows--, x += n, y += n) ln_some(1, x, scale, bias, eps, y, n);
 }
 
 /* ---- epilogues --------------------------------------------------------------------------------- */

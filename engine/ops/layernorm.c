@@ -41,12 +41,18 @@ static void float_rows(void *arg, int64_t chunk, int slot)
     const norm_job *j = arg;
     const eng_reduce_kernels *k = eng_reduce_get();
     (void)slot;
-    for (int64_t r = j->rows * chunk / j->chunks; r < j->rows * (chunk + 1) / j->chunks; r++) {
+    const int64_t from = j->rows * chunk / j->chunks, to = j->rows * (chunk + 1) / j->chunks;
+    const bool alike = !j->rms && !j->mean && !j->inverse, added = j->skip || j->add || j->sum;
+    if (alike && !added) {
+        eng_kernels_get()->layernorm_f32((const float *)j->x + from * j->n, j->scale, j->bias, (float)j->eps, (float *)j->y + from * j->n, j->n, to - from);
+        return;
+    }
+    for (int64_t r = from; r < to; r++) {
         const float *x = (const float *)j->x + r * j->n;
         float *y = (float *)j->y + r * j->n;
-        if (j->skip || j->add || j->sum) x = add_rows(j, r, x, y);
-        if (!j->rms && !j->mean && !j->inverse) {
-            eng_kernels_get()->layernorm_f32(x, j->scale, j->bias, (float)j->eps, y, j->n);
+        if (added) x = add_rows(j, r, x, y);
+        if (alike) {
+            eng_kernels_get()->layernorm_f32(x, j->scale, j->bias, (float)j->eps, y, j->n, 1);
             continue;
         }
         float mean = j->rms ? 0.0f : k->row(ENG_RED_SUM, x, j->n, 0.0f) / (float)j->n;

@@ -411,11 +411,18 @@ TEST(normalized_rows_and_sums_agree) {
     int n_variants = variants(k);
     for (int v = 0; v < n_variants; v++)
         for (int64_t n = 1; n < 1200; n += n < 34 ? 1 : 97) {
-            float *x = guard_floats(n), *scale = n % 2 ? guard_floats(n) : NULL, *bias = n % 3 ? guard_floats(n) : NULL;
-            float *want = guard_floats(n), *got = guard_floats(n);
-            eng_kernels_ref.layernorm_f32(x, scale, bias, 1e-3f, want, n);
-            k[v]->layernorm_f32(x, scale, bias, 1e-3f, got, n);
-            compare(got, want, 1, n, n, "layer normalization");
+            const int64_t rows = n % 7 + 1;
+            float *x = guard_floats(rows * n), *scale = n % 2 ? guard_floats(n) : NULL, *bias = n % 3 ? guard_floats(n) : NULL;
+            float *want = guard_floats(rows * n), *got = guard_floats(rows * n), *alone = guard_floats(n);
+            eng_kernels_ref.layernorm_f32(x, scale, bias, 1e-3f, want, n, rows);
+            k[v]->layernorm_f32(x, scale, bias, 1e-3f, got, n, rows);
+            compare(got, want, rows, n, n, "layer normalization");
+            for (int64_t r = 0; r < rows; r++) { /* a row's bits do not depend on its neighbours */
+                k[v]->layernorm_f32(x + r * n, scale, bias, 1e-3f, alone, n, 1);
+                CHECK(!memcmp(alone, got + r * n, (size_t)n * sizeof *got));
+            }
+            k[v]->layernorm_f32(x, scale, bias, 1e-3f, x, n, rows);
+            CHECK(!memcmp(x, got, (size_t)(rows * n) * sizeof *got));
             CHECK(close_to(k[v]->sum_f32(x, n), eng_kernels_ref.sum_f32(x, n), 1e-5f));
             guard_release();
         }
