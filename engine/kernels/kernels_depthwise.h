@@ -26,32 +26,32 @@ typedef struct dw_lines {
     int64_t below[DW_LINES];     /* and for the lower strip */
     const float *line[DW_LINES]; /* what that reads for a window at column 0 */
     int wide[DW_LINES];          /* if DW_MIXED: 3 or 5 */
-    const float *pixel[DW_EDGES][DW_PIXELS]; /* if not inside, and of two strips: each input pixel, in the padding one of zeros */
+    const float *pixel[DW_EDGES][DW_PIXELS]; /* if not inside: each input pixel, in the padding one of zeros */
+    const float *edge[DW_EDGES][2 * 6];      /* of two strips: the first and the last, */
+    const float *inner[DW_EDGES];            /* and where those between begin */
 } dw_lines;
 
-/* Add a line of windows to `strip` sums, or to those of the strip below, or to both: of pixels x, x + pitch ..., or of
- * those pointed to. */
-DW_INLINE void dw_line(const int kw, const int stride, const int strip, const bool inside, const float *x, int64_t pitch,
-                       const float *const *pixels, int64_t c, bool whole, vpart part, const float *weights, vf *sum, const float *below,
-                       vf *lower)
+/* Add pixel j of a line of windows to the sums of those that it is part of. */
+DW_INLINE void dw_add(const int kw, const int stride, const int strip, const int j, vf v, const vf *w, vf *sum)
 {
-    vf w[7], l[7];
 #pragma GCC unroll 8
-    for (int t = 0; t < kw; t++) {
-        if (sum) w[t] = v_load(weights + t * ENG_NR);
-        if (lower) l[t] = v_load(below + t * ENG_NR);
-    }
+    for (int i = 0; i < strip; i++)
+        if (j >= i * stride && j < i * stride + kw) sum[i] = v_fma(v, w[j - i * stride], sum[i]);
+}
+
+/* Add a line of windows to `strip` sums: of pixels x, x + pitch ..., or of those pointed to. */
+DW_INLINE void dw_line(const int kw, const int stride, const int strip, const bool inside, const float *x, int64_t pitch,
+                       const float *const *pixels, int64_t c, bool whole, vpart part, const float *weights, vf *sum)
+{
+    vf w[7];
+#pragma GCC unroll 8
+    for (int t = 0; t < kw; t++) w[t] = v_load(weights + t * ENG_NR);
 #pragma GCC unroll 32
     for (int j = 0; j < (strip - 1) * stride + kw; j++) {
         const float *p = (inside ? x + j * pitch : pixels[j]) + c;
         vf v = whole ? v_load(p) : v_load_part(p, part);
         v_hold(v);
-#pragma GCC unroll 8
-        for (int i = 0; i < strip; i++) {
-            if (j < i * stride || j >= i * stride + kw) continue;
-            if (sum) sum[i] = v_fma(v, w[j - i * stride], sum[i]);
-            if (lower) lower[i] = v_fma(v, l[j - i * stride], lower[i]);
-        }
+        dw_add(kw, stride, strip, j, v, w, sum);
     }
 }
 
@@ -71,35 +71,90 @@ DW_INLINE void dw_strip(const int kw, const int stride, const int strip, const b
         for (int r = 0; r < lines->n; r++) {
             const float *x = lines->line[r] + lines->left * pitch, *w = weights + lines->tap[r] * ENG_NR;
             const float *const *pixels = kw ? lines->pixel[r] : NULL;
-            if (kw) dw_line(kw, stride, strip, inside, x, pitch, pixels, c, whole, part, w, sum, NULL, NULL);
-            else if (lines->wide[r] == 3) dw_line(3, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum, NULL, NULL);
-            else dw_line(5, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum, NULL, NULL);
+            if (kw) dw_line(kw, stride, strip, inside, x, pitch, pixels, c, whole, part, w, sum);
+            else if (lines->wide[r] == 3) dw_line(3, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum);
+            else dw_line(5, stride, strip, true, x, pitch, NULL, c, whole, part, w, sum);
         }
         end_pixels(e, strip, pixel, c, to - c, sum);
     }
 }
 
-/* Channels `from` .. to - 1, whole vectors, of a strip and of the one below it. Pixels are always pointed to: to work
- * out where they are takes more instructions. */
-DW_INLINE void dw_pair(const int kw, const int stride, const int strip, const eng_depthwise *d, const dw_lines *lines, const ending *e,
+/* Pixel j of a line of two strips: those that may be padding are pointed to, the others lie `pitch` bytes apart from *x on,
+ * which moves along, as no instruction reads further than four pitches from it. thrice: three of them. */
+DW_INLINE vf dw_pixel(const int j, const int first, const int last, const char **x, int64_t pitch, int64_t thrice,
+                      const float *const *pixels, int64_t c)
+{
+    if (j < first) return v_load(pixels[j] + c);
+    if (j >= last) return v_load(pixels[j - last + first] + c);
+    const int ahead = (j - first) % 4;
+    if (j > first && !ahead) {
+        *x += 4 * pitch;
+        __asm__("" : "+r"(*x));
+    }
+    return v_load((const float *)(const void *)(*x + (ahead == 3 ? thrice : ahead * pitch)));
+}
+
+/* Add line r of windows to the sums of a strip, or to those of the one below, or to both. */
+DW_INLINE void dw_pair_line(const int kw, const int stride, const int strip, const dw_lines *lines, int r, int64_t pitch, int64_t thrice,
+                            int64_t c, const float *w_of_c, vf *sum, vf *lower)
+{
+    const float *weights = w_of_c + lines->tap[r] * ENG_NR, *below = w_of_c + lines->below[r] * ENG_NR;
+    const char *x = (const char *)(lines->inner[r] + c);
+    vf w[7], l[7];
+#pragma GCC unroll 8
+    for (int t = 0; t < kw; t++) {
+        if (sum) w[t] = v_load(weights + t * ENG_NR);
+        if (lower) l[t] = v_load(below + t * ENG_NR);
+    }
+#pragma GCC unroll 32
+    for (int j = 0; j < (strip - 1) * stride + kw; j++) {
+        vf v = dw_pixel(j, kw - 1, (strip - 1) * stride + 1, &x, pitch, thrice, lines->edge[r], c);
+        v_hold(v);
+        if (sum) dw_add(kw, stride, strip, j, v, w, sum);
+        if (lower) dw_add(kw, stride, strip, j, v, l, lower);
+    }
+}
+
+/* The first and last pixels of two strips' lines, and where those between begin. */
+DW_INLINE void dw_find_edges(const int kw, const int stride, const int strip, const eng_depthwise *d, dw_lines *lines)
+{
+    const int edge = kw - 1, last = (strip - 1) * stride + 1;
+    const int64_t pitch = d->x_pitch, left = lines->left * pitch;
+    int64_t at[2 * 6];
+#pragma GCC unroll 16
+    for (int j = 0; j < 2 * edge; j++) at[j] = (j < edge ? j : last + j - edge) * pitch;
+    for (int r = 0; r < lines->n; r++) {
+        const float *x = lines->line[r] + left;
+#pragma GCC unroll 16
+        for (int j = 0; j < 2 * edge; j++) lines->edge[r][j] = x + at[j];
+        lines->inner[r] = x + edge * pitch;
+    }
+    if (lines->left >= 0 && lines->left + last + edge <= d->in[2]) return;
+    for (int64_t j = 0; j < 2 * edge; j++) {
+        const int64_t col = lines->left + (j < edge ? j : last + j - edge);
+        for (int r = 0; r < lines->n && (uint64_t)col >= (uint64_t)d->in[2]; r++) lines->edge[r][j] = d->zeros;
+    }
+}
+
+/* Channels `from` .. to - 1, whole vectors, of a strip and of the one below it. */
+DW_INLINE void dw_pair(const int kw, const int stride, const int strip, const eng_depthwise *d, dw_lines *lines, const ending *e,
                        int64_t pixel, int64_t from, int64_t to)
 {
+    const int64_t pitch = d->x_pitch * (int64_t)sizeof(float);
+    int64_t thrice = 3 * pitch;
+    __asm__("" : "+r"(thrice));
+    dw_find_edges(kw, stride, strip, d, lines);
     for (int64_t c = from; c < to; c += VL) {
-        const vpart part = v_first(VL);
         vf sum[DW_LONG], lower[DW_LONG];
         vf bias = d->end.bias ? v_load(d->end.bias + c) : v_zero();
 #pragma GCC unroll 8
         for (int i = 0; i < strip; i++) sum[i] = lower[i] = bias;
         const float *w = dw_weights(d, c);
         int r = 0;
-        for (; r < lines->both; r++)
-            dw_line(kw, stride, strip, false, NULL, 0, lines->pixel[r], c, true, part, w + lines->tap[r] * ENG_NR, sum, NULL, NULL);
-        for (; r < lines->second; r++)
-            dw_line(kw, stride, strip, false, NULL, 0, lines->pixel[r], c, true, part, w + lines->tap[r] * ENG_NR, sum,
-                    w + lines->below[r] * ENG_NR, lower);
+        for (; r < lines->both; r++) dw_pair_line(kw, stride, strip, lines, r, pitch, thrice, c, w, sum, NULL);
+        for (; r < lines->second; r++) dw_pair_line(kw, stride, strip, lines, r, pitch, thrice, c, w, sum, lower);
         end_pixels(e, strip, pixel, c, VL, sum);
-        for (; r < lines->n; r++)
-            dw_line(kw, stride, strip, false, NULL, 0, lines->pixel[r], c, true, part, NULL, NULL, w + lines->below[r] * ENG_NR, lower);
+        for (; r < lines->n; r++) dw_pair_line(kw, stride, strip, lines, r, pitch, thrice, c, w, NULL, lower);
         end_pixels(e, strip, pixel + d->out[2], c, VL, lower);
     }
 }
@@ -182,10 +237,10 @@ static dw_strip_fn *const dw_strips[4][2][4] = {{DW_STRIPS(3, 1), DW_STRIPS(3, 2
                                                 {DW_STRIPS(7, 1), DW_STRIPS(7, 2)},
                                                 {DW_STRIPS(DW_MIXED, 1), DW_STRIPS(DW_MIXED, 2)}};
 
-typedef void dw_pair_fn(const eng_depthwise *d, const dw_lines *lines, const ending *e, int64_t pixel, int64_t from, int64_t to);
+typedef void dw_pair_fn(const eng_depthwise *d, dw_lines *lines, const ending *e, int64_t pixel, int64_t from, int64_t to);
 
 #define DW_DEFINE_PAIR(KW, STRIDE, STRIP)                                                                                 \
-    static void dw_pair_##KW##_##STRIDE##_##STRIP(const eng_depthwise *d, const dw_lines *lines, const ending *e,           \
+    static void dw_pair_##KW##_##STRIDE##_##STRIP(const eng_depthwise *d, dw_lines *lines, const ending *e,           \
                                                   int64_t pixel, int64_t from, int64_t to)                                \
     {                                                                                                                     \
         dw_pair(KW, STRIDE, STRIP, d, lines, e, pixel, from, to);                                                          \
@@ -261,6 +316,7 @@ static dw_pair_fn *dw_pair_for(const eng_depthwise *d, int kind)
     const int64_t kw = d->size[2], stride = d->stride[2];
     const bool plane = d->size[0] == 1 && d->in[0] == 1 && d->out[0] == 1 && !d->before[0];
     if (!plane || (kw != 3 && kw != 5 && kw != 7) || stride > 2 || d->dilation[2] > 1 || kind > 1 || 2 * d->size[1] > DW_EDGES) return NULL;
+    if (d->before[2] >= kw || (d->out[2] - 1) * stride - d->before[2] >= d->in[2]) return NULL; /* windows of padding alone */
     return dw_pairs[(kw - 3) / 2][stride - 1][kind];
 }
 
@@ -297,7 +353,7 @@ static void dw_rows(const eng_depthwise *d, const ending *e)
                         dw_any_strip(d, strip, reach, e, row, col, from, to);
                         continue;
                     }
-                    if (!inside || rows == 2) dw_find_pixels(d, (int)reach, &lines);
+                    if (!inside && rows == 1) dw_find_pixels(d, (int)reach, &lines);
                     if (rows == 2) pair(d, &lines, e, row * width + col, from, to);
                     else run(d, &lines, inside, e, row * width + col, from, to);
                 }

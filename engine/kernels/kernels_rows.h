@@ -274,16 +274,18 @@ static __attribute__((noinline)) void finish_tile(int rows, int width, const flo
 typedef struct ending {
     const eng_gemm *g;
     int64_t ldc, ld_add; /* from one of the pixels to the next */
-    bool clamp, later;
+    bool plain, clamp, later;
     vf bottom, top;
     vm_silu_of silu;
 } ending;
 
 static inline ending ending_of(const eng_gemm *g)
 {
-    return (ending){.g = g, .ldc = g->ldc, .ld_add = g->ld_add, .clamp = g->act == ENG_ACT_RELU || g->act == ENG_ACT_CLIP,
+    const bool clamp = g->act == ENG_ACT_RELU || g->act == ENG_ACT_CLIP;
+    return (ending){.g = g, .ldc = g->ldc, .ld_add = g->ld_add, .plain = (clamp || !g->act) && !g->residual, .clamp = clamp,
                     .later = (g->act > ENG_ACT_CLIP && g->act != ENG_ACT_HARD_SWISH) || g->residual == ENG_RES_AFTER_ACT,
-                    .bottom = VM(g->act == ENG_ACT_RELU ? 0.0f : g->alpha), .top = VM(g->act == ENG_ACT_RELU ? INFINITY : g->beta),
+                    .bottom = VM(!g->act ? -INFINITY : g->act == ENG_ACT_RELU ? 0.0f : g->alpha),
+                    .top = VM(!clamp || g->act == ENG_ACT_RELU ? INFINITY : g->beta),
                     .silu = vm_silu_for(VM(g->alpha))};
 }
 
@@ -300,6 +302,12 @@ static inline __attribute__((always_inline)) void end_pixels(const ending *e, co
         const vm_silu_of silu = e->silu;
 #pragma GCC unroll 8
         for (int i = 0; i < pixels; i++) v_store(to + i * e->ldc, vm_silu(silu, sums[i]));
+        return;
+    }
+    if (e->plain && cols >= VL) {
+        const vf bottom = e->bottom, top = e->top;
+#pragma GCC unroll 8
+        for (int i = 0; i < pixels; i++) v_store(to + i * e->ldc, v_min(top, v_max(bottom, sums[i])));
         return;
     }
     if (e->later) {

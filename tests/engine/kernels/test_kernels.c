@@ -231,11 +231,11 @@ TEST(packing_in_parallel_is_packing) {
 /* ---- depthwise ----------------------------------------------------------------------------- */
 
 static void check_depthwise(int64_t channels, int64_t height, int64_t width, int64_t kh, int64_t kw, int64_t stride, int64_t dilation,
-                            eng_act act, eng_residual residual)
+                            int64_t pad, eng_act act, eng_residual residual)
 {
     const eng_kernels *k[4];
     int n = variants(k);
-    int64_t pad = kw / 2 * dilation, oh = (height + 2 * pad - (kh - 1) * dilation - 1) / stride + 1;
+    int64_t oh = (height + 2 * pad - (kh - 1) * dilation - 1) / stride + 1;
     int64_t ow = (width + 2 * pad - (kw - 1) * dilation - 1) / stride + 1, pitch = channels + 1, ldc = channels + 2;
     int64_t line = width * pitch + 3;
     if (oh < 1 || ow < 1) return;
@@ -298,9 +298,11 @@ TEST(depthwise_windows_of_all_kinds_agree_and_touch_nothing_else) {
     for (size_t w = 0; w < sizeof windows / sizeof *windows; w++)
         for (size_t s = 0; s < sizeof sides / sizeof *sides; s++)
             for (size_t c = 0; c < sizeof channels / sizeof *channels; c++)
-                for (int64_t stride = 1; stride < 4; stride++, count++)
-                    check_depthwise(channels[c], sides[s][0], sides[s][1], windows[w][0], windows[w][1], stride, count % 5 == 0 ? 2 : count % 7 == 0 ? 3 : 1,
-                                    (eng_act)(count % ENG_ACTS), (eng_residual)(count % 3));
+                for (int64_t stride = 1; stride < 4; stride++, count++) {
+                    const int64_t dilation = count % 5 == 0 ? 2 : count % 7 == 0 ? 3 : 1;
+                    check_depthwise(channels[c], sides[s][0], sides[s][1], windows[w][0], windows[w][1], stride, dilation,
+                                    windows[w][1] / 2 * dilation + (count % 11 ? 0 : windows[w][1]), (eng_act)(count % ENG_ACTS), (eng_residual)(count % 3));
+                }
 }
 
 TEST(depthwise_bits_do_not_depend_on_how_rows_are_cut) {
