@@ -39,7 +39,7 @@ typedef struct eng_step {
     bool left;      /* not run: a later step makes its output in parts */
     int ahead;      /* which step this one does that for, or ENG_NONE */
     int64_t macs;   /* with those of steps that are left to it */
-    size_t free_from; /* from there on the scratch block holds nothing while it runs */
+    size_t free_from, free_bytes; /* of the scratch block: holds nothing while the step runs */
 } eng_step;
 
 typedef struct eng_plan {

@@ -247,6 +247,8 @@ static void join_steps(eng_plan *plan)
 
 /* ---- offsets ------------------------------------------------------------------------------ */
 
+enum { MIDDLE_LEAST = 16 << 10 }; /* bytes: smaller blocks lie anywhere */
+
 typedef struct block {
     size_t size, offset;
     int first, last, value;
@@ -265,13 +267,97 @@ static int lower_first(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* Greedy by size: each block goes to the lowest gap among the placed ones that live at the same time. */
+/* The first `n` blocks that live at the same time as `x`, by offset. */
+static int alive_with(const block *x, const block *b, int n, const block **alive)
+{
+    int m = 0;
+    for (int j = 0; j < n; j++)
+        if (b[j].first <= x->last && x->first <= b[j].last) alive[m++] = &b[j];
+    qsort(alive, (size_t)m, sizeof *alive, lower_first);
+    return m;
+}
+
+static size_t lowest_gap(const block *const *alive, int m, size_t size)
+{
+    size_t at = 0;
+    for (int j = 0; j < m && (alive[j]->offset < at || alive[j]->offset - at < size); j++)
+        if (alive[j]->offset + alive[j]->size > at) at = alive[j]->offset + alive[j]->size;
+    return at;
+}
+
+/* Is there room around one of the middles, below `top`? */
+static bool around_a_middle(const size_t *middle, int n, const block *const *alive, int m, size_t size, size_t top, size_t *at)
+{
+    for (int i = 0; i < n; i++) {
+        if (middle[i] < size / 2) continue;
+        size_t from = (middle[i] - size / 2) & ~(size_t)63;
+        bool fits = from + size <= top;
+        for (int j = 0; j < m && fits; j++) fits = alive[j]->offset >= from + size || alive[j]->offset + alive[j]->size <= from;
+        if (!fits) continue;
+        *at = from;
+        return true;
+    }
+    return false;
+}
+
+/* Greedy by size: each block goes to the lowest gap among the placed ones that live at the same time, from the block
+ * numbered `around` on to where its middle lies on that of an earlier one: of what two threads halve, each then writes
+ * over what was its own, and not over lines in the other's cache. Returns the bytes of all. */
+static size_t place_all(block *b, int n, int around, const block **alive)
+{
+    enum { MIDDLES = 8 };
+    size_t middle[MIDDLES], top = 0;
+    int middles = 0;
+    for (int i = 0; i < n; i++) {
+        int m = alive_with(&b[i], b, i, alive);
+        if (i < around || b[i].size < MIDDLE_LEAST || !around_a_middle(middle, middles, alive, m, b[i].size, top, &b[i].offset)) {
+            b[i].offset = lowest_gap(alive, m, b[i].size);
+            if (middles < MIDDLES) middle[middles++] = b[i].offset + b[i].size / 2;
+        }
+        if (b[i].offset + b[i].size > top) top = b[i].offset + b[i].size;
+    }
+    return top;
+}
+
+/* Where from the block number `around` on middles meet, and no more memory is taken for it; of the large blocks, since
+ * the small ones behind them fill gaps. Lists that would take long to try are left as they are. */
+static int find_around(block *b, int n, const block **alive)
+{
+    enum { MANY = 1000 };
+    int large = 0, around = 0;
+    while (large < n && b[large].size >= MIDDLE_LEAST) large++;
+    if (large > MANY) return n;
+    const size_t least = place_all(b, large, large, alive);
+    while (around < large && place_all(b, large, around, alive) > least) around = 2 * around + 1;
+    return around;
+}
+
+static void note_gap(eng_step *s, size_t from, size_t to)
+{
+    if (to > from && to - from > s->free_bytes) s->free_from = from, s->free_bytes = to - from;
+}
+
+/* For each step the largest part of the scratch block that holds nothing while it runs. `b` are all blocks by offset. */
+static od_code find_free(eng_plan *plan, const block *const *b, int n, od_arena *scratch, od_status *st)
+{
+    size_t *end = od_arena_array(scratch, size_t, plan->n_steps); /* of the last block that lives during a step */
+    if (!end) return od_fail(st, OD_NO_MEMORY, "no memory to plan %d steps", plan->n_steps);
+    memset(end, 0, (size_t)plan->n_steps * sizeof *end);
+    for (int i = 0; i < n; i++)
+        for (int k = b[i]->first; k <= b[i]->last && k < plan->n_steps; k++) {
+            note_gap(&plan->steps[k], end[k], b[i]->offset);
+            end[k] = b[i]->offset + b[i]->size;
+        }
+    for (int k = 0; k < plan->n_steps; k++) note_gap(&plan->steps[k], end[k], plan->scratch_bytes);
+    return OD_OK;
+}
+
 static od_code place_blocks(eng_plan *plan, od_arena *scratch, od_status *st)
 {
     int n = 0;
     block *b = od_arena_array(scratch, block, plan->n_values);
-    const block **busy = od_arena_array(scratch, const block *, plan->n_values);
-    if (!b || !busy) return od_fail(st, OD_NO_MEMORY, "no memory to plan %d values", plan->n_values);
+    const block **some = od_arena_array(scratch, const block *, plan->n_values);
+    if (!b || !some) return od_fail(st, OD_NO_MEMORY, "no memory to plan %d values", plan->n_values);
     for (int v = 0; v < plan->n_values; v++) {
         const eng_pvalue *pv = plan->values[v];
         if (pv->where != ENG_AT_SCRATCH || pv->first > plan->n_steps) continue;
@@ -279,24 +365,13 @@ static od_code place_blocks(eng_plan *plan, od_arena *scratch, od_status *st)
         b[n++] = (block){.size = size ? size : 64, .first = pv->first, .last = pv->last, .value = v};
     }
     qsort(b, (size_t)n, sizeof *b, larger_first);
+    plan->scratch_bytes = place_all(b, n, find_around(b, n, some), some);
     for (int i = 0; i < n; i++) {
-        int m = 0;
-        for (int j = 0; j < i; j++)
-            if (b[j].first <= b[i].last && b[i].first <= b[j].last) busy[m++] = &b[j];
-        qsort(busy, (size_t)m, sizeof *busy, lower_first);
-        size_t at = 0;
-        for (int j = 0; j < m; j++) {
-            if (busy[j]->offset >= at && busy[j]->offset - at >= b[i].size) break;
-            if (busy[j]->offset + busy[j]->size > at) at = busy[j]->offset + busy[j]->size;
-        }
-        b[i].offset = at;
-        plan->values[b[i].value]->offset = (int64_t)at;
-        at += b[i].size;
-        if (at > plan->scratch_bytes) plan->scratch_bytes = at;
-        for (int k = b[i].first; k <= b[i].last && k < plan->n_steps; k++)
-            if (at > plan->steps[k].free_from) plan->steps[k].free_from = at;
+        plan->values[b[i].value]->offset = (int64_t)b[i].offset;
+        some[i] = &b[i];
     }
-    return OD_OK;
+    qsort(some, (size_t)n, sizeof *some, lower_first);
+    return find_free(plan, some, n, scratch, st);
 }
 
 od_code eng_plan_place(eng_plan *plan, od_arena *scratch, od_status *st)

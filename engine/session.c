@@ -256,7 +256,7 @@ static od_code run_step(eng_session *s, int i, od_status *st)
         return OD_OK;
     }
     od_arena_mark mark = od_arena_save(&s->scratch);
-    od_arena_lend(&s->scratch, s->block ? s->block + step->free_from : NULL, s->plan->scratch_bytes - step->free_from);
+    od_arena_lend(&s->scratch, s->block ? s->block + step->free_from : NULL, step->free_bytes);
     od_code rc = step->dynamic ? run_dynamic(s, c, st) : eng_op_run(c, st);
     od_arena_rewind(&s->scratch, mark);
     od_arena_lend(&s->scratch, NULL, 0);
