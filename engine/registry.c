@@ -10,7 +10,7 @@
 const eng_op eng_ops[] = {
     /* ---- convolution, pooling, images ---- */
     /* conv.c */
-    {"Conv", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_FUSES | ENG_HALF, NULL, eng_conv_prepare, eng_conv_infer, NULL, NULL, eng_conv_run},
+    {"Conv", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_FUSES | ENG_HALF, NULL, eng_conv_prepare, eng_conv_infer, eng_conv_layout, NULL, eng_conv_run},
     /* pool.c, global_pool.c */
     {"MaxPool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT | ENG_T_INT8, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_pool_prepare, eng_pool_infer, NULL, NULL, eng_max_pool_run},
     {"AveragePool", ENG_DOMAIN_ONNX, 1, ENG_T_FLOAT, ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF, NULL, eng_pool_prepare, eng_pool_infer, NULL, NULL, eng_average_pool_run},
@@ -42,7 +42,7 @@ const eng_op eng_ops[] = {
     /* image_decoder.c */
     {"ImageDecoder", ENG_DOMAIN_ONNX, 20, ENG_T(ENG_UINT8), 0, NULL, NULL, eng_image_decoder_infer, NULL, NULL, eng_image_decoder_run},
     /* nhwc.c, old_images.c */
-    {"FusedConv", ENG_DOMAIN_MS, 1, ENG_T_FLOAT & ~ENG_T(ENG_DOUBLE), ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF | ENG_FUSES, eng_fused_conv_import, eng_conv_prepare, eng_fused_conv_infer, NULL, NULL, eng_conv_run},
+    {"FusedConv", ENG_DOMAIN_MS, 1, ENG_T_FLOAT & ~ENG_T(ENG_DOUBLE), ENG_CL_FIRST | ENG_PITCH_IN | ENG_PITCH_OUT | ENG_HALF | ENG_FUSES, eng_fused_conv_import, eng_conv_prepare, eng_fused_conv_infer, eng_conv_layout, NULL, eng_conv_run},
     {"NhwcConv", ENG_DOMAIN_MS, 1, ENG_T_FLOAT, ENG_HALF, NULL, eng_conv_prepare, eng_nhwc_conv_infer, NULL, NULL, eng_nhwc_conv_run},
     {"NhwcMaxPool", ENG_DOMAIN_MS, 1, ENG_T_INT8, 0, NULL, eng_pool_prepare, eng_nhwc_max_pool_infer, NULL, NULL, eng_nhwc_max_pool_run},
     {"QLinearConv", ENG_DOMAIN_MS, 1, ENG_T_INT8, 0, NULL, NULL, eng_ms_qlinear_conv_infer, NULL, NULL, eng_ms_qlinear_conv_run},

@@ -788,6 +788,20 @@ def test_channels_go_with_their_depthwise_convolution(tmp_path, pad):
     assert width(tmp_path, 0, "Conv") == width(tmp_path, 1, "Conv") == (6 if pad else 5)
 
 
+@pytest.mark.parametrize("dims,size,attrs,stride", [((2, 3, 181, 177), 3, {"strides": [2, 2], "pads": [1, 1, 1, 1]}, 1),
+                                                    ((1, 3, 190, 188), 7, {"strides": [2, 2], "pads": [2, 3, 3, 2]}, 2),
+                                                    ((1, 1, 88, 97), 5, {"pads": [0, 3, 2, 1]}, 2),
+                                                    ((2, 4, 90, 92), 3, {"dilations": [2, 2], "pads": [2, 2, 2, 2]}, 1)])
+@pytest.mark.parametrize("projects", [False, True])
+def test_lines_of_a_first_convolution_are_made_for_a_depthwise_one(tmp_path, dims, size, attrs, stride, projects):
+    n = Net()
+    x = n.add("Conv", n.input("x", *dims), n.weight(32, dims[1], size, size), n.weight(32), **attrs)
+    x = n.add("Clip", x, n.const(0), n.const(6))
+    x = n.add("Conv", x, n.weight(32, 1, 3, 3), n.weight(32), group=32, pads=[1] * 4, strides=[stride] * 2)
+    y = n.add("Conv", n.add("Relu", x), n.weight(24, 32, 1, 1), n.weight(24)) if projects else n.add("Relu", x)
+    assert check(tmp_path, n, {"x": feed(*dims)}, y)["Conv"] == 2 + projects
+
+
 def test_one_channel_of_zeros_is_left(tmp_path):
     n = Net()
     x = n.add("Relu", n.add("Conv", n.input("x", "n", 3, 9, 9), n.const(np.zeros((8, 3, 3, 3))), n.weight(8)))

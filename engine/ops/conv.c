@@ -6,6 +6,7 @@
  * depthwise kernel. Windows of constant weights may go through Winograd's transforms (winograd.h). */
 #include "engine/ops/conv_job.h"
 
+#include "engine/kernels/transpose.h"
 #include "engine/ops/ops.h"
 #include "engine/packed.h"
 #include "engine/tune.h"
@@ -271,7 +272,7 @@ static void point_rows(const conv_job *j, int64_t pixel, int64_t m, int64_t chan
         n = od_min_i64(od_min_i64(m - i, w->out[2] - at[3]), od_ceil_div(last[2] - first[2], w->stride[2])); /* neighbours */
         const float *p = window_at(j, at[0], first) + channel;
         for (int64_t s = 0; s < j->segments; s++) {
-            const float **to = rows + s * m + i, *from = j->few ? p : p + j->offsets[s];
+            const float **to = rows + s * m + i, *from = p + j->offsets[s];
             for (int64_t k = 0; k < n; k++) to[k] = from + k * step;
         }
         for (int64_t k = 0; k < n; k++) present[i + k] = UINT64_MAX >> (64 - od_min_i64(j->segments, 64));
@@ -291,8 +292,8 @@ static void run_block(void *arg, int64_t chunk, int slot)
     e.ld_rows = e.m;
     e.segments = j->segments;
     e.length = j->length;
-    if (j->few) e.offsets = j->offsets;
-    else e.places = j->places;
+    if (j->scattered) e.offsets = j->offsets;
+    else if (!j->few) e.places = j->places;
     if (!j->few && j->segments <= ENG_PRESENT_MAX) e.present = present;
     e.depth = depth;
     e.b = j->packed + g * eng_packed_floats(depth, n);
@@ -305,13 +306,6 @@ static void run_block(void *arg, int64_t chunk, int slot)
 
 /* ---- padded copies of the input -------------------------------------------------------------- */
 
-typedef struct pad_job {
-    const float *x;
-    float *to;
-    int64_t x_pitch, to_pitch, channels, times; /* each channel `times` times */
-    int64_t in[3], before[3], extent[3];
-} pad_job;
-
 static void repeat_channels(const float *x, int64_t channels, int64_t times, float *to)
 {
     if (times == 2)
@@ -323,7 +317,7 @@ static void repeat_channels(const float *x, int64_t channels, int64_t times, flo
 
 static void pad_line(void *arg, int64_t line, int slot)
 {
-    const pad_job *j = arg;
+    const conv_padding *j = arg;
     const int64_t y = line % j->extent[1] - j->before[1], z = line / j->extent[1] % j->extent[0] - j->before[0];
     const int64_t item = line / j->extent[1] / j->extent[0], out = j->channels * j->times;
     const int64_t width = od_min_i64(j->in[2], j->extent[2] - j->before[2]);
@@ -336,7 +330,12 @@ static void pad_line(void *arg, int64_t line, int slot)
     }
     memset(to, 0, (size_t)(j->before[2] * j->to_pitch) * sizeof *to);
     to += j->before[2] * j->to_pitch;
-    if (j->times == 1 && j->x_pitch == j->to_pitch) memcpy(to, from, (size_t)(width * out) * sizeof *to), to += width * out;
+    if (j->planes) {
+        const int64_t plane = j->in[1] * j->in[2];
+        eng_transposes_get()->by_log2[2]((char *)to, out * (int64_t)sizeof *to, (const char *)(j->x + item * out * plane + y * j->in[2]),
+                                         plane * (int64_t)sizeof *to, out, width);
+        to += width * out;
+    } else if (j->times == 1 && j->x_pitch == j->to_pitch) memcpy(to, from, (size_t)(width * out) * sizeof *to), to += width * out;
     else for (int64_t p = 0; p < width; p++, to += j->to_pitch, from += j->x_pitch) {
         if (j->times == 1) memcpy(to, from, (size_t)out * sizeof *to);
         else repeat_channels(from, j->channels, j->times, to);
@@ -344,35 +343,49 @@ static void pad_line(void *arg, int64_t line, int slot)
     memset(to, 0, (size_t)((j->extent[2] - j->before[2] - width) * j->to_pitch) * sizeof *to);
 }
 
-/* Read a copy of the input instead, with zeros so that windows stay inside along the axes from `axis` on, where
- * each channel is `times` times and pixels are to_pitch floats apart. Nothing happens where nothing would change. */
-static od_code pad_input(eng_ctx *c, conv_job *j, int axis, int64_t times, int64_t to_pitch, od_status *st)
+/* A copy of the input with zeros so that windows stay inside along the axes from `axis` on, where each channel is `times` times
+ * and pixels are to_pitch floats apart. Returns whether anything would change. */
+static bool plan_padding(const conv_job *j, int axis, int64_t times, int64_t to_pitch, conv_padding *p)
 {
-    eng_window *w = &j->win;
-    pad_job p = {.x = j->x, .x_pitch = j->x_pitch, .to_pitch = to_pitch, .channels = j->channels, .times = times};
+    const eng_window *w = &j->win;
+    *p = (conv_padding){.x = j->x, .x_pitch = j->x_pitch, .to_pitch = to_pitch, .channels = j->channels, .times = times};
     bool needed = times > 1;
-    int64_t floats = to_pitch, lines = c->in[0]->dims[0];
     for (int a = 0; a < 3; a++) {
         int64_t reach = (w->out[a] - 1) * w->stride[a] + (w->size[a] - 1) * w->dilation[a] + 1;
-        p.in[a] = p.extent[a] = w->in[a];
-        if (a >= axis) {
-            p.before[a] = od_max_i64(w->before[a], 0);
-            p.extent[a] = reach - w->before[a] + p.before[a];
-            needed |= p.before[a] > 0 || p.extent[a] > w->in[a];
-        }
+        p->in[a] = p->extent[a] = w->in[a];
+        if (a < axis) continue;
+        p->before[a] = od_max_i64(w->before[a], 0);
+        p->extent[a] = reach - w->before[a] + p->before[a];
+        needed |= p->before[a] > 0 || p->extent[a] > w->in[a];
+    }
+    return needed;
+}
+
+/* Windows then lie on the copy. */
+static void read_padded(conv_job *j, const conv_padding *p)
+{
+    j->x_pitch = p->to_pitch;
+    for (int a = 0; a < 3; a++) {
+        j->win.in[a] = p->extent[a];
+        j->win.before[a] -= p->before[a];
+    }
+}
+
+/* Read such a copy instead. */
+static od_code pad_input(eng_ctx *c, conv_job *j, int axis, int64_t times, int64_t to_pitch, od_status *st)
+{
+    conv_padding p;
+    int64_t floats = to_pitch, lines = c->in[0]->dims[0];
+    if (!plan_padding(j, axis, times, to_pitch, &p)) return OD_OK;
+    for (int a = 0; a < 3; a++) {
         if (!od_mul_i64(floats, p.extent[a], &floats)) return od_fail(st, OD_NO_MEMORY, "a padded input is too large");
         if (a < 2) lines *= p.extent[a];
     }
-    if (!needed) return OD_OK;
     if (!od_mul_i64(floats, c->in[0]->dims[0], &floats) || !(p.to = od_arena_array(c->scratch, float, floats)))
         return od_fail(st, OD_NO_MEMORY, "no memory for a padded input");
     od_pool_for(floats < 1 << 14 ? NULL : c->pool, lines, pad_line, &p);
     j->x = p.to;
-    j->x_pitch = to_pitch;
-    for (int a = axis; a < 3; a++) {
-        w->in[a] = p.extent[a];
-        w->before[a] -= p.before[a];
-    }
+    read_padded(j, &p);
     return OD_OK;
 }
 
@@ -451,35 +464,176 @@ static od_code run_points(eng_ctx *c, const conv_job *j, od_status *st)
     return OD_OK;
 }
 
-static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
+/* Where the taps lie, from the first on, and their weights. */
+static od_code place_taps(eng_ctx *c, conv_job *j, od_status *st)
+{
+    const eng_window *w = &j->win;
+    int64_t *offsets = od_arena_array(c->scratch, int64_t, j->segments), *places = od_arena_array(c->scratch, int64_t, j->segments);
+    if (!offsets || !places) return od_fail(st, OD_NO_MEMORY, "no memory for the places of a window");
+    for (int64_t s = 0; s < j->segments; s++) {
+        int64_t line = s / w->size[2], z = line / w->size[1], y = line % w->size[1], x = s % w->size[2];
+        offsets[s] = ((z * w->dilation[0] * w->in[1] + y * w->dilation[1]) * w->in[2] + x * w->dilation[2]) * j->x_pitch;
+        int64_t tap = ((z + j->skipped[0]) * j->whole[1] + y + j->skipped[1]) * j->whole[2] + x + j->skipped[2];
+        places[s] = tap * inputs_of(&j->form) * ENG_NR;
+    }
+    j->offsets = offsets;
+    j->places = places;
+    return OD_OK;
+}
+
+/* Few enough channels for all of a window, or a line of it, to be read from one place on. */
+static bool is_few(const conv_form *f, int64_t channels)
 {
     enum { FEW = 16, NARROW = 4 }; /* channels; outputs that the kernel sums along channels instead */
+    return f->merged && groups_of(f) == 1 && channels < FEW && f->taps > 1 && (f->out > NARROW || channels < NARROW);
+}
+
+bool eng_conv_few(const conv_params *p, const eng_tensor *x)
+{
+    enum { WEIGHTS = 64 << 10, LINES = 8 };
+    return p && p->packed && !p->form.winograd.form && x->rank == 4 && x->dtype == ENG_FLOAT && is_few(&p->form, x->dims[1]) &&
+           packed_floats(&p->form) * (int64_t)sizeof(float) <= WEIGHTS && x->dims[2] / p->window.stride[1] >= LINES;
+}
+
+/* Images mostly come as planes: what a band reads is brought to channels-last together with its padding. */
+void eng_conv_layout(const eng_ctx *c, eng_layout *want_in, eng_layout *want_out)
+{
+    const eng_node *n = c->node;
+    for (int i = 0; i < c->n_in; i++) want_in[i] = ENG_ROW;
+    if (!c->in[0] || c->in[0]->rank < 3) return;
+    want_in[0] = c->in[0]->layout == ENG_ROW && eng_conv_few(n->params, c->in[0]) ? ENG_ROW : ENG_CL;
+    *want_out = ENG_CL;
+    if (n->fused.residual) want_in[n->fused.residual_in] = ENG_CL;
+}
+
+/* Windows of few channels: where their elements lie, from the first on, and as what they are multiplied. */
+static od_code place_few(eng_ctx *c, conv_job *j, od_status *st)
+{
+    enum { LENGTH = 8, NARROW = 4 }; /* of a line that is worth a pointer of its own; outputs with a way that does not know offsets */
+    const eng_window *w = &j->win;
+    const int64_t lines = w->size[0] * w->size[1], length = w->size[2] * j->channels;
+    j->scattered = w->dilation[2] > 1 || j->x_pitch > j->channels || length < LENGTH || j->form.out <= NARROW;
+    j->segments = j->scattered ? 1 : lines;
+    j->length = j->scattered ? lines * length : length;
+    int64_t *offsets = od_arena_array(c->scratch, int64_t, lines * length);
+    if (!offsets) return od_fail(st, OD_NO_MEMORY, "no memory for the places of a window");
+    j->offsets = offsets;
+    for (int64_t s = 0; s < lines; s++) {
+        const int64_t at = (s / w->size[1] * w->dilation[0] * w->in[1] + s % w->size[1] * w->dilation[1]) * w->in[2] * j->x_pitch;
+        for (int64_t k = 0; k < (j->scattered ? length : 1); k++)
+            *offsets++ = at + k / j->channels * w->dilation[2] * j->x_pitch + k % j->channels;
+    }
+    return OD_OK;
+}
+
+void eng_conv_few_lines(const conv_few *b, int slot, int64_t item, int64_t y, int64_t n, float *to, int64_t ldc)
+{
+    const conv_job *j = b->j;
+    const eng_window *w = &j->win;
+    char *own = j->slots + (size_t)slot * j->slot_bytes;
+    conv_padding pad = b->pad;
+    for (int64_t end = y + n; y < end; y += n, to += n * w->out[2] * ldc) {
+        const int64_t first = item * pad.extent[1] + y * w->stride[1] - w->before[1];
+        n = od_min_i64(b->band, end - y);
+        pad.to = (float *)(void *)(own + b->rows_bytes) - first * pad.extent[2] * pad.to_pitch;
+        for (int64_t l = 0; l < (n - 1) * w->stride[1] + b->reach; l++) pad_line(&pad, first + l, slot);
+        eng_gemm e = eng_gemm_part(&j->end, (item * w->out[1] + y) * w->out[2], n * w->out[2], 0, j->form.out);
+        e.rows = (const float *const *)(void *)own;
+        e.ld_rows = b->band * w->out[2];
+        e.segments = j->segments;
+        e.length = j->length;
+        if (j->scattered) e.offsets = j->offsets;
+        e.depth = j->form.taps * j->channels;
+        e.b = j->packed;
+        e.c = to;
+        e.ldc = ldc;
+        eng_kernels_get()->gemm_f32(&e);
+    }
+}
+
+od_code eng_conv_few_start(eng_ctx *c, conv_job *j, conv_few *b, od_status *st)
+{
+    enum { FLOATS = 6 << 10, POINTERS = 8192, PARTS = 8 };
+    const eng_window *w = &j->win;
+    *b = (conv_few){.j = j};
+    plan_padding(j, 0, 1, j->channels, &b->pad);
+    b->pad.planes = c->in[0]->layout == ENG_ROW;
+    read_padded(j, &b->pad);
+    OD_TRY(place_few(c, j, st));
+    const int64_t line = od_max_i64(w->in[2] * j->channels, 1), slots = od_pool_slots(c->pool);
+    b->reach = (w->size[1] - 1) * w->dilation[1] + 1;
+    b->band = od_min_i64((FLOATS / line - b->reach) / w->stride[1] + 1, POINTERS / (w->out[2] * j->segments));
+    b->band = od_max_i64(od_min_i64(b->band, od_ceil_div(w->out[1], PARTS)), 1);
+    const int64_t pixels = b->band * w->out[2];
+    b->rows_bytes = ((size_t)(pixels * j->segments) * sizeof(float *) + 63) & ~(size_t)63;
+    int64_t floats;
+    if (!od_mul_i64(line, (b->band - 1) * w->stride[1] + b->reach, &floats) || floats > INT64_MAX / 64 / slots)
+        return od_fail(st, OD_NO_MEMORY, "padded lines are too large");
+    j->slot_bytes = b->rows_bytes + (((size_t)floats * sizeof(float) + 63) & ~(size_t)63);
+    if (!(j->slots = od_arena_alloc(c->scratch, j->slot_bytes * (size_t)slots))) return od_fail(st, OD_NO_MEMORY, "no memory for a band of lines");
+    for (int64_t s = 0; s < slots; s++) {
+        const float **rows = (const float **)(void *)(j->slots + (size_t)s * j->slot_bytes);
+        const float *held = (const float *)(const void *)((const char *)rows + b->rows_bytes);
+        for (int64_t k = 0; k < j->segments; k++)
+            for (int64_t i = 0; i < pixels; i++)
+                *rows++ = held + i / w->out[2] * w->stride[1] * line + (i % w->out[2] * w->stride[2] - w->before[2]) * j->channels +
+                          j->offsets[k];
+    }
+    return OD_OK;
+}
+
+typedef struct few_run {
+    conv_few few;
+    int64_t band, bands; /* output lines of a chunk; chunks of an item */
+} few_run;
+
+static void run_few_chunk(void *arg, int64_t chunk, int slot)
+{
+    const few_run *r = arg;
+    const eng_gemm *end = &r->few.j->end;
+    const eng_window *w = &r->few.j->win;
+    const int64_t item = chunk / r->bands, y = chunk % r->bands * r->band;
+    if (y < w->out[1])
+        eng_conv_few_lines(&r->few, slot, item, y, od_min_i64(r->band, w->out[1] - y), end->c + (item * w->out[1] + y) * w->out[2] * end->ldc,
+                           end->ldc);
+}
+
+static od_code run_few(eng_ctx *c, conv_job *j, od_status *st)
+{
+    few_run r;
+    OD_TRY(eng_conv_few_start(c, j, &r.few, st));
+    r.bands = od_ceil_div(j->win.out[1], r.few.band);
+    r.bands += r.bands > 1 && r.bands % 2; /* so that two threads have a half each */
+    r.band = od_ceil_div(j->win.out[1], r.bands);
+    od_pool_for(c->pool, c->in[0]->dims[0] * r.bands, run_few_chunk, &r);
+    return OD_OK;
+}
+
+static od_code run_direct(eng_ctx *c, conv_job *j, od_status *st)
+{
     const eng_window *w = &j->win;
     if (eng_conv_in_place(j)) {
         eng_gemm g = eng_conv_product(j);
         eng_gemm_parallel(&g, c->scratch, c->pool);
         return OD_OK;
     }
-    j->few = groups_of(&j->form) == 1 && j->channels < FEW && j->form.taps > 1 && (j->form.out > NARROW || j->channels < NARROW);
-    if (j->few) OD_TRY(pad_input(c, j, 0, 1, j->channels, st));
-    else crop_window(j);
-    j->segments = j->few ? 1 : w->size[0] * w->size[1] * w->size[2];
-    j->length = j->few ? j->form.taps * j->channels : inputs_of(&j->form);
+    j->few = is_few(&j->form, j->channels);
+    if (j->few) {
+        conv_padding pad;
+        const bool moves = c->in[0]->layout == ENG_ROW || plan_padding(j, 0, 1, j->channels, &pad);
+        if (moves && eng_conv_few(c->node->params, c->in[0])) return run_few(c, j, st);
+        OD_TRY(pad_input(c, j, 0, 1, j->channels, st));
+        OD_TRY(place_few(c, j, st));
+    } else {
+        crop_window(j);
+        j->segments = w->size[0] * w->size[1] * w->size[2];
+        j->length = inputs_of(&j->form);
+    }
     cut_blocks(j, od_pool_slots(c->pool));
-    int64_t taps = w->size[0] * w->size[1] * w->size[2], each = j->few ? j->channels : 1; /* offsets of a tap */
-    int64_t *offsets = od_arena_array(c->scratch, int64_t, taps * each), *places = od_arena_array(c->scratch, int64_t, taps);
     j->zeros = od_arena_array(c->scratch, float, od_max_i64(j->length, j->channels));
     j->slots = od_arena_alloc(c->scratch, j->slot_bytes * (size_t)od_pool_slots(c->pool));
-    if (!offsets || !places || !j->zeros || !j->slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
-    for (int64_t s = 0; s < taps; s++) {
-        int64_t line = s / w->size[2], z = line / w->size[1], y = line % w->size[1], x = s % w->size[2];
-        int64_t at = ((z * w->dilation[0] * w->in[1] + y * w->dilation[1]) * w->in[2] + x * w->dilation[2]) * j->x_pitch;
-        for (int64_t k = 0; k < each; k++) offsets[s * each + k] = at + k;
-        int64_t tap = ((z + j->skipped[0]) * j->whole[1] + y + j->skipped[1]) * j->whole[2] + x + j->skipped[2];
-        places[s] = tap * inputs_of(&j->form) * ENG_NR;
-    }
-    j->offsets = offsets;
-    j->places = places;
+    if (!j->zeros || !j->slots) return od_fail(st, OD_NO_MEMORY, "no memory for a block of pixels");
+    if (!j->few) OD_TRY(place_taps(c, j, st));
     if (j->form.taps == 1 && groups_of(&j->form) == 1) return run_points(c, j, st);
     od_pool_for(c->pool, j->blocks * groups_of(&j->form) * j->splits, run_block, j);
     return OD_OK;

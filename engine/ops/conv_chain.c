@@ -1,6 +1,6 @@
-/* conv_chain.c - a 1x1 convolution, a depthwise one that reads it, and a 1x1 one that reads that, band by band of
- * lines: what one makes for the next stays in the second-level cache. In inverted residuals that is six times as
- * much as what comes in and goes out. The middle one is always there. */
+/* conv_chain.c - a 1x1 convolution or one of few channels, a depthwise one that reads it, and a 1x1 one that reads
+ * that, band by band of lines: what one makes for the next stays in the second-level cache. In inverted residuals
+ * that is six times as much as what comes in and goes out. The middle one is always there. */
 #include "engine/ops/conv_job.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/product.h"
@@ -9,6 +9,8 @@
 
 typedef struct chain {
     eng_gemm expand, project; /* over all pixels */
+    conv_job stem;            /* or the expansion is one of few channels, */
+    conv_few few;             /* if its j is not NULL */
     eng_depthwise middle;
     bool expands, projects;
     int64_t items, lines, in_line; /* output lines of an item; floats of a line of what expand makes */
@@ -43,7 +45,10 @@ static void run_part(void *arg, int64_t chunk, int slot)
             if (y == begin || high < from) low = high = from;
             memmove(held, held + (from - low) * h->in_line, (size_t)((high - from) * h->in_line) * sizeof *held);
             low = from;
-            if (high < to) {
+            if (high < to && h->few.j) {
+                eng_conv_few_lines(&h->few, slot, item, high, to - high, held + (high - low) * h->in_line, d.x_pitch);
+                high = to;
+            } else if (high < to) {
                 eng_gemm g = eng_gemm_part(&h->expand, (item * d.in[1] + high) * d.in[2], (to - high) * d.in[2], 0, h->expand.n);
                 g.c = held + (high - low) * h->in_line;
                 g.ldc = d.x_pitch;
@@ -111,10 +116,13 @@ od_code eng_conv_chain_run(eng_ctx *c, od_status *st)
     h.lines = h.middle.out[1];
     if (middle.ahead) {
         expand = *middle.ahead;
-        OD_TRY(eng_conv_setup(&expand, &j, st));
-        h.expand = eng_conv_product(&j);
+        expand.scratch = c->scratch;
+        expand.pool = c->pool;
+        OD_TRY(eng_conv_setup(&expand, &h.stem, st));
+        if (eng_conv_in_place(&h.stem)) h.expand = eng_conv_product(&h.stem);
+        else OD_TRY(eng_conv_few_start(&expand, &h.stem, &h.few, st));
         h.expands = true;
-        h.middle.x_pitch = h.expand.n;
+        h.middle.x_pitch = h.stem.form.out;
     }
     if (h.projects) {
         h.middle.end.ldc = h.middle.channels;
@@ -152,7 +160,8 @@ bool eng_conv_joins(const eng_ctx *first, const eng_ctx *second)
     };
     conv_job a, b;
     if (!eng_conv_is_packed(first, &a) || !eng_conv_is_packed(second, &b)) return false;
-    const bool expands = eng_conv_in_place(&a) && is_middle(&b), projects = is_middle(&a) && eng_conv_in_place(&b);
+    const bool few = eng_conv_few(first->node->params, first->in[0]);
+    const bool expands = (few || eng_conv_in_place(&a)) && is_middle(&b), projects = is_middle(&a) && eng_conv_in_place(&b);
     const eng_gemm product = eng_conv_product(expands ? &a : &b);
     if ((!expands && !projects) || (expands && first->ahead)) return false;
     if (product.length >= DEPTH || product.length * product.n * (int64_t)sizeof(float) > WEIGHTS) return false;

@@ -104,6 +104,7 @@ eng_run_fn eng_qlinear_add_run, eng_qlinear_mul_run, eng_qlinear_sigmoid_run, en
 /* conv.c */
 eng_prepare_fn eng_conv_prepare;
 eng_infer_fn eng_conv_infer;
+eng_layout_fn eng_conv_layout;
 eng_run_fn eng_conv_run;
 
 /* pool.c */
