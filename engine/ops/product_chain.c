@@ -89,7 +89,7 @@ od_code eng_product_chain_run(eng_ctx *c, od_status *st)
 bool eng_products_join(const eng_ctx *first, const eng_ctx *second)
 {
     enum {
-        LEAST = 2 << 20,      /* bytes between: less stays near enough by itself */
+        LEAST = 2560 << 10,   /* bytes between: less stays near enough by itself */
         RATIO = 4,            /* less times as much as of weights is not worth reading these once a band */
         WEIGHTS = 1280 << 10, /* bytes, which the cache has to hold beside a band */
         WIDEST = 1024,        /* columns between, of which a band can be high enough */

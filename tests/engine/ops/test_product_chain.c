@@ -119,11 +119,11 @@ static const chain_case joined[] = {
     {2, 1501, 96, 384, 96, "Gelu", false, false, true},
     {1, 1585, 192, 768, 192, "Gelu", false, true, true},
     {1, 2663, 160, 640, 160, "Gelu", false, true, true}, /* the first one alone */
-    {3, 1001, 40, 200, 24, "Relu", false, false, false},
-    {1, 16385, 1, 33, 2, NULL, false, false, false},
+    {3, 1101, 40, 200, 24, "Relu", false, false, false},
+    {1, 20001, 1, 33, 2, NULL, false, false, false},
     {1, 1307, 100, 1023, 65, "Tanh", false, false, false},
-    {2, 1153, 64, 256, 64, "Relu", true, false, true},
-    {1, 4999, 19, 125, 7, NULL, true, false, false},
+    {2, 1301, 64, 256, 64, "Relu", true, false, true},
+    {1, 5999, 19, 125, 7, NULL, true, false, false},
 };
 
 TEST(bits_are_those_of_each_alone_on_any_number_of_threads)
@@ -154,7 +154,7 @@ TEST(bits_are_those_of_each_alone_on_any_number_of_threads)
 }
 
 static const chain_case alone[] = {
-    {1, 1000, 96, 384, 96, "Gelu", false, true, true},  /* little between */
+    {1, 1600, 96, 384, 96, "Gelu", false, true, true},  /* little between */
     {1, 784, 192, 768, 192, "Gelu", false, true, true}, /* much of weights, beside it */
     {1, 1568, 384, 1536, 384, NULL, false, false, true}, /* and beside the cache */
 };
