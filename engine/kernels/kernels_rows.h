@@ -281,9 +281,9 @@ typedef struct ending {
 
 static inline ending ending_of(const eng_gemm *g)
 {
-    const bool clamp = g->act == ENG_ACT_RELU || g->act == ENG_ACT_CLIP;
-    return (ending){.g = g, .ldc = g->ldc, .ld_add = g->ld_add, .plain = (clamp || !g->act) && !g->residual, .clamp = clamp,
-                    .later = (g->act > ENG_ACT_CLIP && g->act != ENG_ACT_HARD_SWISH) || g->residual == ENG_RES_AFTER_ACT,
+    const bool clamp = g->act == ENG_ACT_RELU || g->act == ENG_ACT_CLIP, short_act = clamp || !g->act || g->act == ENG_ACT_HARD_SWISH;
+    return (ending){.g = g, .ldc = g->ldc, .ld_add = g->ld_add, .plain = short_act && !g->residual, .clamp = clamp,
+                    .later = !short_act || g->residual == ENG_RES_AFTER_ACT,
                     .bottom = VM(!g->act ? -INFINITY : g->act == ENG_ACT_RELU ? 0.0f : g->alpha),
                     .top = VM(!clamp || g->act == ENG_ACT_RELU ? INFINITY : g->beta),
                     .silu = vm_silu_for(VM(g->alpha))};
@@ -302,6 +302,11 @@ static inline __attribute__((always_inline)) void end_pixels(const ending *e, co
         const vm_silu_of silu = e->silu;
 #pragma GCC unroll 8
         for (int i = 0; i < pixels; i++) v_store(to + i * e->ldc, vm_silu(silu, sums[i]));
+        return;
+    }
+    if (e->plain && cols >= VL && g->act == ENG_ACT_HARD_SWISH) {
+#pragma GCC unroll 8
+        for (int i = 0; i < pixels; i++) v_store(to + i * e->ldc, hard_swish(sums[i]));
         return;
     }
     if (e->plain && cols >= VL) {
