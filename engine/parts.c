@@ -223,6 +223,13 @@ static bool rearranges(const view *v)
     return a == b ? a <= 0 : a > 0 && b > 0 && a * part == b * items;
 }
 
+/* GatherRows: see engine/ops/gather_rows.c; rows of an item stay in it, if an item of the batch is not less. */
+static bool gathers_rows(const view *v)
+{
+    if (!first_is_items(v) || v->n_in < 5 || v->in[1] != SAME || !aligned(v, 4)) return false;
+    return (v->in[2] == SAME || v->node->in[2] < 0) && (v->in[3] == SAME || v->node->in[3] < 0);
+}
+
 static bool expands(const view *v)
 {
     return first_is_items(v) && aligned(v, 0);
@@ -257,7 +264,7 @@ static const struct {
     {"Split", by_axis}, {"ArgMax", by_axis}, {"ArgMin", by_axis}, {"Concat", concatenates}, {"Gather", gathers},
     {"ReduceMean", reduces}, {"ReduceSum", reduces}, {"ReduceMax", reduces}, {"ReduceMin", reduces}, {"ReduceL2", reduces},
     {"ReduceL1", reduces}, {"ReduceSumSquare", reduces},
-    {"Slice", slices}, {"Pad", pads}, {"Transpose", turns}, {"Rearrange", rearranges}, {"Expand", expands}, {"Attention", attends},
+    {"Slice", slices}, {"Pad", pads}, {"Transpose", turns}, {"Rearrange", rearranges}, {"Expand", expands}, {"Attention", attends}, {"GatherRows", gathers_rows},
 };
 
 static rule_fn *rule_for(const eng_node *n)

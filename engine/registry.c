@@ -68,6 +68,7 @@ const eng_op eng_ops[] = {
     /* transpose.c, concat.c, slice.c, expand.c, gather.c, pad.c */
     {"Transpose", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_transpose_infer, eng_transpose_layout, eng_transpose_alias, eng_transpose_run},
     {"Rearrange", ENG_DOMAIN_OWN, 1, ENG_T_TENSOR, ENG_PITCH_IN | ENG_PITCH_OUT, NULL, NULL, eng_rearrange_infer, eng_rearrange_layout, eng_rearrange_alias, eng_rearrange_run},
+    {"GatherRows", ENG_DOMAIN_OWN, 1, ENG_T(ENG_FLOAT), 0, NULL, NULL, eng_gather_rows_infer, NULL, NULL, eng_gather_rows_run},
     /* chain.c */
     {"Chain", ENG_DOMAIN_OWN, 1, ENG_T_ANY, ENG_CL_ALL | ENG_INPLACE | ENG_PITCH_IN | ENG_PITCH_OUT, NULL, eng_chain_prepare, eng_chain_infer, NULL, NULL, eng_chain_run},
     {"Concat", ENG_DOMAIN_ONNX, 1, ENG_T_TENSOR, ENG_CL_ALL | ENG_PITCH_IN | ENG_PITCH_OUT, eng_concat_import, NULL, eng_concat_infer, NULL, NULL, eng_concat_run},

@@ -686,6 +686,59 @@ def test_rolled_rows_are_one_copy_an_axis(tmp_path):
     assert check(tmp_path, n, {"x": feed(2, 8, 9, 6)}, y) == {"Gather": 2}
 
 
+def windows(n, x, items, high, wide, channels, side):
+    x = n.add("Reshape", x, n.const([items, high // side, side, wide // side, side, channels], np.int64))
+    x = n.add("Transpose", x, perm=[0, 1, 3, 2, 4, 5])
+    return n.add("Reshape", x, n.const([-1, side * side, channels], np.int64))
+
+
+def unwindows(n, x, high, wide, channels, side):
+    x = n.add("Reshape", x, n.const([-1, high // side, wide // side, side, side, channels], np.int64))
+    x = n.add("Transpose", x, perm=[0, 1, 3, 2, 4, 5])
+    return n.add("Reshape", x, n.const([-1, high, wide, channels], np.int64))
+
+
+@pytest.mark.parametrize("items", ["n", 1, 2])
+def test_rolled_windows_go_into_the_normalization_and_the_sum(tmp_path, items):
+    n = Net()
+    x = n.input("x", items, 8, 12, 20)
+    y = n.add("LayerNormalization", x, n.weight(20), n.weight(20), axis=-1, epsilon=1e-3)
+    y = windows(n, roll(n, roll(n, y, 3, 1), -2, 2), -1, 8, 12, 20, 4)
+    y = unwindows(n, n.add("MatMul", y, n.weight(20, 20)), 8, 12, 20, 4)
+    y = n.add("Add", x, roll(n, roll(n, y, -3, 1), 2, 2))
+    for count in [items] if items != "n" else [1, 3]:
+        assert check(tmp_path, n, {"x": feed(count, 8, 12, 20)}, y) == {"GatherRows": 2, "MatMul": 1}
+
+
+def test_a_normalization_that_others_read_stays(tmp_path):
+    n = Net()
+    x = n.add("LayerNormalization", n.input("x", "n", 8, 8, 16), n.weight(16), axis=-1)
+    y = windows(n, roll(n, x, 3, 1), -1, 8, 8, 16, 4)
+    left = check(tmp_path, n, {"x": feed(2, 8, 8, 16)}, y, x)
+    assert left["LayerNormalization"] == left["GatherRows"] == 1
+
+
+def test_pixels_of_rows_sliced_into_channels_are_one_copy(tmp_path):
+    n = Net()
+    x = n.input("x", "n", 6, 8, 16)
+    lines = [n.add("Slice", x, n.const([i], np.int64), n.const([END], np.int64), n.const([1], np.int64), n.const([2], np.int64)) for i in (0, 1)]
+    parts = [n.add("Slice", lines[i % 2], n.const([i // 2], np.int64), n.const([END], np.int64), n.const([2], np.int64), n.const([2], np.int64))
+             for i in range(4)]
+    y = n.add("MatMul", n.add("Concat", *parts, axis=-1), n.weight(64, 5))
+    assert check(tmp_path, n, {"x": feed(3, 6, 8, 16)}, y) == {"GatherRows": 1, "MatMul": 1}
+
+
+def test_rows_of_any_number_are_moved_step_by_step(tmp_path):
+    n = Net()
+    x = n.add("Transpose", n.input("x", "n", "h", 4, 16), perm=[0, 2, 1, 3])
+    y = n.add("Gather", x, n.const([3, 1, 0], np.int64), axis=1)
+    assert "GatherRows" not in check(tmp_path, n, {"x": feed(2, 5, 4, 16)}, y)
+    n = Net()
+    x = n.add("Transpose", n.input("x", "n", 3, 4, 16), perm=[1, 0, 2, 3]) # items among each other
+    y = n.add("Gather", x, n.const([2, 1, 0], np.int64), axis=2)
+    assert "GatherRows" not in check(tmp_path, n, {"x": feed(2, 3, 4, 16)}, y)
+
+
 @pytest.mark.parametrize("length", [30, 50, 70])
 def test_rows_that_only_seem_as_many_in_every_request_are_rolled_as_they_are(tmp_path, length):
     n = Net()

@@ -29,7 +29,9 @@ const eng_pass eng_passes[] = {
     {"residual", eng_pass_residual, false, false},     /* Add into the epilogue */
     {"activation2", eng_pass_activation, false, false}, /* the one behind a residual */
     {"slices", eng_pass_slices, false, false},         /* what is sliced and put together otherwise is one copy */
-    {"rearrange", eng_pass_rearrange, false, false},   /* Reshape, Transpose, Reshape of images as one copy */
+    {"rows", eng_pass_rows, false, true},        /* several moves of rows as one, also in a normalization or a sum */
+    {"dead2", eng_pass_dead, false, true},       /* shapes that these moves were given */
+    {"rearrange", eng_pass_rearrange, false, true}, /* Reshape, Transpose, Reshape of images as one copy */
     {"channels", eng_pass_channels, false, true}, /* channels that say nothing go; last, as it makes the probe's extents wrong */
     {"chain", eng_pass_chain, false, true},      /* runs of elementwise operators as one */
 };

@@ -84,6 +84,10 @@ void eng_rewrite_kill(eng_rewrite *r, eng_node *n);
 od_code eng_rewrite_become(eng_rewrite *r, eng_node *n, eng_domain domain, const char *op_type, int opset, int n_in,
                            od_status *st);
 
+/* A convolution lies behind `v` through elementwise operators: it is channels-last, and moves of its rows would turn it around.
+ * In slices.c. */
+bool eng_rewrite_image(const eng_rewrite *r, int v);
+
 /* Is `v` known to be float? */
 bool eng_rewrite_is_float(const eng_rewrite *r, int v);
 
@@ -104,7 +108,7 @@ bool eng_node_is(const eng_node *n, const char *op_type);
 
 eng_pass_fn eng_pass_half, eng_pass_identity, eng_pass_cse, eng_pass_dead, eng_pass_affine, eng_pass_bias, eng_pass_scaled, eng_pass_activation,
     eng_pass_residual, eng_pass_gate, eng_pass_transpose, eng_pass_slices, eng_pass_channels, eng_pass_gelu, eng_pass_normalize, eng_pass_spelled, eng_pass_merge_conv, eng_pass_pad,
-    eng_pass_attention, eng_pass_rearrange, eng_pass_chain, eng_pass_shapes,
+    eng_pass_attention, eng_pass_rearrange, eng_pass_rows, eng_pass_chain, eng_pass_shapes,
     eng_pass_branch, eng_pass_lrn;
 
 #endif

@@ -44,8 +44,7 @@ static int read_slice(const view *w, const eng_node *n, cut *cuts)
 
 /* ---- rolled ---------------------------------------------------------------------------------- */
 
-/* A convolution lies behind `v` through elementwise operators: it is channels-last, and a Gather would turn it around. */
-static bool is_image(const eng_rewrite *r, int v)
+bool eng_rewrite_image(const eng_rewrite *r, int v)
 {
     for (int depth = 0; depth < 8; depth++) {
         const eng_node *n = eng_rewrite_maker(r, v, NULL);
@@ -64,7 +63,7 @@ static od_code to_gather(const view *w, eng_node *n, int axis, od_status *st)
     int x = first->in[0], at = 0;
     int64_t total = 0;
     cut cuts[ENG_MAX_RANK];
-    if (is_image(r, x) || !eng_op_find(ENG_DOMAIN_ONNX, "Gather", 13)) return OD_OK;
+    if (eng_rewrite_image(r, x) || !eng_op_find(ENG_DOMAIN_ONNX, "Gather", 13)) return OD_OK;
     for (int k = 0; k < n->n_in; k++) {
         const eng_node *s = eng_rewrite_maker(r, n->in[k], "Slice");
         if (!s || s->in[0] != x || read_slice(w, s, cuts) != 1 || cuts[0].axis != axis) return OD_OK;

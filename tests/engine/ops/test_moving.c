@@ -369,4 +369,52 @@ TEST(empty_tensors_pass_through) {
     }
 }
 
+TEST(rows_are_gathered_item_by_item_normalized_and_added_to) {
+    static float x[2 * 3 * 4], ones[4] = {1, 1, 1, 1}, added[2 * 2 * 4];
+    int64_t index[2] = {2, 0};
+    for (int i = 0; i < 24; i++) x[i] = (float)(i * i % 7);
+    for (int i = 0; i < 16; i++) added[i] = (float)i;
+    for (int how = 0; how < 4; how++) {
+        op_case c = {0};
+        CASE_IN(&c, ENG_FLOAT, x, 2, 3, 4);
+        CASE_IN(&c, ENG_INT64, index, 2);
+        CASE_IN(&c, ENG_FLOAT, ones, 4);
+        CASE_IN(&c, ENG_FLOAT, ones, 4);
+        CASE_IN(&c, ENG_FLOAT, added, 2, 8);
+        if (!(how & 1)) c.in[2].dtype = c.in[3].dtype = 0; /* left out */
+        if (!(how & 2)) c.in[4].dtype = 0;
+        case_int(&c, "rows", 3);
+        case_ints(&c, "dims", 2, (int64_t[]){-1, 8});
+        case_float(&c, "epsilon", 1e-5f);
+        CHECK_OK(case_run_at(&c, ENG_DOMAIN_OWN, "GatherRows", 1, &st));
+        CHECK(c.out.rank == 2 && c.out.dims[0] == 2 && c.out.dims[1] == 8);
+        for (int r = 0; r < 4; r++) {
+            const float *from = x + (r / 2 * 3 + index[r % 2]) * 4;
+            double mean = 0, square = 0;
+            for (int i = 0; i < 4; i++) mean += (double)from[i] / 4;
+            for (int i = 0; i < 4; i++) square += ((double)from[i] - mean) * ((double)from[i] - mean) / 4;
+            for (int i = 0; i < 4; i++) {
+                double y = how & 1 ? ((double)from[i] - mean) / sqrt(square + 1e-5) + 1 : (double)from[i];
+                CHECK_NEAR(((float *)c.out.data)[r * 4 + i], y + (how & 2 ? (double)added[r * 4 + i] : 0), 1e-5);
+            }
+        }
+        case_end(&c);
+    }
+}
+
+TEST(rows_outside_an_item_and_parts_of_items_are_refused) {
+    static float x[24];
+    for (int how = 0; how < 3; how++) {
+        int64_t index[2] = {2, how == 0 ? 3 : 0};
+        op_case c = {0};
+        CASE_IN(&c, ENG_FLOAT, x, 2, 3, 4);
+        CASE_IN(&c, ENG_INT64, index, 2);
+        case_int(&c, "rows", how == 1 ? 4 : 3);
+        case_ints(&c, "dims", 2, (int64_t[]){-1, how == 2 ? 5 : 8});
+        CHECK(case_run_at(&c, ENG_DOMAIN_OWN, "GatherRows", 1, &st) != OD_OK);
+        CHECK_HAS(st.msg, how == 0 ? "row 3 of 3" : how == 1 ? "6 rows are no items of 4" : "4 rows of 4 in parts of 5");
+        case_end(&c);
+    }
+}
+
 TEST_MAIN
