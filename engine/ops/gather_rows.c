@@ -74,8 +74,8 @@ static void some_rows(void *arg, int64_t chunk, int slot)
         const float *x = j->x + (item * j->rows_in + j->index[k]) * j->n;
         float *y = j->y + r * j->n;
         count = 1;
-        while (!j->scale && count < most && j->index[k + count] == j->index[k] + count) count++;
-        if (j->scale) eng_kernels_get()->layernorm_f32(x, j->scale, j->bias, j->eps, y, j->n);
+        while (count < most && j->index[k + count] == j->index[k] + count) count++;
+        if (j->scale) eng_kernels_get()->layernorm_f32(x, j->scale, j->bias, j->eps, y, j->n, count);
         else if (!j->add) memcpy(y, x, (size_t)(count * j->n) * sizeof *y);
         if (j->add) add(y, 1, j->scale ? y : x, 1, j->add + r * j->n, 1, count * j->n);
     }
