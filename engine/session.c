@@ -250,7 +250,6 @@ static od_code run_step(eng_session *s, int i, od_status *st)
 {
     const eng_step *step = &s->plan->steps[i];
     eng_ctx *c = &s->ctx[i];
-    if (step->left) return OD_OK;
     if (!step->node) {
         eng_tensor_relayout(c->out[0], c->in[0], s->pool);
         return OD_OK;
@@ -267,6 +266,7 @@ static od_code run_steps(eng_session *s, od_status *st)
 {
     for (int i = 0; i < s->plan->n_steps; i++) {
         if (s->cancelled && s->cancelled(s->cancel_arg)) return od_fail(st, OD_CANCELLED, "the run was cancelled");
+        if (s->plan->steps[i].left) continue;
         if (!s->profiling) {
             OD_TRY(run_step(s, i, st));
             continue;

@@ -272,10 +272,17 @@ static od_code scale_channels(eng_ctx *c, const eng_tensor *x, const eng_tensor 
     return OD_OK;
 }
 
-od_code eng_mul_run(eng_ctx *c, od_status *st)
+int eng_mul_of_channels(const eng_ctx *c)
 {
     for (int k = 0; k < 2; k++)
-        if (is_channel_scale(c->in[k], c->in[1 - k], c->out[0])) return scale_channels(c, c->in[k], c->in[1 - k], st);
+        if (is_channel_scale(c->in[k], c->in[1 - k], c->out[0])) return k;
+    return ENG_NONE;
+}
+
+od_code eng_mul_run(eng_ctx *c, od_status *st)
+{
+    const int k = eng_mul_of_channels(c);
+    if (k >= 0) return scale_channels(c, c->in[k], c->in[1 - k], st);
     return arith_run(c, mul_rows, (int)OD_COUNT(mul_rows), ENG_BIN_MUL, st);
 }
 

@@ -749,7 +749,7 @@ static od_code run_float(eng_ctx *c, od_status *st)
 {
     const eng_tensor *w = c->in[1];
     conv_job j;
-    if (c->ahead) return eng_conv_chain_run(c, st);
+    if (c->ahead) return c->ahead->node->op->run == eng_mul_run ? eng_conv_scaled_run(c, st) : eng_conv_chain_run(c, st);
     OD_TRY(eng_conv_setup(c, &j, st));
     if (!j.pixels) return OD_OK;
     if (!j.packed) {

@@ -159,6 +159,7 @@ bool eng_conv_joins(const eng_ctx *first, const eng_ctx *second)
         WEIGHTS = 256 << 10, /* bytes, read once a band */
     };
     conv_job a, b;
+    if (eng_conv_scales(first, second)) return true;
     if (!eng_conv_is_packed(first, &a) || !eng_conv_is_packed(second, &b)) return false;
     const bool few = eng_conv_few(first->node->params, first->in[0]);
     const bool expands = (few || eng_conv_in_place(&a)) && is_middle(&b), projects = is_middle(&a) && eng_conv_in_place(&b);

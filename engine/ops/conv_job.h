@@ -85,4 +85,8 @@ void eng_conv_few_lines(const conv_few *few, int slot, int64_t item, int64_t y, 
 /* Run `c` and what its c->ahead is, lines at a time. */
 od_code eng_conv_chain_run(eng_ctx *c, od_status *st);
 
+/* conv_squeeze.c: may 1x1 convolution `second` take the factors of `first` into its weights? Run `c` with those of its c->ahead. */
+bool eng_conv_scales(const eng_ctx *first, const eng_ctx *second);
+od_code eng_conv_scaled_run(eng_ctx *c, od_status *st);
+
 #endif

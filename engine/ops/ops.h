@@ -18,6 +18,8 @@
 /* binary.c */
 eng_import_fn eng_pair_import, eng_prelu_import;
 eng_infer_fn eng_arith_infer, eng_prelu_infer, eng_pow_infer;
+/* Multiplies Mul each channel of float images, channels last, by a factor? The input that has the images, else ENG_NONE. */
+int eng_mul_of_channels(const eng_ctx *c);
 eng_run_fn eng_add_run, eng_sub_run, eng_mul_run, eng_div_run, eng_mod_run, eng_prelu_run, eng_pow_run;
 
 /* unary.c */
