@@ -165,7 +165,7 @@ static void run_block(const job *j, int64_t head, int64_t block, const float *pa
         j->kernels->weigh_rows(&(eng_scores){.row = scores, .pitch = j->score_pitch, .rows = rows, .n = keys, .scale = scale,
                                              .mask = mask, .mask_row = a->mask.strides[L], .more = window,
                                              .more_row = a->windows.strides[L]}, factors);
-    for (int64_t i = 0; i < rows && !j->plain; i++) {
+    else for (int64_t i = 0; i < rows; i++) {
         float *s = scores + i * j->score_pitch;
         const float *m = mask ? mask + i * a->mask.strides[L] : NULL;
         const float *w = window ? window + i * a->windows.strides[L] : NULL;

@@ -117,6 +117,7 @@ static bool take_turns(const look *l, const eng_node *n, int round, int depth, m
     const int parts = n->n_in;
     moved part;
     int64_t *index = NULL;
+    *m = (moved){0};
     for (int k = 0; k < parts; k++) {
         if (!is_rows(l, n->in[k])) return false;
         const eng_tensor *t = &l->r->g->guess[round][n->in[k]], *first = &l->r->g->guess[round][n->in[0]];

@@ -83,7 +83,10 @@ static od_code judge_segments(srv_answer *w, srv_judge *j)
     w->json = &unread;
     w->judge = j;
     w->mask = SRV_MASK_POLYGON; /* some form that needs each mask by itself */
-    return srv_queries_answer(w);
+    const od_code rc = srv_queries_answer(w);
+    w->json = NULL;
+    w->judge = NULL;
+    return rc;
 }
 
 static od_code find_segment(srv_answer *w, const srv_query *q, srv_target *out)
@@ -101,7 +104,10 @@ static od_code judge_box(srv_answer *w, const srv_box *box, srv_judge *j)
     w->map = &map;
     w->mask = SRV_MASK_POLYGON;
     w->judge = j;
-    return srv_detect_more(w, box);
+    const od_code rc = srv_detect_more(w, box);
+    w->map = NULL;
+    w->judge = NULL;
+    return rc;
 }
 
 static od_code find_box(srv_answer *w, const srv_query *q, srv_target *out)

@@ -127,11 +127,12 @@ static od_code open_fields(const srv_answer *w, fields *f)
     const int64_t *d = w->outputs[0].dims;
     *f = (fields){.heat = srv_floats(w, 0), .offsets = srv_floats(w, 1), .forward = srv_floats(w, 2), .backward = srv_floats(w, 3),
                   .rows_first = is_rows_first(w), .logits = srv_number(w, "activation", 1) != 0, .tree = edges_of(w, &n)};
-    if (!f->heat || !f->offsets || !f->forward || !f->backward) return w->st->code;
     f->edges = n;
     f->points = d[f->rows_first ? 3 : 1];
     f->rows = d[f->rows_first ? 1 : 2];
     f->columns = d[f->rows_first ? 2 : 3];
+    if (f->rows < 1 || f->columns < 1) return od_fail(w->st, OD_BAD_SHAPE, "maps of %" PRId64 " x %" PRId64 " places", f->rows, f->columns);
+    if (!f->heat || !f->offsets || !f->forward || !f->backward) return w->st->code;
     f->stride_x = (float)(w->place->input_width - 1) / (float)od_max_i64(f->columns - 1, 1);
     f->stride_y = (float)(w->place->input_height - 1) / (float)od_max_i64(f->rows - 1, 1);
     return OD_OK;
@@ -269,7 +270,7 @@ static od_code add_posenet_points(const srv_answer *w, const srv_box *b)
     float *points = od_arena_array(w->a, float, 3 * POINTS_MAX);
     if (!points) return od_fail(w->st, OD_NO_MEMORY, "no memory for %d points", POINTS_MAX);
     OD_TRY(open_fields(w, &f));
-    grow_person(&f, b->source / (f.rows * f.columns), b->source / f.columns % f.rows, b->source % f.columns, own);
+    grow_person(&f, b->source / f.columns / f.rows, b->source / f.columns % f.rows, b->source % f.columns, own);
     for (int64_t k = 0; k < f.points; k++) points[3 * k] = own[k].x, points[3 * k + 1] = own[k].y, points[3 * k + 2] = own[k].score;
     return srv_add_keypoints(w, points, f.points);
 }
