@@ -122,8 +122,8 @@ static inline void store_some(float *p, const bool whole, vpart part, vf x)
     else v_store_part(p, part, x);
 }
 
-static inline vf of_four(float *const p[4], int64_t k) { return v_four(p[0] + k, p[1] + k, p[2] + k, p[3] + k); }
-static inline vf of_four_masks(const float *const p[4], int64_t k) { return v_four(p[0] + k, p[1] + k, p[2] + k, p[3] + k); }
+/* Number k of four rows or of their masks. */
+#define OF_FOUR(p, k) v_four((p)[0] + (k), (p)[1] + (k), (p)[2] + (k), (p)[3] + (k))
 static inline void store_four(float *const p[4], int64_t k, vf x)
 {
     float four[4];
@@ -157,8 +157,8 @@ static inline __attribute__((always_inline)) void find_tops(const eng_scores *s,
     if (whole < n) top_vectors(&f, whole, false, v_first(n - whole), masks, scaled, scale, top);
     vf all = v_tops(top[0], top[1], top[2], top[3]);
     if (n < s->n) {
-        vf x = of_four(f.row, n), add = masks > 0 ? of_four_masks(f.mask, n) : v_zero();
-        if (masks > 1) add = v_add(add, of_four_masks(f.more, n));
+        vf x = OF_FOUR(f.row, n), add = masks > 0 ? OF_FOUR(f.mask, n) : v_zero();
+        if (masks > 1) add = v_add(add, OF_FOUR(f.more, n));
         if (scaled) store_four(f.row, n, x = v_fma(x, scale, add));
         all = v_max(x, all);
     }
@@ -186,7 +186,7 @@ static inline void exp_four(const eng_scores *s, int64_t i, int64_t n, vf power,
     vf all = v_sums(sum[0], sum[1], sum[2], sum[3]);
     if (n < s->n) {
         const float *t = sums + i;
-        vf rest, x = v_max(bound, v_sub(of_four(f.row, n), v_four(t, t + 1, t + 2, t + 3)));
+        vf rest, x = v_max(bound, v_sub(OF_FOUR(f.row, n), v_four(t, t + 1, t + 2, t + 3)));
         x = vm_exp2_parts(x, power, &rest);
         store_four(f.row, n, x = v_mul(x, rest));
         all = v_add(all, x);

@@ -28,8 +28,9 @@ od_code eng_window_read(const eng_node *n, eng_window *w, od_status *st);
 od_code eng_window_fit(eng_window *w, const eng_tensor *x, const int64_t *size, od_status *st);
 
 /* May `second`, which alone reads output 0 of `first`, do without it? A 1x1 convolution takes factors of its input's
- * channels into its weights; and some lines at a time, in the nearest cache, so run a 1x1 convolution and a depthwise one behind it, and a 1x1 behind that. Shapes are known, data is
- * not; `second` has `ahead` set where it does so for another already. */
+ * channels into its weights. Some lines at a time, in the nearest cache, so run a 1x1 convolution (or one of few
+ * channels), a depthwise one behind it, and a 1x1 behind that. Shapes are known, data is not; `second` has `ahead`
+ * set where it does so for another already. */
 bool eng_conv_joins(const eng_ctx *first, const eng_ctx *second);
 
 #endif

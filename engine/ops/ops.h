@@ -187,10 +187,14 @@ eng_infer_fn eng_chain_infer;
 eng_run_fn eng_chain_run;
 
 /* rearrange.c */
-eng_infer_fn eng_rearrange_infer, eng_gather_rows_infer;
+eng_infer_fn eng_rearrange_infer;
 eng_layout_fn eng_rearrange_layout;
 eng_alias_fn eng_rearrange_alias;
-eng_run_fn eng_rearrange_run, eng_gather_rows_run;
+eng_run_fn eng_rearrange_run;
+
+/* gather_rows.c */
+eng_infer_fn eng_gather_rows_infer;
+eng_run_fn eng_gather_rows_run;
 
 /* concat.c */
 eng_import_fn eng_concat_import, eng_split_import;

@@ -159,25 +159,23 @@ static const chain_case alone[] = {
     {1, 1568, 384, 1536, 384, NULL, false, false, true}, /* and beside the cache */
 };
 
+static void check_alone(const chain_case *k, bool read)
+{
+    chain_data d = data_of(k);
+    const eng_tensor x = input_of(k, &d);
+    eng_model *m = build(k, &d, false, read);
+    CHECK_EQ(left_steps(m, &x), 0);
+    drop(m, &d);
+}
+
 TEST(where_it_does_not_pay_each_runs_alone)
 {
-    for (size_t i = 0; i < OD_COUNT(alone); i++) {
-        chain_data d = data_of(&alone[i]);
-        const eng_tensor x = input_of(&alone[i], &d);
-        eng_model *m = build(&alone[i], &d, false, false);
-        CHECK_EQ(left_steps(m, &x), 0);
-        drop(m, &d);
-    }
+    for (size_t i = 0; i < OD_COUNT(alone); i++) check_alone(&alone[i], false);
 }
 
 TEST(what_another_node_reads_is_made)
 {
-    const chain_case *k = &joined[0];
-    chain_data d = data_of(k);
-    const eng_tensor x = input_of(k, &d);
-    eng_model *m = build(k, &d, false, true);
-    CHECK_EQ(left_steps(m, &x), 0);
-    drop(m, &d);
+    check_alone(&joined[0], true);
 }
 
 TEST(a_plan_has_no_place_for_what_lies_between)
